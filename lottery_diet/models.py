@@ -200,12 +200,12 @@ def resnet56(shape:Shape=(3, 32, 32), classes:int=10, **kwargs) -> nn.Module:
     "ResNet-56: 851,504 prunable weights on CINIC-10 (Data Diet)"
     return cifar_resnet(shape, classes, 56, **kwargs)
 
-def resnet10(shape:Shape=(3, 32, 32), classes:int=10, width:int=32, imagenet_stem:bool=False, init:Init=None) -> nn.Module:
-    "ResNet-10, narrow on CIFAR (32 to 256 channels); with `width=64, imagenet_stem=True` ImageNet's (SYN §2.3)"
+def resnet10(shape:Shape=(3, 32, 32), classes:int=10, width:int=64, imagenet_stem:bool=False, init:Init=None) -> nn.Module:
+    "ResNet-10; `width=32` is the narrow one of CIFAR experiments, `imagenet_stem=True` the one of ImageNet's (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
-def resnet18(shape:Shape=(3, 32, 32), classes:int=10, width:int=32, imagenet_stem:bool=False, init:Init=None) -> nn.Module:
-    "ResNet-18, narrow on CIFAR (32 to 256 channels); with `width=64` the standard one (SYN §2.3; Data Diet's score network)"
+def resnet18(shape:Shape=(3, 32, 32), classes:int=10, width:int=64, imagenet_stem:bool=False, init:Init=None) -> nn.Module:
+    "ResNet-18, the score network of Data Diet; `width=32` is the narrow one of SYN's CIFAR experiments (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (2, 2, 2, 2), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
 def resnet50(shape:Shape=(3, 224, 224), classes:int=1000, width:int=64, imagenet_stem:bool=True, init:Init=kaiming_normal) -> nn.Module:
@@ -215,4 +215,5 @@ def resnet50(shape:Shape=(3, 224, 224), classes:int=1000, width:int=64, imagenet
 # %% ../nbs/02_models.ipynb #057275ee
 models = dict(lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexnet_mtt=alexnet_mtt,
     resnet20=resnet20, resnet32=resnet32, resnet56=resnet56, resnet10=resnet10, resnet18=resnet18, resnet50=partial(resnet50, imagenet_stem=False),
+    narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
     small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32))
