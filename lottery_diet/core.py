@@ -9,7 +9,6 @@ __all__ = ['State', 'state_of', 'lerp', 'require_same_shapes', 'same', 'as_vecto
 # %% ../nbs/00_core.ipynb #4e59ce08
 import difflib
 import hashlib
-import json
 import math
 import os
 import platform

@@ -11,7 +11,6 @@ __all__ = ['Shape', 'Init', 'models', 'prunable', 'count_prunable', 'kaiming_nor
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from .core import seeded

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['optimisers', 'precisions', 'Recipe', 'in_epochs', 'batches', 'cutmix', 'Snapshot', 'Diverged', 'train', 'fit',
            'device_of', 'check_mask', 'apply_mask', 'channels_last', 'breaks_in_channels_last', 'make_optimiser',
-           'memory_of', 'check_finite', 'fast_and_precise', 'Evaluation', 'evaluating', 'predict', 'evaluate']
+           'memory_of', 'check_finite', 'convolutions', 'Evaluation', 'evaluating', 'predict', 'evaluate']
 
 # %% ../nbs/03_train.ipynb #c8de77dc
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -181,15 +182,16 @@ def _train(model, data, recipe, start, at, mask, extra_loss, seed, augment_seed,
     masked, masks = [parameters[k] for k in mask], [m.to(device, parameters[k].dtype) for k, m in mask.items()]
     if compile is None: compile = device.type == 'cuda' and at[-1] - start.step >= 5000
     network = torch.compile(model) if compile else model
+    forward = partial(torch.autocast, device.type, torch.bfloat16) if recipe.precision == 'bfloat16' else nullcontext
     apply_mask(masked, masks)
     here = start.step
     for there in at:
         total = torch.zeros((), device=device)
         model.train()
-        with fast_and_precise(recipe, device):
+        with convolutions(recipe, device):
             for step, x, y in batches(data, recipe, here, there, seed, augment_seed):
                 for group in optimiser.param_groups: group['lr'] = recipe.lr_at(step)
-                loss = F.cross_entropy(network(x.contiguous(memory_format=layout)), y)
+                with forward(): loss = F.cross_entropy(network(x.contiguous(memory_format=layout)), y)
                 if extra_loss: loss = loss + extra_loss(model)
                 optimiser.zero_grad()
                 loss.backward()
@@ -198,7 +200,7 @@ def _train(model, data, recipe, start, at, mask, extra_loss, seed, augment_seed,
                 total += loss.detach()
                 if step % 100 == 0: check_finite(total, step, recipe)
         check_finite(total, there, recipe)
-        yield Snapshot(there, state_of(model), memory_of(optimiser, parameters), (total/max(1, there - here)).item())
+        yield Snapshot(there, state_of(model), memory_of(optimiser, parameters), (total/(there - here)).item() if there > here else math.nan)
         here = there
 
 def fit(model:nn.Module, data:ImageSet, recipe:Recipe, **kwargs) -> Snapshot:
@@ -256,12 +258,11 @@ def check_finite(total:Tensor, step:int, recipe:Recipe) -> None:
     if not torch.isfinite(total): raise Diverged(f'training diverged by step {step}: lower lr={recipe.lr:g} or lengthen warmup={recipe.warmup}')
 
 @contextmanager
-def fast_and_precise(recipe:Recipe, device:torch.device):
-    "The recipe's precision inside this block; nothing stays changed outside it"
-    with ExitStack() as stack:
-        if device.type == 'cuda': stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=recipe.precision != 'float32'))
-        if recipe.precision == 'bfloat16': stack.enter_context(torch.autocast(device.type, torch.bfloat16))
-        yield
+def convolutions(recipe:Recipe, device:torch.device):
+    "cuDNN's fastest convolutions in the recipe's precision inside this block; nothing stays changed outside it"
+    if device.type != 'cuda': yield
+    else:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=recipe.precision != 'float32'): yield
 
 # %% ../nbs/03_train.ipynb #8a302723
 class Evaluation(NamedTuple):
@@ -282,7 +283,7 @@ def evaluating(model:nn.Module):
 def predict(
     model:nn.Module,
     data:ImageSet,
-    state:State|None=None, # weights to use instead of the model's own
+    state:State|None=None, # a whole state to use instead of the model's own
     batch_size:int|None=None # images at a time; chosen by device if None
 ) -> Tensor: # logits, n × classes, in dataset order
     "Outputs of `model` on `data`, in evaluation mode"
@@ -290,7 +291,7 @@ def predict(
     size = batch_size or (4096 if data.x.device.type == 'cuda' else 64 if layout == torch.channels_last else 1024)
     with evaluating(model):
         inputs = (data.inputs(x).contiguous(memory_format=layout) for x in data.x.split(size))
-        return torch.cat([(model(x) if state is None else functional_call(model, dict(state), (x,))) for x in inputs])
+        return torch.cat([(model(x) if state is None else functional_call(model, dict(state), (x,), tie_weights=False)) for x in inputs])
 
 def evaluate(model:nn.Module, data:ImageSet, state:State|None=None, batch_size:int|None=None) -> Evaluation:
     "Loss and accuracy of `model` on `data`, as `predict` sees it"

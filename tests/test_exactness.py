@@ -1,0 +1,155 @@
+"Same configuration, same bits on a CPU: in another process, left and entered anywhere, level by level."
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lottery_diet.core import same, state_of
+from lottery_diet.data import ImageSet, load_data
+from lottery_diet.imp import Mask, flat, imp, prune_global_magnitude, prune_random, share_of, shuffle_layerwise
+from lottery_diet.models import cifar_resnet, conv_net, initialise, lenet_300_100
+from lottery_diet.train import Recipe, Snapshot, batches, cutmix, fit, train
+
+SCRIPT = '''
+import hashlib, torch
+from functools import partial
+from lottery_diet.data import load_data
+from lottery_diet.models import cifar_resnet, initialise
+from lottery_diet.train import Recipe, fit
+end = fit(initialise(partial(cifar_resnet, (1, 8, 8), depth=8), 0), load_data('digits').train, Recipe(8, 32, crop=1, flip=True, cutmix=.5, weight_decay=1e-3), seed=3)
+print(hashlib.sha256(b''.join(v.contiguous().numpy().tobytes() for v in [*end.state.values(), *end.optimiser.values()])).hexdigest())
+'''
+
+def test_the_same_bits_in_another_process():
+    run = lambda salt: subprocess.run([sys.executable, '-c', SCRIPT], env=os.environ | dict(PYTHONHASHSEED=salt, OMP_NUM_THREADS='1'), capture_output=True, text=True, check=True).stdout
+    assert run('1') == run('2') != ''
+
+digits = load_data('digits').train
+nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), narrow=partial(cifar_resnet, (1, 8, 8), depth=8, width=4), wide=partial(cifar_resnet, (1, 8, 8), depth=8), instance_norm=partial(conv_net, (1, 8, 8), width=16))
+rich = Recipe(12, 200, lr=.05, weight_decay=1e-3, milestones=(5, 9), warmup=3, crop=1, flip=True, cutmix=.5, nesterov=True)
+adam = replace(rich, optimiser='adam', lr=.003, nesterov=False, milestones=(), cosine=True, drop_last=True)
+
+@pytest.mark.parametrize('recipe', [rich, adam], ids=['sgd', 'adam'])
+@pytest.mark.parametrize('name', nets)
+def test_stop_at_any_step_and_resume(name, recipe):
+    make = nets[name]
+    mask = prune_random(prune_global_magnitude(initialise(make, 0).state_dict(), Mask.dense(make()), .5))
+    begin = Snapshot(0, state_of(initialise(make, 0)))
+    whole = {s.step: s for s in train(make(), digits, recipe, start=begin, at=range(recipe.steps), mask=mask, seed=1)}
+    for k in range(recipe.steps + 1):
+        resumed = fit(initialise(make, 9), digits, recipe, start=whole[k], mask=mask, seed=1)
+        assert same(resumed.state, whole[recipe.steps].state) and same(resumed.optimiser, whole[recipe.steps].optimiser)
+
+def test_reading_a_run_does_not_change_it():
+    make = nets['wide']
+    plain = fit(initialise(make, 0), digits, rich)
+    net = initialise(make, 0)
+    for s in train(net, digits, rich, at=range(0, 12, 2)): net.eval()
+    assert same(plain.state, s.state)
+
+def test_every_level_resumed_alone_is_the_level_of_the_ladder():
+    make, recipe = nets['wide'], replace(rich, steps=10)
+    net = initialise(make, 0)
+    early = fit(net, digits, recipe, stop=4)
+    ladder = list(imp(net, digits, recipe, early, levels=3))
+    for rung in ladder:
+        again = next(imp(initialise(make, 5), digits, recipe, early, levels=3, mask=rung.mask, first=rung.level))
+        assert same(again.trained.state, rung.trained.state) and again.noise == rung.noise
+
+def test_level_0_after_pretraining_on_everything_can_be_the_dense_run():
+    make = nets['mlp']
+    dense = fit(initialise(make, 0), digits, rich)
+    net = initialise(make, 0)
+    early = fit(net, digits, rich, stop=4)
+    rung = next(imp(net, digits, rich, early, levels=1, dense=fit(net, digits, rich, start=early)))
+    assert same(rung.trained.state, dense.state)
+    assert not same(next(imp(net, digits, rich, early, levels=1)).trained.state, dense.state)  # a fresh optimiser is another run
+
+@pytest.mark.parametrize('recipe', [rich, adam], ids=['sgd', 'adam'])
+def test_masked_weights_are_zero_after_every_step_and_others_move(recipe):
+    make = nets['narrow']
+    net = initialise(make, 0)
+    mask = shuffle_layerwise(prune_global_magnitude(net.state_dict(), Mask.dense(net), .7))
+    first, *_, last = train(net, digits, recipe, at=range(13), mask=mask)
+    for s in train(initialise(make, 0), digits, recipe, at=range(13), mask=mask):
+        assert all(not s.state[k][~m].any() for k, m in mask.items())
+    assert all((last.state[k][m] != first.state[k][m]).float().mean() > .9 for k, m in mask.items())
+
+def test_rewinding_restores_everything():
+    net = initialise(nets['wide'], 0)
+    early = fit(net, digits, rich, stop=2)
+    fit(net, digits, rich)
+    entered = next(train(net, digits, rich, start=early.rewound(), at=[2]))
+    assert same(entered.state, early.state) and not entered.optimiser
+    assert 'bn1.running_var' in entered.state and entered.state['bn1.num_batches_tracked'] == 2
+
+def test_extra_loss_is_added():
+    make, pull = nets['mlp'], lambda net: .1*sum(p.square().sum() for p in net.parameters())
+    exact = replace(digits, x=digits.inputs(digits.x).double())
+    plain = replace(rich, cutmix=0., crop=0, flip=False, weight_decay=0.)
+    extra = fit(initialise(make, 0).double(), exact, plain, extra_loss=pull)
+    decay = fit(initialise(make, 0).double(), exact, replace(plain, weight_decay=.2))
+    assert all(torch.allclose(extra.state[k], decay.state[k], atol=1e-10) for k in extra.state)
+
+def test_densities_of_twenty_levels_are_exact():
+    net = initialise(cifar_resnet, 0)
+    mask, n = Mask.dense(net), 270_896
+    for _ in range(20):
+        mask = prune_global_magnitude(net.state_dict(), mask, .2)
+        n -= -(-n//5)
+        assert mask.kept == n == int(flat(mask).sum())
+
+def test_shares_round_up_without_float_noise():
+    for percent in range(1, 100):
+        for n in (1, 7, 10, 99, 100, 266_200): assert share_of(percent/100, n) == -(-percent*n//100)
+
+def test_ties_go_by_position_across_layers():
+    w = dict(a=torch.ones(2, 2), b=-torch.ones(3))
+    mask = prune_global_magnitude(w, Mask({k: torch.ones_like(v, dtype=torch.bool) for k, v in w.items()}), .7)
+    assert flat(mask).tolist() == [False]*5 + [True]*2
+
+def test_batches_cover_each_epoch_once():
+    data = ImageSet(torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1), torch.arange(50), mean=(0.,), std=(1.,))
+    for drop, per in ((False, 7), (True, 6)):
+        labels = [y for _, _, y in batches(data, Recipe(100, 8, drop_last=drop), 0, 2*per)]
+        for epoch in (labels[:per], labels[per:]): assert len(torch.cat(epoch).unique()) == len(torch.cat(epoch)) == (48 if drop else 50)
+        assert not torch.equal(labels[0], labels[per])
+    with pytest.raises(ValueError, match='make no batch of 64'): next(batches(data, Recipe(1, 64, drop_last=True), 0, 1))
+
+def test_cutmix_shares_labels_by_area():
+    x, y = torch.arange(16.).view(16, 1, 1, 1).expand(16, 1, 10, 10).clone(), torch.arange(16)
+    for seed in range(20):
+        mixed, target = cutmix(x, y, 16, 1., torch.Generator().manual_seed(seed))
+        for i in range(16):
+            share = torch.bincount(mixed[i].flatten().long(), minlength=16)/100
+            assert torch.allclose(share, target[i], atol=1e-6)
+
+def test_bfloat16_follows_float32_and_leaves_nothing_behind():
+    "Autocast keeps cast weights for as long as it is open: held open over an update, it would train on stale ones"
+    recipe = Recipe(40, 64, lr=.05)
+    full, half = (fit(initialise(nets['mlp'], 0), digits, replace(recipe, precision=p)) for p in ('float32', 'bfloat16'))
+    assert abs(half.loss - full.loss) < .05*full.loss
+    assert not torch.is_autocast_enabled('cpu') and all(v.dtype == torch.float32 for v in half.state.values())
+
+def test_compiling_goes_through_the_same_loop(monkeypatch):
+    "torch.compile itself is left out: it costs a minute, and is not ours"
+    wrapped = []
+    monkeypatch.setattr(torch, 'compile', lambda model: wrapped.append(model) or model)
+    net = initialise(nets['mlp'], 0)
+    assert same(fit(net, digits, rich, compile=True).state, fit(initialise(nets['mlp'], 0), digits, rich).state)
+    assert wrapped == [net]
+
+def test_loss_is_the_mean_over_steps():
+    net = initialise(nets['mlp'], 0)
+    recipe = Recipe(3, 100, lr=0.)
+    by_hand = [F.cross_entropy(net(x), y).item() for _, x, y in batches(digits, recipe, 0, 3)]
+    assert fit(net, digits, recipe).loss == pytest.approx(sum(by_hand)/3, rel=1e-5)
+
+def test_a_network_without_parameters_is_refused():
+    with pytest.raises(ValueError, match='no parameters'): fit(nn.Flatten(), digits, Recipe(1))

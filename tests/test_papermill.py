@@ -1,0 +1,51 @@
+"`nbs/05_imp.ipynb` as a user runs it: what it writes, and that it writes nothing when asked for nonsense."
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lottery_diet.core import project_root
+
+root = project_root(Path(__file__).parent)
+
+def papermill(tmp_path, *parameters, notebook='nbs/05_imp.ipynb'):
+    "Run a notebook from the command line; its results go to tmp_path/results"
+    given = [word for name, value in {'out_dir': tmp_path/'results', **dict(parameters)}.items() for word in ('-p', name, str(value))]
+    return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path)
+
+def last_line(run): return run.stderr.strip().splitlines()[-1]
+
+def test_it_finds_tickets_and_writes_table_and_figure(tmp_path):
+    run = papermill(tmp_path, ('levels', 2), ('prune_rate', .5), ('select', 'easiest'), ('fraction', .2), ('model', 'lenet_300_100'), ('seed', 3))
+    assert run.returncode == 0, run.stderr
+    name = 'imp_digits_smoke_lenet_300_100_easiest0.2_seed3'
+    assert sorted(p.name for p in (tmp_path/'results').iterdir()) == [f'{name}.{e}' for e in ('csv', 'json', 'pdf', 'png')]
+    table = pd.read_csv(tmp_path/'results'/f'{name}.csv')
+    assert table.arm.value_counts().to_dict() == {'ticket': 3, 're-initialised': 2, 'shuffled': 2, 'random': 2}
+    assert table.groupby('level').density.first().tolist() == [1., .5, .25]
+    assert table.accuracy.between(.9, 1).all()
+
+@pytest.mark.parametrize('parameter, sentence', [
+    (('fractoin', .1), "ValueError: parameter 'fractoin' is unknown: did you mean 'fraction'?"),
+    (('fraction', 1.5), 'ValueError: fraction=1.5: must be less than or equal to 1'),
+    (('levels', 'three'), "ValueError: levels='three': must be a valid integer"),
+    (('dataset', 'cifar_10'), "ValueError: dataset='cifar_10': dataset 'cifar_10' is unknown: did you mean 'cifar10'?")])
+def test_nonsense_stops_it_in_one_sentence(tmp_path, parameter, sentence):
+    run = papermill(tmp_path, parameter)
+    assert run.returncode != 0 and last_line(run).startswith(sentence)
+    assert not (tmp_path/'results').exists()
+
+def test_a_damaged_data_file_stops_it(tmp_path):
+    folder = tmp_path/'data'/'cifar-10-batches-py'
+    folder.mkdir(parents=True)
+    (folder/'data_batch_1').write_bytes(b'half a file')
+    run = papermill(tmp_path, ('dataset', 'cifar10'), ('data_root', tmp_path/'data'))
+    assert run.returncode != 0 and last_line(run).startswith('ValueError') and 'data_batch_1 is damaged' in last_line(run)
+    assert not (tmp_path/'results').exists()
+
+def test_help_names_every_parameter(tmp_path):
+    text = subprocess.run([sys.executable, '-m', 'papermill', '--help-notebook', root/'nbs/05_imp.ipynb'], capture_output=True, text=True).stdout
+    for name in 'fraction dataset data_root model pretrain_steps select levels prune_rate seed device scale'.split(): assert f'  {name}: ' in text
+    assert 'share of the training data used for pre-training' in text and 'Unknown' not in text

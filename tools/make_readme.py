@@ -1,0 +1,30 @@
+"Make README.md from nbs/index.ipynb: what the page shows, without hidden cells, with links as seen from the top folder."
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+root = Path(__file__).resolve().parent.parent
+
+def from_the_top(markdown:str) -> str:
+    "Relative links of a page in nbs/ as they read in the folder above it"
+    def move(match):
+        target = match[1]
+        if re.match(r'[a-z]+:|#', target): return match[0]
+        return f']({target[3:] if target.startswith("../") else "nbs/" + target})'
+    return re.sub(r'\]\(([^)\s]+)\)', move, markdown)
+
+def readme() -> str:
+    "The page as markdown"
+    page = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
+    page.cells = [c for c in page.cells if not c.source.startswith('#| hide')]
+    body, resources = MarkdownExporter().from_notebook_node(page)
+    if resources['outputs']: sys.exit('the index has pictures among its outputs: save them in results/ and link them')
+    lines = (line.rstrip() for line in from_the_top(body).replace('\n```\nfrom', '\n```python\nfrom').splitlines())
+    return '<!-- made from nbs/index.ipynb by `make readme` -->\n\n' + re.sub(r'\n{3,}', '\n\n', '\n'.join(lines)).strip() + '\n'
+
+if __name__ == '__main__':
+    if '--print' in sys.argv: sys.stdout.write(readme())
+    else: (root/'README.md').write_text(readme())
