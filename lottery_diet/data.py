@@ -302,9 +302,9 @@ def crop_flip(
 ) -> Tensor: # same shape and type
     "Random crop after zero padding, then random mirroring (Data Diet and WIN: 4 pixels and flip)"
     b, c, h, w = x.shape
-    down, right = (torch.randint(2*pad + 1, (b, 1), generator=draws) for _ in range(2))
-    mirrored = torch.rand(b, 1, generator=draws) < .5 if flip else torch.zeros(b, 1, dtype=torch.bool)
-    rows, columns = torch.arange(h) + down, torch.arange(w) + right
+    down, right = (torch.randint(2*pad + 1, (b, 1), generator=draws).to(x.device) for _ in range(2))
+    mirrored = (torch.rand(b, 1, generator=draws) < (.5 if flip else 0.)).to(x.device)
+    rows, columns = (torch.arange(size, device=x.device) + shift for size, shift in ((h, down), (w, right)))
     columns = torch.where(mirrored, columns.flip(1), columns)
-    source = (rows[:, :, None]*(w + 2*pad) + columns[:, None, :]).view(b, 1, h*w).to(x.device)
+    source = (rows[:, :, None]*(w + 2*pad) + columns[:, None, :]).view(b, 1, h*w)
     return torch.nn.functional.pad(x, (pad,)*4).flatten(2).gather(2, source.expand(b, c, h*w)).view(x.shape)

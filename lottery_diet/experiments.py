@@ -60,7 +60,7 @@ el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=
 
 ticket_settings = {
     ('smoke', 'any'): TicketSetting('lenet_300_100', Recipe(250, 64, lr=.05), pretrain_steps=20, levels=8, prune_rate=.4, train_examples=1500),
-    ('mini', 'any'): TicketSetting('small_resnet', in_epochs(10_000, 8, milestones=(5, 7), **cifar_like), 100, 5, .5, train_examples=10_000),
+    ('mini', 'any'): TicketSetting('small_resnet', in_epochs(5_000, 10, milestones=(6, 9), **cifar_like), 80, 4, .6, train_examples=5_000),
     ('mini', 'digits'): TicketSetting('lenet_300_100', in_epochs(1297, 60, 64, lr=.05), 20, 12, .36),
     ('mini', 'mnist'): TicketSetting('lenet_300_100', in_epochs(60_000, 10, lr=.1), 100, 5, .36),
     ('paper', 'mnist'): TicketSetting('lenet_300_100', in_epochs(60_000, 25, 60, optimiser='adam', lr=12e-4), 0, 25, .2),

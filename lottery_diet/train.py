@@ -61,6 +61,7 @@ class Recipe:
         for key, options in dict(optimiser=tuple(optimisers), precision=precisions).items():
             if getattr(self, key) not in options: refuse(key, 'one of ' + ', '.join(options))
         object.__setattr__(self, 'milestones', tuple(self.milestones))
+        if self.normalisation is not None: object.__setattr__(self, 'normalisation', tuple(map(tuple, self.normalisation)))
         if list(self.milestones) != sorted(set(self.milestones)) or any(m < 1 for m in self.milestones): refuse('milestones', 'rising steps from 1')
         if self.cosine and self.milestones: refuse('milestones', 'empty where cosine=True: choose one schedule')
         if self.nesterov and not self.momentum: refuse('momentum', 'above 0 where nesterov=True')
