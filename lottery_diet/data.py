@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['md5s', 'sources', 'ImageSet', 'pixel_statistics', 'front', 'Splits', 'split_off', 'verified_files', 'fetch',
-           'patch_torchvision', 'read_digits', 'read_mnist', 'read_cifar', 'read_cinic10', 'read_splits_from_folder',
-           'class_folders', 'read_folder', 'default_data_root', 'is_folder', 'load_data', 'random_labels', 'crop_flip']
+           'patch_torchvision', 'class_folders', 'read_folder', 'default_data_root', 'is_folder', 'load_data',
+           'random_labels', 'crop_flip']
 
 # %% ../nbs/01_data.ipynb #bdeef144
 import hashlib
@@ -47,6 +47,7 @@ class ImageSet:
         if self.mean is None or self.std is None: mean, std = pixel_statistics(x)
         fill('mean', tuple(self.mean or mean))
         fill('std', tuple(self.std or std))
+        if min(self.std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {self.std}')
         if not len(self.mean) == len(self.std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
 
     def __len__(self): return len(self.x)
@@ -59,7 +60,7 @@ class ImageSet:
 
     def take(self, indices:Tensor) -> 'ImageSet':
         "The images at `indices`, in that order, normalised as before"
-        indices = indices.to(self.x.device)
+        indices = torch.as_tensor(indices, device=self.x.device)
         return replace(self, x=self.x[indices], y=self.y[indices])
 
     def to(self, device:torch.device|str) -> 'ImageSet':
@@ -107,6 +108,7 @@ def front(
     "The first `k` of an ordering; raises `ValueError` where there are not that many"
     if not 0 < k <= len(order): raise ValueError(f'cannot take {k} of {len(order)} examples')
     if labels is None: return order[:k].sort().values
+    labels = labels.to(order.device)
     classes = labels.unique()
     quota = [k//len(classes) + (i < k % len(classes)) for i in range(len(classes))]
     of_class = [order[labels[order] == c] for c in classes]
@@ -123,12 +125,16 @@ class Splits(NamedTuple):
 
 def split_off(
     data:ImageSet,
-    k:int, # how many images go to the second part
+    k:int|None, # how many images go to the second part, class-balanced; a fifth of each class, at least one, if None
     purpose:str # names the stream: the same purpose gives the same split for ever
-) -> tuple[ImageSet, ImageSet]: # the rest, and the `k`
-    "Set `k` images aside, class-balanced, the same ones every time"
-    order = torch.randperm(len(data), generator=stream(0, purpose, data.name, len(data)))
-    aside = front(order, k, data.y)
+) -> tuple[ImageSet, ImageSet]: # the rest, and those set aside
+    "Set images aside, the same ones every time; raises `ValueError` where a class has too few"
+    order = torch.randperm(len(data), generator=stream(0, purpose, len(data)))
+    if k is not None: aside = front(order, k, data.y)
+    else:
+        of_class = [order[data.y[order] == c] for c in range(data.classes)]
+        if min(map(len, of_class)) < 2: raise ValueError(f'{data.name} has a class with fewer than 2 images: it cannot be in training and test set both')
+        aside = torch.cat([own[:max(1, len(own)//5)] for own in of_class]).sort().values
     rest = torch.ones(len(data), dtype=torch.bool)
     rest[aside] = False
     return data.take(rest.nonzero()[:, 0]), data.take(aside)
@@ -156,8 +162,12 @@ def verified_files(
             if hashlib.file_digest(stream_of_bytes, 'md5').hexdigest() != md5: raise ValueError(f'{f} is damaged (its checksum is not the published one): delete it and fetch {name} again')
     return list(files)
 
-def fetch(name:str, root:Path) -> None:
+def fetch(
+    name:str, # 'mnist', 'cifar10' or 'cifar100'
+    root:Path # folder that exists, or the default one
+) -> None:
     "Let torchvision download `name` into `root`; raises `FileNotFoundError` where that fails"
+    if not root.is_dir() and root != default_data_root(): raise FileNotFoundError(f'there is no folder {root}: point data_root (or LOTTERY_DIET_DATA) at the one that holds {name}, or make it')
     patch_torchvision()
     from torchvision import datasets
     source = dict(mnist=datasets.MNIST, cifar10=datasets.CIFAR10, cifar100=datasets.CIFAR100)[name]
@@ -177,14 +187,14 @@ def patch_torchvision() -> bool: # True if it was needed
     return True
 
 # %% ../nbs/01_data.ipynb #6592f899
-def read_digits(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+def _read_digits(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "scikit-learn's digits: training and test images"
     from sklearn.datasets import load_digits
     x, y = load_digits(return_X_y=True)
     pixels = torch.from_numpy(np.round(x*(255/16))).to(torch.uint8).view(-1, 1, 8, 8)
     return split_off(ImageSet(pixels, torch.from_numpy(y).long(), name='digits'), 500, 'test')
 
-def read_mnist(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+def _read_mnist(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "MNIST from its idx files"
     files = verified_files('mnist', root, download)
     raw = [torch.from_numpy(np.fromfile(f, np.uint8, offset=16 if 'images' in f.name else 8)) for f in files]
@@ -192,7 +202,7 @@ def read_mnist(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     train = ImageSet(train_x.view(-1, 1, 28, 28), train_y.long(), name='mnist')
     return train, train.like(test_x.view(-1, 1, 28, 28), test_y.long())
 
-def read_cifar(name:str, test_name:str, label_key:str):
+def _read_cifar(name:str, test_name:str, label_key:str):
     "A reader for CIFAR-10 or CIFAR-100 in their python version; checksums are compared before a pickle is opened"
     def read(root, download):
         def part(files):
@@ -204,26 +214,29 @@ def read_cifar(name:str, test_name:str, label_key:str):
         return train, train.like(*part([f for f in files if f.name == test_name]))
     return read
 
-def read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+def _read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "CINIC-10, train and valid folders merged, with the constants of Data Diet"
     parts = [read_folder(root/'CINIC-10'/part, name='cinic10') for part in ('train', 'valid', 'test')]
     pooled = [torch.cat([getattr(p, k) for p in parts[:2]]) for k in 'xy']
     train = ImageSet(*pooled, classes=10, mean=(.4789, .4723, .4305), std=(.2421, .2383, .2587), name='cinic10')
     return train, train.like(parts[2].x, parts[2].y)
 
-def read_splits_from_folder(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+def _read_splits_from_folder(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "Training and test images from folders of images per class"
     parts = {d.name: d for d in root.iterdir() if d.is_dir()}
     test = parts.get('test') or parts.get('val')
     if 'train' not in parts or test is None:
         data = read_folder(root)
-        return split_off(data, max(data.classes, len(data)//5), 'test')
+        return split_off(data, None, 'test')
     train, held = read_folder(parts['train'], root.name), read_folder(test, root.name)
     if class_folders(parts['train']) != class_folders(test): raise ValueError(f'{parts["train"]} and {test} hold different classes: give both the same class folders')
+    if train.shape != held.shape: raise ValueError(f'{parts["train"]} holds images {train.shape}, {test} {held.shape}: bring all images to one size')
     return train, train.like(held.x, held.y)
 
 # %% ../nbs/01_data.ipynb #db749d05
-def class_folders(folder:Path) -> list[str]:
+def class_folders(
+    folder:Path # holds a folder per class
+) -> list[str]:
     "Names of the class folders, sorted: a class's label is its place here"
     return sorted(d.name for d in folder.iterdir() if d.is_dir() and not d.name.startswith('.'))
 
@@ -236,34 +249,40 @@ def read_folder(
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f'{folder} is not there: it should hold one folder of images per class')
     classes, endings = class_folders(folder), {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
-    files = [(f, label) for label, c in enumerate(classes) for f in sorted((folder/c).iterdir()) if f.suffix.lower() in endings]
+    files = [(f, label) for label, c in enumerate(classes) for f in sorted((folder/c).iterdir()) if f.suffix.lower() in endings and not f.name.startswith('.')]
     if not files: raise FileNotFoundError(f'{folder} holds no images: it should hold one folder of images per class')
     listing = hashlib.sha256(repr([(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f, _ in files]).encode()).hexdigest()
-    kept = folder/'.pixels.npz'
-    if kept.exists() and (arrays := np.load(kept))['listing'].item() == listing: pixels = arrays['pixels']
-    else:
-        pixels = None
+    pixels = _kept_pixels(folder/'.pixels.npz', listing)
+    if pixels is None:
         for i, (f, _) in enumerate(files):
             try: image = np.asarray(Image.open(f).convert('RGB'))
             except OSError: raise ValueError(f'{f} cannot be read as an image: repair or delete it') from None
             if pixels is None: pixels = np.empty((len(files), *image.shape), np.uint8)
             if image.shape != pixels.shape[1:]: raise ValueError(f'{f} is {image.shape[1]}×{image.shape[0]}, the images before it are {pixels.shape[2]}×{pixels.shape[1]}: bring all images to one size')
             pixels[i] = image
-        if os.access(folder, os.W_OK): write_whole(kept, lambda p: np.savez_compressed(p, pixels=pixels, listing=listing))
+        if os.access(folder, os.W_OK): write_whole(folder/'.pixels.npz', lambda p: np.savez_compressed(p, pixels=pixels, listing=listing))
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return ImageSet(x, torch.tensor([label for _, label in files]), classes=len(classes), name=name or folder.name)
 
+def _kept_pixels(file:Path, listing:str):
+    "Pixels kept from an earlier reading of the same files; None where there are none, or they cannot be read"
+    try: arrays = np.load(file)
+    except (OSError, ValueError, EOFError): return None
+    return arrays['pixels'] if arrays['listing'].item() == listing else None
+
 # %% ../nbs/01_data.ipynb #3c3a3120
-sources = dict(digits=read_digits, mnist=read_mnist, cifar10=read_cifar('cifar10', 'test_batch', 'labels'),
-    cifar100=read_cifar('cifar100', 'test', 'fine_labels'), cinic10=read_cinic10)
+sources = dict(digits=_read_digits, mnist=_read_mnist, cifar10=_read_cifar('cifar10', 'test_batch', 'labels'),
+    cifar100=_read_cifar('cifar100', 'test', 'fine_labels'), cinic10=_read_cinic10)
 
 def default_data_root() -> Path:
     "`LOTTERY_DIET_DATA`, or `data/` in the project"
     return Path(os.environ.get('LOTTERY_DIET_DATA') or project_root()/'data')
 
-def is_folder(name:str) -> bool:
+def is_folder(
+    name:str # as a user gives it
+) -> bool:
     "Does `name` mean a folder of images rather than a data set by name?"
-    return '/' in name or os.sep in name or name.startswith('.')
+    return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or Path(name).is_dir())
 
 def load_data(
     name:str, # digits, mnist, cifar10, cifar100, cinic10, or the path of a folder with a folder of images per class
@@ -273,9 +292,9 @@ def load_data(
 ) -> Splits: # train, valid (None if nothing is held out), test
     "A data set by name; raises `ValueError` or `FileNotFoundError` in one sentence"
     if is_folder(name):
-        if not Path(name).is_dir(): raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
-        train, test = read_splits_from_folder(Path(name), download)
-    else: train, test = choose('dataset', name, sources)(Path(data_root or default_data_root()), download)
+        if not Path(name).expanduser().is_dir(): raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
+        train, test = _read_splits_from_folder(Path(name).expanduser(), download)
+    else: train, test = choose('dataset', name, sources)(Path(data_root or default_data_root()).expanduser(), download)
     train, valid = split_off(train, hold_out, 'validation') if hold_out else (train, None)
     return Splits(train, valid, test)
 

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 
-from .core import did_you_mean, project_root, provenance, write_whole
+from .core import project_root, provenance, unknown, write_whole
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -23,8 +23,8 @@ def read_parameters(
     namespace:Mapping[str, object] # the notebook's `globals()`
 ) -> BaseModel: # a validated experiment
     "The notebook's parameters; raises `ValueError` in one sentence for an unknown name, a wrong type or an impossible value"
-    unknown = [name for name in injected_names(namespace.get('In', ())) if name not in kind.model_fields]
-    if unknown: raise ValueError(f'parameter {unknown[0]!r} is unknown{did_you_mean(unknown[0], kind.model_fields)}; there are {", ".join(kind.model_fields)}')
+    for name in injected_names(namespace.get('In', ())):
+        if name not in kind.model_fields: raise ValueError(unknown('parameter', name, kind.model_fields))
     try: return kind(**{k: namespace[k] for k in kind.model_fields if k in namespace})
     except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
 
@@ -35,10 +35,12 @@ def injected_names(
     injected = [source for source in cells if source.startswith('# Parameters\n')]
     return [target.id for source in injected for node in ast.parse(source).body if isinstance(node, ast.Assign) for target in node.targets]
 
-def one_sentence(error:Mapping) -> str:
-    "What pydantic found wrong with one field"
-    what = error['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')
-    return f'{".".join(map(str, error["loc"]))}={error["input"]!r}: {what}'
+def one_sentence(
+    error:Mapping # of one field, as pydantic lists them
+) -> str:
+    "What is wrong with one field: our own validators' words, or pydantic's after the field's name and value"
+    if error['type'] == 'value_error': return str(error['ctx']['error'])
+    return f'{".".join(map(str, error["loc"]))}={error["input"]!r} ' + error['msg'].replace('Input should be', 'must be')
 
 # %% ../nbs/11_figures.ipynb #9fde36a6
 def save_results(

@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['Shape', 'Init', 'models', 'prunable', 'count_prunable', 'kaiming_normal', 'kaiming_uniform', 'initialise', 'drawn',
            'mlp', 'lenet_300_100', 'conv4', 'conv_net', 'alexnet_mtt', 'BasicBlock', 'Bottleneck', 'conv', 'shortcut',
-           'ResNet', 'cifar_resnet', 'resnet20', 'resnet32', 'resnet56', 'resnet10', 'resnet18', 'resnet50']
+           'ResNet', 'cifar_resnet', 'resnet20', 'resnet32', 'resnet56', 'resnet10', 'resnet18', 'resnet50',
+           'find_model']
 
 # %% ../nbs/02_models.ipynb #371c5701
+import importlib
 from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor, nn
 
-from .core import seeded
+from .core import choose, seeded
 
 Shape = tuple[int, int, int] # channels, height, width of an image
 Init = Callable[[nn.Module], None]|None # draws the weights of one layer; None leaves PyTorch's own
@@ -54,41 +56,62 @@ def initialise(
     "The network that belongs to `seed`, whatever was drawn before"
     with seeded(seed, name): return make()
 
-def drawn(model:nn.Module, init:Init) -> nn.Module:
+def drawn(
+    model:nn.Module,
+    init:Init # applied to each layer; None leaves PyTorch's own
+) -> nn.Module: # the same
     "`model` after `init` was applied to each of its layers"
     return model if init is None else model.apply(init)
 
 # %% ../nbs/02_models.ipynb #d1813162
 def mlp(
-    shape:Shape=(1, 28, 28),
-    classes:int=10,
+    shape:Shape=(1, 28, 28), # of an image
+    classes:int=10, # outputs
     hidden:tuple[int, ...]=(300, 100), # width of each hidden layer
-    init:Init=kaiming_uniform
+    init:Init=kaiming_uniform # of each layer
 ) -> nn.Module:
     "A fully connected network with ReLU"
     widths = [shape[0]*shape[1]*shape[2], *hidden]
     layers = [layer for i, o in zip(widths, hidden) for layer in (nn.Linear(i, o), nn.ReLU())]
     return drawn(nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], classes)), init)
 
-def lenet_300_100(shape:Shape=(1, 28, 28), classes:int=10, init:Init=kaiming_uniform) -> nn.Module:
+def lenet_300_100(
+    shape:Shape=(1, 28, 28), # of an image
+    classes:int=10, # outputs
+    init:Init=kaiming_uniform # of each layer
+) -> nn.Module:
     "LeNet-300-100: 266,200 weights on MNIST (WIN, Table 1)"
     return mlp(shape, classes, (300, 100), init)
 
-def conv4(shape:Shape=(3, 32, 32), classes:int=10, init:Init=kaiming_normal) -> nn.Module:
+def conv4(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    init:Init=kaiming_normal # of each layer
+) -> nn.Module:
     "Conv-4: four 3×3 convolutions, three linear layers, 2.4 million weights on CIFAR-10 (WIN, Table 1)"
     channels, h, w = shape
     block = lambda i, o: (nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.Conv2d(o, o, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     head = (nn.Flatten(), nn.Linear(128*(h//4)*(w//4), 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, classes))
     return drawn(nn.Sequential(*block(channels, 64), *block(64, 128), *head), init)
 
-def conv_net(shape:Shape=(3, 32, 32), classes:int=10, width:int=128, depth:int=3, init:Init=None) -> nn.Module:
+def conv_net(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    width:int=128, # channels of every block
+    depth:int=3, # blocks
+    init:Init=None # of each layer
+) -> nn.Module:
     "ConvNet-D3 of the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
     channels, h, w = shape
     block = lambda i: (nn.Conv2d(i, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2))
     blocks = [layer for d in range(depth) for layer in block(width if d else channels)]
     return drawn(nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width*(h >> depth)*(w >> depth), classes)), init)
 
-def alexnet_mtt(shape:Shape=(3, 32, 32), classes:int=10, init:Init=None) -> nn.Module:
+def alexnet_mtt(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    init:Init=None # of each layer
+) -> nn.Module:
     "The AlexNet of trajectory matching (MTT) and Distilled Pruning (2023): 1,871,232 weights on CIFAR-10"
     channels, h, w = shape
     conv = lambda i, o, k: (nn.Conv2d(i, o, k, padding=k//2), nn.ReLU())
@@ -137,11 +160,21 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
-def conv(i:int, o:int, size:int, stride:int=1) -> nn.Conv2d:
+def conv(
+    i:int, # channels coming in
+    o:int, # channels going out
+    size:int, # of the kernel, pixels
+    stride:int=1 # 2 halves the image
+) -> nn.Conv2d:
     "A convolution that keeps the image size, without bias: normalisation follows"
     return nn.Conv2d(i, o, size, stride, padding=size//2, bias=False)
 
-def shortcut(inputs:int, outputs:int, stride:int, norm:Callable[[int], nn.Module]) -> nn.Module:
+def shortcut(
+    inputs:int, # channels coming in
+    outputs:int, # channels going out
+    stride:int, # 2 halves the image
+    norm:Callable[[int], nn.Module] # makes a normalisation layer
+) -> nn.Module:
     "The identity, or a 1×1 convolution with normalisation where the shape changes"
     return nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(conv(inputs, outputs, 1, stride), norm(outputs))
 
@@ -176,38 +209,68 @@ class ResNet(nn.Module):
 
 # %% ../nbs/02_models.ipynb #6d283a42
 def cifar_resnet(
-    shape:Shape=(3, 32, 32),
-    classes:int=10,
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
     depth:int=20, # 6·n+2 layers
     width:int=16, # channels of the first stage; doubled twice
     norm:Callable[[int], nn.Module]=nn.BatchNorm2d, # `partial(nn.BatchNorm2d, affine=False)` for WIN's reading without scale and shift
-    init:Init=kaiming_normal
+    init:Init=kaiming_normal # of each layer
 ) -> nn.Module:
     "A CIFAR ResNet of any depth 6·n+2; raises `ValueError` for other depths"
     if depth < 8 or depth % 6 != 2: raise ValueError(f'depth={depth} must be 6·n+2: 8, 14, 20, 32, 56, …')
     return drawn(ResNet(shape, classes, BasicBlock, (depth//6,)*3, (width, 2*width, 4*width), norm=norm), init)
 
-def resnet20(shape:Shape=(3, 32, 32), classes:int=10, **kwargs) -> nn.Module:
+def resnet20(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    **kwargs # of `cifar_resnet`: width, norm, init
+) -> nn.Module:
     "ResNet-20: 270,896 prunable weights on CIFAR-10 (Data Diet, WIN)"
     return cifar_resnet(shape, classes, 20, **kwargs)
 
-def resnet32(shape:Shape=(3, 32, 32), classes:int=100, **kwargs) -> nn.Module:
+def resnet32(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=100, # outputs
+    **kwargs # of `cifar_resnet`: width, norm, init
+) -> nn.Module:
     "ResNet-32: 470,192 prunable weights on CIFAR-100 (Data Diet)"
     return cifar_resnet(shape, classes, 32, **kwargs)
 
-def resnet56(shape:Shape=(3, 32, 32), classes:int=10, **kwargs) -> nn.Module:
+def resnet56(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    **kwargs # of `cifar_resnet`: width, norm, init
+) -> nn.Module:
     "ResNet-56: 851,504 prunable weights on CINIC-10 (Data Diet)"
     return cifar_resnet(shape, classes, 56, **kwargs)
 
-def resnet10(shape:Shape=(3, 32, 32), classes:int=10, width:int=64, imagenet_stem:bool=False, init:Init=None) -> nn.Module:
+def resnet10(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    width:int=64, # channels of the first stage; doubled at each next one
+    imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
+    init:Init=None # of each layer
+) -> nn.Module:
     "ResNet-10; `width=32` is the narrow one of CIFAR experiments, `imagenet_stem=True` the one of ImageNet's (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
-def resnet18(shape:Shape=(3, 32, 32), classes:int=10, width:int=64, imagenet_stem:bool=False, init:Init=None) -> nn.Module:
+def resnet18(
+    shape:Shape=(3, 32, 32), # of an image
+    classes:int=10, # outputs
+    width:int=64, # channels of the first stage; doubled at each next one
+    imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
+    init:Init=None # of each layer
+) -> nn.Module:
     "ResNet-18, the score network of Data Diet; `width=32` is the narrow one of SYN's CIFAR experiments (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (2, 2, 2, 2), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
-def resnet50(shape:Shape=(3, 224, 224), classes:int=1000, width:int=64, imagenet_stem:bool=True, init:Init=kaiming_normal) -> nn.Module:
+def resnet50(
+    shape:Shape=(3, 224, 224), # of an image
+    classes:int=1000, # outputs
+    width:int=64, # channels of the first stage; doubled at each next one
+    imagenet_stem:bool=True, # 7×7 with stride 2 and a pool, instead of 3×3
+    init:Init=kaiming_normal # of each layer
+) -> nn.Module:
     "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
     return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
@@ -216,3 +279,12 @@ models = dict(lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexn
     resnet20=resnet20, resnet32=resnet32, resnet56=resnet56, resnet10=resnet10, resnet18=resnet18, resnet50=partial(resnet50, imagenet_stem=False),
     narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
     small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32))
+
+def find_model(
+    name:str # a name in `models`, or 'package.module:function' of your own, called with shape= and classes=
+) -> Callable[..., nn.Module]: # makes the network
+    "The maker of a network by name; raises `ValueError` where there is none"
+    if ':' not in name: return choose('model', name, models)
+    module, function = name.split(':', 1)
+    try: return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as e: raise ValueError(f'model {name!r} cannot be imported ({e}): give package.module:function, installed or in the current folder') from None

@@ -58,7 +58,7 @@ def plot_accuracy_vs_sparsity(
     return label_sparsity(ax, remaining.to_numpy())
 
 def mark_dense(
-    ax:Axes,
+    ax:Axes, # to draw on
     percent:pd.Series # test accuracy of the dense network, one per replicate
 ) -> Axes:
     "A thin line at the accuracy of the dense network"
@@ -66,7 +66,7 @@ def mark_dense(
     return ax
 
 def label_sparsity(
-    ax:Axes,
+    ax:Axes, # to label
     remaining:np.ndarray # weights remaining at each level, percent, falling
 ) -> Axes:
     "A logarithmic axis of weights remaining, a tick at every few levels, dense on the left"

@@ -36,7 +36,11 @@ def keep_easiest(
     "The `k` lowest scores, ties by position; raises `ValueError` where there are not that many (Data Diet §2)"
     return front(scores.argsort(stable=True), k, labels)
 
-def keep_hardest(scores:Tensor, k:int, labels:Tensor|None=None) -> Tensor:
+def keep_hardest(
+    scores:Tensor, # one per example; high is hard
+    k:int, # how many to keep
+    labels:Tensor|None=None # class-balanced if given
+) -> Tensor: # k indices, in dataset order
     "The `k` highest scores, ties by position; raises `ValueError` where there are not that many (Data Diet §2)"
     return front(scores.argsort(descending=True, stable=True), k, labels)
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['optimisers', 'precisions', 'Recipe', 'in_epochs', 'batches', 'cutmix', 'Snapshot', 'Diverged', 'train', 'fit',
-           'device_of', 'check_mask', 'apply_mask', 'channels_last', 'breaks_in_channels_last', 'make_optimiser',
-           'memory_of', 'check_finite', 'convolutions', 'Evaluation', 'evaluating', 'predict', 'evaluate']
+           'device_of', 'evaluating', 'check_outputs', 'check_mask', 'apply_mask', 'channels_last',
+           'breaks_in_channels_last', 'make_optimiser', 'memory_of', 'check_finite', 'convolutions', 'Evaluation',
+           'predict', 'evaluate']
 
 # %% ../nbs/03_train.ipynb #c8de77dc
 import math
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -20,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .core import State, state_of, stream
+from .core import State, require_same_shapes, reseed, seeded, stream
 from .data import ImageSet, crop_flip
 
 # %% ../nbs/03_train.ipynb #3d2d9ff8
@@ -50,9 +52,12 @@ class Recipe:
 
     def __post_init__(self):
         def refuse(key, what): raise ValueError(f'{key}={getattr(self, key)!r} must be {what}')
+        def whole(v): return isinstance(v, Integral) and not isinstance(v, bool)
         for key, least in dict(steps=1, batch_size=1, warmup=0, crop=0).items():
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least: refuse(key, f'a whole number of at least {least}')
+            if not whole(getattr(self, key)) or getattr(self, key) < least: refuse(key, f'a whole number of at least {least}')
+            object.__setattr__(self, key, int(getattr(self, key)))
+        for key in ('nesterov', 'cosine', 'flip', 'drop_last'):
+            if not isinstance(getattr(self, key), bool): refuse(key, 'True or False')
         for key in ('lr', 'momentum', 'weight_decay', 'gamma', 'cutmix'):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf: refuse(key, 'a number of at least 0')
@@ -60,11 +65,15 @@ class Recipe:
             if getattr(self, key) > 1: refuse(key, 'at most 1')
         for key, options in dict(optimiser=tuple(optimisers), precision=precisions).items():
             if getattr(self, key) not in options: refuse(key, 'one of ' + ', '.join(options))
-        object.__setattr__(self, 'milestones', tuple(self.milestones))
-        if self.normalisation is not None: object.__setattr__(self, 'normalisation', tuple(map(tuple, self.normalisation)))
-        if list(self.milestones) != sorted(set(self.milestones)) or any(m < 1 for m in self.milestones): refuse('milestones', 'rising steps from 1')
+        try: object.__setattr__(self, 'milestones', tuple(self.milestones))
+        except TypeError: refuse('milestones', 'rising steps, such as (100, 200)')
+        if not all(map(whole, self.milestones)) or list(self.milestones) != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1: refuse('milestones', 'rising steps, such as (100, 200)')
+        if self.normalisation is not None:
+            try: mean, std = (tuple(map(float, v)) for v in self.normalisation)
+            except (TypeError, ValueError): refuse('normalisation', 'a mean and a standard deviation for each channel, such as ((0.5,), (0.2,))')
+            object.__setattr__(self, 'normalisation', (mean, std))
         if self.cosine and self.milestones: refuse('milestones', 'empty where cosine=True: choose one schedule')
-        if self.nesterov and not self.momentum: refuse('momentum', 'above 0 where nesterov=True')
+        if self.nesterov and not (self.momentum and self.optimiser == 'sgd'): refuse('nesterov', 'False without SGD and momentum')
 
     def lr_at(self, step:int) -> float:
         "Learning rate of the update from `step` to `step + 1`"
@@ -142,6 +151,9 @@ class Snapshot:
     optimiser:State=field(default_factory=dict) # its memory, as 'name/kind'; empty for a fresh one
     loss:float=math.nan # mean training loss since the snapshot before
 
+    def __post_init__(self):
+        for part in ('state', 'optimiser'): object.__setattr__(self, part, {k: v.detach().clone() for k, v in getattr(self, part).items()})
+
     def rewound(self) -> 'Snapshot':
         "The same weights at the same step, with a fresh optimiser (Data Diet §2; design of IMP with rewinding)"
         return replace(self, optimiser={}, loss=math.nan)
@@ -162,26 +174,30 @@ def train(
     extra_loss:Callable[[nn.Module], Tensor]|None=None, # added to the cross-entropy
     seed:int=0, # of SGD noise: order and augmentation
     augment_seed:int|None=None, # of augmentation alone, where it should differ
-    compile:bool|None=None # torch.compile the network; where it pays, on a GPU from 5,000 steps, if None
+    compile:bool|None=None # torch.compile the network; on a GPU, for recipes of 5,000 steps and more, if None
 ) -> Iterator[Snapshot]: # at the steps asked for, in order
     "Train and yield snapshots; raises `ValueError` before the first step, `Diverged` when the loss is no longer finite"
-    if start is None: start = Snapshot(0, state_of(model))
+    if start is None: start = Snapshot(0, model.state_dict())
     stop = recipe.steps if stop is None else stop
     at = sorted({*at, stop})
     if not start.step <= at[0] <= at[-1] == stop <= recipe.steps:
         raise ValueError(f'cannot go from step {start.step} to {stop} by way of {at[:-1]}: steps must rise, and the recipe ends at {recipe.steps}')
     if recipe.normalisation and recipe.normalisation != (data.mean, data.std):
         raise ValueError('the recipe asks for other normalisation than the data carries: use data.normalised_by(*recipe.normalisation), for the test set too')
+    require_same_shapes(model.state_dict(), start.state, f'the snapshot to start from is not one of this {type(model).__name__}')
     check_mask(model, mask or {})
-    model.load_state_dict(start.state)
-    return _train(model, data.to(device_of(model)), recipe, start, at, mask or {}, extra_loss, seed, augment_seed, compile)
+    data = data.to(device_of(model))
+    check_outputs(model, data)
+    return _train(model, data, recipe, start, at, mask or {}, extra_loss, seed, augment_seed, compile)
 
 def _train(model, data, recipe, start, at, mask, extra_loss, seed, augment_seed, compile):
     device, parameters = device_of(model), dict(model.named_parameters())
     layout = channels_last(model)
+    model.load_state_dict(start.state)
     optimiser = make_optimiser(recipe, parameters, start.optimiser, device)
     masked, masks = [parameters[k] for k in mask], [m.to(device, parameters[k].dtype) for k, m in mask.items()]
-    if compile is None: compile = device.type == 'cuda' and at[-1] - start.step >= 5000
+    if compile is None: compile = device.type == 'cuda' and recipe.steps >= 5000
+    own_seed = seed if augment_seed is None else augment_seed
     network = torch.compile(model) if compile else model
     forward = partial(torch.autocast, device.type, torch.bfloat16) if recipe.precision == 'bfloat16' else nullcontext
     apply_mask(masked, masks)
@@ -189,8 +205,9 @@ def _train(model, data, recipe, start, at, mask, extra_loss, seed, augment_seed,
     for there in at:
         total = torch.zeros((), device=device)
         model.train()
-        with convolutions(recipe, device):
+        with convolutions(recipe, device), seeded(own_seed, 'layers', device=device):
             for step, x, y in batches(data, recipe, here, there, seed, augment_seed):
+                reseed(device, own_seed, 'layers', step)
                 for group in optimiser.param_groups: group['lr'] = recipe.lr_at(step)
                 with forward(): loss = F.cross_entropy(network(x.contiguous(memory_format=layout)), y)
                 if extra_loss: loss = loss + extra_loss(model)
@@ -201,84 +218,132 @@ def _train(model, data, recipe, start, at, mask, extra_loss, seed, augment_seed,
                 total += loss.detach()
                 if step % 100 == 0: check_finite(total, step, recipe)
         check_finite(total, there, recipe)
-        yield Snapshot(there, state_of(model), memory_of(optimiser, parameters), (total/(there - here)).item() if there > here else math.nan)
+        yield Snapshot(there, model.state_dict(), memory_of(optimiser, parameters), (total/(there - here)).item() if there > here else math.nan)
         here = there
 
-def fit(model:nn.Module, data:ImageSet, recipe:Recipe, **kwargs) -> Snapshot:
-    "The last snapshot of `train`"
+def fit(
+    model:nn.Module,
+    data:ImageSet,
+    recipe:Recipe,
+    **kwargs # of `train`
+) -> Snapshot: # at the last step
+    "Train to the end; raises what `train` raises"
     *_, last = train(model, data, recipe, **kwargs)
     return last
 
 # %% ../nbs/03_train.ipynb #531228c4
-def device_of(model:nn.Module) -> torch.device:
+def device_of(
+    model:nn.Module
+) -> torch.device:
     "Where the parameters are; raises `ValueError` for a network without any"
     for p in model.parameters(): return p.device
     raise ValueError(f'{type(model).__name__} has no parameters to train')
 
-def check_mask(model:nn.Module, mask:Mapping[str, Tensor]) -> None:
-    "Raise `ValueError` where a mask does not fit the network's parameters"
-    parameters = dict(model.named_parameters())
-    for k, m in mask.items():
-        if k not in parameters: raise ValueError(f'the mask names {k!r}, which {type(model).__name__} does not have: make it with Mask.dense(model)')
-        if m.shape != parameters[k].shape: raise ValueError(f'the mask of {k!r} is {tuple(m.shape)}, the weight {tuple(parameters[k].shape)}: make it with Mask.dense(model)')
-
-@torch.no_grad()
-def apply_mask(weights:list[Tensor], masks:list[Tensor]) -> None:
-    "Set pruned weights to zero, in place"
-    if masks: torch._foreach_mul_(weights, masks)
-
-def channels_last(model:nn.Module) -> torch.memory_format:
-    "The layout in which a network's convolutions are fastest and right; its weights are brought into it"
-    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions or any(map(breaks_in_channels_last, convolutions)): return torch.contiguous_format
-    model.to(memory_format=torch.channels_last)
-    return torch.channels_last
-
-def breaks_in_channels_last(m:nn.Conv2d) -> bool:
-    "Would its weight gradient be wrong, or crash, on a CPU? (oneDNN issue 6035: strided 1×1 over fewer channels than a vector holds)"
-    return m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
-
-def make_optimiser(recipe:Recipe, parameters:dict[str, Tensor], memory:State, device:torch.device) -> torch.optim.Optimizer:
-    "The recipe's optimiser with its memory put back"
-    trained = {k: p for k, p in parameters.items() if p.requires_grad}
-    extra = dict(momentum=recipe.momentum, nesterov=recipe.nesterov) if recipe.optimiser == 'sgd' else {}
-    fused = device.type in ('cpu', 'cuda') and all(p.is_floating_point() for p in trained.values())
-    optimiser = optimisers[recipe.optimiser](trained.values(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused, **extra)
-    for key, value in memory.items():
-        name, kind = key.rsplit('/', 1)
-        p = trained[name]
-        optimiser.state[p][kind] = (torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value)).copy_(value)
-    return optimiser
-
-def memory_of(optimiser:torch.optim.Optimizer, parameters:dict[str, Tensor]) -> dict[str, Tensor]:
-    "A copy of what the optimiser remembers, as 'name/kind'"
-    return {f'{name}/{kind}': v.clone() for name, p in parameters.items() for kind, v in optimiser.state.get(p, {}).items() if isinstance(v, Tensor)}
-
-def check_finite(total:Tensor, step:int, recipe:Recipe) -> None:
-    "Raise `Diverged` if the summed loss is not a number"
-    if not torch.isfinite(total): raise Diverged(f'training diverged by step {step}: lower lr={recipe.lr:g} or lengthen warmup={recipe.warmup}')
-
 @contextmanager
-def convolutions(recipe:Recipe, device:torch.device):
-    "cuDNN's fastest convolutions in the recipe's precision inside this block; nothing stays changed outside it"
-    if device.type != 'cuda': yield
-    else:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=recipe.precision != 'float32'): yield
-
-# %% ../nbs/03_train.ipynb #8a302723
-class Evaluation(NamedTuple):
-    "What a network makes of a data set"
-    loss:float # mean cross-entropy, nats
-    accuracy:float # share right, 0 to 1
-
-@contextmanager
-def evaluating(model:nn.Module):
+def evaluating(
+    model:nn.Module
+):
     "Evaluation mode inside this block; every layer's own mode is put back"
     modes = [(m, m.training) for m in model.modules()]
     model.eval()
     try: yield
     finally:
         for m, mode in modes: m.training = mode
+
+def check_outputs(
+    model:nn.Module,
+    data:ImageSet
+) -> None:
+    "Raise `ValueError` where the network cannot take the images, or has fewer outputs than there are classes"
+    shown = '×'.join(map(str, data.shape))
+    try:
+        with evaluating(model), torch.no_grad(): out = model(data.inputs(data.x[:2]))
+    except RuntimeError as e: raise ValueError(f'{type(model).__name__} cannot take images of {shown}: make it for that shape ({str(e).splitlines()[0]})') from None
+    if out.ndim != 2 or out.shape[1] < data.classes: raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')
+
+def check_mask(
+    model:nn.Module,
+    mask:Mapping[str, Tensor] # True where a weight lives, by name
+) -> None:
+    "Raise `ValueError` where a mask does not fit the network's parameters"
+    parameters = dict(model.named_parameters())
+    for k, m in mask.items():
+        if k not in parameters: raise ValueError(f'the mask names {k!r}, which {type(model).__name__} does not have: make it with Mask.dense(model)')
+        if m.dtype != torch.bool: raise ValueError(f'the mask of {k!r} must be boolean, not {m.dtype}: use weight != 0')
+        if m.shape != parameters[k].shape: raise ValueError(f'the mask of {k!r} is {tuple(m.shape)}, the weight {tuple(parameters[k].shape)}: make it with Mask.dense(model)')
+
+@torch.no_grad()
+def apply_mask(
+    weights:list[Tensor], # changed in place
+    masks:list[Tensor] # 1 where a weight lives, 0 where not
+) -> None:
+    "Set pruned weights to zero, in place"
+    if masks: torch._foreach_mul_(weights, masks)
+
+def channels_last(
+    model:nn.Module # its weights change layout, not value
+) -> torch.memory_format:
+    "The layout in which a network's convolutions are fastest and right; its weights are brought into it"
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    if not convolutions or any(map(breaks_in_channels_last, convolutions)): return torch.contiguous_format
+    model.to(memory_format=torch.channels_last)
+    return torch.channels_last
+
+def breaks_in_channels_last(
+    m:nn.Conv2d
+) -> bool:
+    "Would its weight gradient be wrong, or crash, on a CPU? (oneDNN issue 6035: strided 1×1 over fewer channels than a vector holds)"
+    return m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
+
+def make_optimiser(
+    recipe:Recipe,
+    parameters:dict[str, Tensor], # of the network, by name
+    memory:State, # what `memory_of` gave; empty for a fresh one
+    device:torch.device # of the parameters
+) -> torch.optim.Optimizer:
+    "The recipe's optimiser with its memory put back; raises `ValueError` where the memory is another optimiser's or network's"
+    trained = {k: p for k, p in parameters.items() if p.requires_grad}
+    extra = dict(momentum=recipe.momentum, nesterov=recipe.nesterov) if recipe.optimiser == 'sgd' else {}
+    fused = device.type in ('cpu', 'cuda') and all(p.is_floating_point() for p in trained.values())
+    optimiser = optimisers[recipe.optimiser](trained.values(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused, **extra)
+    kinds = dict(sgd={'momentum_buffer'}, adam={'exp_avg', 'exp_avg_sq', 'step'})[recipe.optimiser]
+    for key, value in memory.items():
+        name, kind = key.rsplit('/', 1)
+        if name not in trained or kind not in kinds: raise ValueError(f'the snapshot remembers {key!r}, which {recipe.optimiser} of this network does not: continue from snapshot.rewound()')
+        p = trained[name]
+        optimiser.state[p][kind] = (torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)).copy_(value)
+    return optimiser
+
+def memory_of(
+    optimiser:torch.optim.Optimizer,
+    parameters:dict[str, Tensor] # of the network, by name
+) -> dict[str, Tensor]: # as 'name/kind'; a snapshot copies it
+    "What the optimiser remembers"
+    return {f'{name}/{kind}': v for name, p in parameters.items() for kind, v in optimiser.state.get(p, {}).items() if isinstance(v, Tensor)}
+
+def check_finite(
+    total:Tensor, # summed loss
+    step:int, # by which it was summed
+    recipe:Recipe
+) -> None:
+    "Raise `Diverged` if the summed loss is not a number"
+    if not torch.isfinite(total): raise Diverged(f'training diverged by step {step}: lower lr={recipe.lr:g} or lengthen warmup={recipe.warmup}')
+
+@contextmanager
+def convolutions(
+    recipe:Recipe,
+    device:torch.device # where it trains
+):
+    "cuDNN's fastest convolutions in the recipe's precision inside this block; nothing stays changed outside it"
+    if device.type != 'cuda': yield
+    else:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=torch.backends.cudnn.deterministic, allow_tf32=recipe.precision != 'float32'): yield
+
+# %% ../nbs/03_train.ipynb #8a302723
+class Evaluation(NamedTuple):
+    "What a network makes of a data set"
+    loss:float # mean cross-entropy, nats
+    accuracy:float # share right, 0 to 1
 
 @torch.no_grad()
 def predict(
@@ -287,14 +352,20 @@ def predict(
     state:State|None=None, # a whole state to use instead of the model's own
     batch_size:int|None=None # images at a time; chosen by device if None
 ) -> Tensor: # logits, n × classes, in dataset order
-    "Outputs of `model` on `data`, in evaluation mode"
+    "Outputs of `model` on `data`, in evaluation mode; raises `ValueError` where `state` is another network's"
+    if state is not None: require_same_shapes(model.state_dict(), state, f'the state is not one of this {type(model).__name__}')
     data, layout = data.to(device_of(model)), channels_last(model)
     size = batch_size or (4096 if data.x.device.type == 'cuda' else 64 if layout == torch.channels_last else 1024)
     with evaluating(model):
         inputs = (data.inputs(x).contiguous(memory_format=layout) for x in data.x.split(size))
         return torch.cat([(model(x) if state is None else functional_call(model, dict(state), (x,), tie_weights=False)) for x in inputs])
 
-def evaluate(model:nn.Module, data:ImageSet, state:State|None=None, batch_size:int|None=None) -> Evaluation:
+def evaluate(
+    model:nn.Module,
+    data:ImageSet,
+    state:State|None=None, # a whole state to use instead of the model's own
+    batch_size:int|None=None # images at a time; chosen by device if None
+) -> Evaluation:
     "Loss and accuracy of `model` on `data`, as `predict` sees it"
-    logits, y = predict(model, data, state, batch_size), data.y.to(device_of(model))
+    logits, y = predict(model, data, state, batch_size).cpu(), data.y.cpu()
     return Evaluation(F.cross_entropy(logits.double(), y).item(), (logits.argmax(1) == y).double().mean().item())

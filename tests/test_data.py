@@ -66,6 +66,10 @@ def test_a_missing_file_is_named(tiny_cifar):
     (tiny_cifar/'cifar-100-python'/'test').unlink()
     with pytest.raises(FileNotFoundError, match='test is missing'): load_data('cifar100', tiny_cifar)
 
+def test_a_mistyped_root_is_refused_and_not_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no folder'): load_data('mnist', tmp_path/'dta')
+    assert not (tmp_path/'dta').exists()
+
 def test_a_failed_download_is_one_sentence(tmp_path, monkeypatch):
     patch_torchvision()
     from torchvision import datasets
@@ -94,6 +98,21 @@ def test_folder_without_one_is_split_the_same_way_every_time(tmp_path):
     assert torch.equal(first.test.x, second.test.x) and (tmp_path/'.pixels.npz').exists()
     save(tmp_path/'a'/'0.png', 255)
     assert load_data(str(tmp_path)).train.x.max() == 255 or load_data(str(tmp_path)).test.x.max() == 255
+
+def test_folder_with_unequal_classes_keeps_a_fifth_of_each_for_testing(tmp_path):
+    for c, n in dict(a=20, b=5, c=2).items():
+        for i in range(n): save(tmp_path/c/f'{i}.png', 10*i)
+    splits = load_data(str(tmp_path))
+    assert splits.test.y.bincount().tolist() == [4, 1, 1] and splits.train.y.bincount().tolist() == [16, 4, 1]
+    (tmp_path/'c'/'1.png').unlink()
+    with pytest.raises(ValueError, match='fewer than 2 images'): load_data(str(tmp_path))
+
+def test_a_damaged_pixel_cache_is_rebuilt(tmp_path):
+    for c in 'ab':
+        for i in range(5): save(tmp_path/c/f'{i}.png', 10*i)
+    first = load_data(str(tmp_path))
+    (tmp_path/'.pixels.npz').write_bytes(b'half a file')
+    assert torch.equal(load_data(str(tmp_path)).train.x, first.train.x)
 
 def test_folder_errors_name_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='holds no images'): load_data(str(tmp_path))

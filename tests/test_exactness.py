@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
-from lottery_diet.core import same, state_of
+from lottery_diet.core import same, state_of, stream
 from lottery_diet.data import ImageSet, load_data
 from lottery_diet.imp import Mask, flat, imp, prune_global_magnitude, prune_random, share_of, shuffle_layerwise
 from lottery_diet.models import cifar_resnet, conv_net, initialise, lenet_300_100
-from lottery_diet.train import Recipe, Snapshot, batches, cutmix, fit, train
+from lottery_diet.train import Recipe, Snapshot, batches, cutmix, fit, predict, train
 
 SCRIPT = '''
 import hashlib, torch
@@ -113,6 +114,62 @@ def test_ties_go_by_position_across_layers():
     w = dict(a=torch.ones(2, 2), b=-torch.ones(3))
     mask = prune_global_magnitude(w, Mask({k: torch.ones_like(v, dtype=torch.bool) for k, v in w.items()}), .7)
     assert flat(mask).tolist() == [False]*5 + [True]*2
+
+def test_masks_equal_torchs_own_pruning_level_after_level():
+    "torch.nn.utils.prune, given our counts, on a convolutional network whose weights move between levels"
+    net = initialise(cifar_resnet, 0).double()
+    layers = {k.removesuffix('.weight'): net.get_submodule(k.removesuffix('.weight')) for k in Mask.dense(net)}
+    mask = Mask.dense(net)
+    for level in range(6):
+        moved = {k: torch.randn(m.shape, generator=stream(level, k), dtype=torch.float64) for k, m in mask.items()}
+        for name, layer in layers.items():
+            with torch.no_grad(): (layer.weight_orig if level else layer.weight).copy_(moved[f'{name}.weight'])
+            if level: layer.weight = layer.weight_orig.detach()*layer.weight_mask
+        prune.global_unstructured([(layer, 'weight') for layer in layers.values()], prune.L1Unstructured, amount=share_of(.2, mask.kept))
+        mask = prune_global_magnitude(moved, mask, .2)
+        assert all(torch.equal(mask[f'{name}.weight'], layer.weight_mask.bool()) for name, layer in layers.items())
+
+@pytest.mark.parametrize('change, by_hand', [
+    (dict(optimiser='adam', lr=.003, weight_decay=.05), lambda p: torch.optim.Adam(p, lr=.003, weight_decay=.05)),
+    (dict(nesterov=True, weight_decay=.01, lr=.03), lambda p: torch.optim.SGD(p, lr=.03, momentum=.9, nesterov=True, weight_decay=.01)),
+    (dict(momentum=0., lr=.03), lambda p: torch.optim.SGD(p, lr=.03))], ids=['adam, weight decay', 'nesterov', 'no momentum'])
+def test_optimisers_against_a_hand_written_loop(change, by_hand):
+    exact = replace(digits, x=digits.inputs(digits.x).double())
+    recipe = Recipe(30, 100, **change)
+    net = initialise(nets['mlp'], 0).double()
+    optimiser = by_hand(net.parameters())
+    for _, x, y in batches(exact, recipe, 0, 30):
+        optimiser.zero_grad()
+        F.cross_entropy(net(x), y).backward()
+        optimiser.step()
+    ours = fit(initialise(nets['mlp'], 0).double(), exact, recipe)
+    assert all(torch.allclose(v, ours.state[k], atol=1e-12) for k, v in net.state_dict().items())
+
+def test_flip_crop_and_cutmix_happen_as_often_as_asked():
+    ramp = torch.arange(8, dtype=torch.uint8).expand(500, 1, 8, 8).contiguous()
+    data = ImageSet(ramp, torch.arange(500) % 10, mean=(0.,), std=(1/255,))
+    first = lambda **fields: next(batches(data, Recipe(200, 500, **fields), 0, 1))
+    falling = lambda x: (x[:, 0, 0, 0] > x[:, 0, 0, -1]).float().mean().item()
+    assert falling(first()[1]) == 0 and .4 < falling(first(flip=True)[1]) < .6
+    assert (first(crop=2)[1] != first()[1]).flatten(1).any(1).float().mean() > .9 and falling(first(crop=1)[1]) < .5
+    mixed = [y.max(1).values.min() < 1 for _, _, y in batches(data, Recipe(200, 500, cutmix=.3), 0, 200)]
+    assert .2 < sum(map(float, mixed))/200 < .4
+
+def test_a_snapshot_of_a_live_state_dict_is_a_copy():
+    net = initialise(nets['mlp'], 0)
+    live, copied = Snapshot(0, net.state_dict()), Snapshot(0, state_of(net))
+    fit(net, digits, rich)
+    assert same(live.state, copied.state)
+
+def test_dropout_leaves_the_global_generator_alone():
+    net = nn.Sequential(nn.Flatten(), nn.Dropout(.5), nn.Linear(64, 10))
+    before = torch.random.get_rng_state()
+    for _ in train(net, digits, Recipe(4, 64), at=(1, 2)): assert torch.equal(torch.random.get_rng_state(), before)
+
+def test_a_state_of_another_network_is_refused():
+    net = initialise(nets['mlp'], 0)
+    for state in ({}, dict(nonsense=torch.ones(1)), initialise(partial(lenet_300_100, (3, 8, 8)), 0).state_dict()):
+        with pytest.raises(ValueError, match='not one of this Sequential'): predict(net, digits, state)
 
 def test_batches_cover_each_epoch_once():
     data = ImageSet(torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1), torch.arange(50), mean=(0.,), std=(1.,))

@@ -1,13 +1,21 @@
 "The exported library runs where only torch, numpy, pandas, seaborn and tqdm are, and names what it exports."
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from fastcore.docments import docments
+from torch import nn
 
 import lottery_diet
+from lottery_diet.core import State
+from lottery_diet.data import ImageSet
+from lottery_diet.imp import Mask
+from lottery_diet.train import Recipe
 
 package = Path(lottery_diet.__file__).parent
 modules = sorted(p.stem for p in package.glob('*.py') if not p.stem.startswith('_'))
@@ -33,6 +41,16 @@ print([rung.mask.kept for rung in imp(net, data, Recipe(2, 16), Snapshot(0, stat
     assert out.returncode == 0, out.stderr
     kept = ast.literal_eval(out.stdout)
     assert kept[1] == kept[0] - -(-kept[0]//5)
+
+speaks_for_itself = {nn.Module, nn.Conv2d, torch.optim.Optimizer, ImageSet, Recipe, Mask, State}
+
+@pytest.mark.parametrize('name', modules)
+def test_parameters_are_documented_where_their_type_does_not_say_it(name):
+    module = importlib.import_module(f'lottery_diet.{name}')
+    silent = [f'{f.__name__}({k})' for f in (getattr(module, k) for k in module.__all__) if inspect.isfunction(f) and f.__module__ == module.__name__
+              for k, p in inspect.signature(f).parameters.items()
+              if p.kind is not p.VAR_KEYWORD and p.annotation not in speaks_for_itself and not docments(f).get(k)]
+    assert not silent
 
 @pytest.mark.parametrize('name', modules)
 def test_public_functions_say_what_they_do(name):

@@ -23,7 +23,7 @@ def readme() -> str:
     body, resources = MarkdownExporter().from_notebook_node(page)
     if resources['outputs']: sys.exit('the index has pictures among its outputs: save them in results/ and link them')
     lines = (line.rstrip() for line in from_the_top(body).replace('\n```\nfrom', '\n```python\nfrom').splitlines())
-    return '<!-- made from nbs/index.ipynb by `make readme` -->\n\n' + re.sub(r'\n{3,}', '\n\n', '\n'.join(lines)).strip() + '\n'
+    return '<!-- made from nbs/index.ipynb by `make prepare` -->\n\n' + re.sub(r'\n{3,}', '\n\n', '\n'.join(lines)).strip() + '\n'
 
 if __name__ == '__main__':
     if '--print' in sys.argv: sys.stdout.write(readme())
