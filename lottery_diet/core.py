@@ -207,5 +207,5 @@ def provenance(
     return dict(
         commit=git('rev-parse', '--short', 'HEAD'), changed_since=bool(git('status', '--porcelain', '--untracked-files=no')),
         python=platform.python_version(), **{p: installed(p) for p in ('lottery_diet', 'torch', 'torchvision', 'numpy')},
-        machine=f'{platform.system()} {platform.machine()}', device=str(device), threads=torch.get_num_threads(),
+        machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', device=str(device), threads=torch.get_num_threads(),
         accelerator=torch.cuda.get_device_name(device) if device.type == 'cuda' else None)
