@@ -120,7 +120,7 @@ class Tickets(BaseModel):
         "Setting, training and test images on the device; raises `ValueError` or `FileNotFoundError` for whatever would fail later"
         setting = self.setting()
         train, test = (part.to(self.device) for part in setting.prepare(self.load()))
-        check_ladder(Mask.dense(setting.network(train)()).kept, setting.levels, setting.prune_rate)
+        check_ladder(Mask.dense(initialise(setting.network(train), self.seed)).kept, setting.levels, setting.prune_rate)
         setting.recipe.steps_per_epoch(self.pretrain_examples(train))
         try: self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e: raise ValueError(f'out_dir={str(self.folder)!r} cannot be made ({e.strerror}): give a folder that can be written') from None
