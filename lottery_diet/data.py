@@ -88,6 +88,7 @@ class ImageSet:
         mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (self.mean, self.std))
         return [v.float().to(self.x.device) for v in (1/(255*std), -mean/std)]
 
+# %% ../nbs/01_data.ipynb #0796967d
 def pixel_statistics(
     x:Tensor # uint8 images, n × c × h × w
 ) -> tuple[tuple[float, ...], tuple[float, ...]]: # mean and standard deviation per channel, of pixels scaled to 0…1

@@ -145,6 +145,7 @@ def train_ticket(
     "Train the subnetwork `mask` from the rewind point to the recipe's end, with a fresh optimiser"
     return fit(model, data, recipe, start=rewind.rewound(), mask=mask, **kwargs)
 
+# %% ../nbs/05_imp.ipynb #f37aba9e
 def imp(
     model:nn.Module, # trained in place, over and over
     data:ImageSet, # what masks are searched on; the final training may use other data

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Shape', 'Init', 'models', 'prunable', 'count_prunable', 'kaiming_normal', 'kaiming_uniform', 'initialise', 'drawn',
-           'mlp', 'lenet_300_100', 'conv4', 'conv_net', 'alexnet_mtt', 'BasicBlock', 'Bottleneck', 'conv', 'shortcut',
+           'mlp', 'lenet_300_100', 'conv4', 'conv_net', 'alexnet_mtt', 'BasicBlock', 'conv', 'shortcut', 'Bottleneck',
            'ResNet', 'cifar_resnet', 'resnet20', 'resnet32', 'resnet56', 'resnet10', 'resnet18', 'resnet50',
            'find_model']
 
@@ -140,6 +140,25 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return self.relu(out + self.downsample(x))
 
+def conv(
+    i:int, # channels coming in
+    o:int, # channels going out
+    size:int, # of the kernel, pixels
+    stride:int=1 # 2 halves the image
+) -> nn.Conv2d:
+    "A convolution that keeps the image size, without bias: normalisation follows"
+    return nn.Conv2d(i, o, size, stride, padding=size//2, bias=False)
+
+def shortcut(
+    inputs:int, # channels coming in
+    outputs:int, # channels going out
+    stride:int, # 2 halves the image
+    norm:Callable[[int], nn.Module] # makes a normalisation layer
+) -> nn.Module:
+    "The identity, or a 1×1 convolution with normalisation where the shape changes"
+    return nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(conv(inputs, outputs, 1, stride), norm(outputs))
+
+# %% ../nbs/02_models.ipynb #537f0567
 class Bottleneck(nn.Module):
     "1×1, 3×3 and 1×1 convolutions around a shortcut; four times as wide outside as inside"
     expansion, folds = 4, (('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3'), ('downsample.0', 'downsample.1'))
@@ -160,24 +179,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
-def conv(
-    i:int, # channels coming in
-    o:int, # channels going out
-    size:int, # of the kernel, pixels
-    stride:int=1 # 2 halves the image
-) -> nn.Conv2d:
-    "A convolution that keeps the image size, without bias: normalisation follows"
-    return nn.Conv2d(i, o, size, stride, padding=size//2, bias=False)
-
-def shortcut(
-    inputs:int, # channels coming in
-    outputs:int, # channels going out
-    stride:int, # 2 halves the image
-    norm:Callable[[int], nn.Module] # makes a normalisation layer
-) -> nn.Module:
-    "The identity, or a 1×1 convolution with normalisation where the shape changes"
-    return nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(conv(inputs, outputs, 1, stride), norm(outputs))
-
+# %% ../nbs/02_models.ipynb #5a541dd1
 class ResNet(nn.Module):
     "Stem, stages of blocks, average over the image, linear layer"
     folds = (('conv1', 'bn1'),)

@@ -74,6 +74,7 @@ class Recipe:
         if self.drop_last and n < self.batch_size: raise ValueError(f'{n} images make no batch of {self.batch_size}: lower batch_size or set drop_last=False')
         return n//self.batch_size if self.drop_last else math.ceil(n/self.batch_size)
 
+# %% ../nbs/02c_recipe.ipynb #d21229ef
 def in_epochs(
     n:int, # training images
     epochs:float, # length of the run

@@ -89,6 +89,7 @@ class Snapshot:
 class Diverged(ArithmeticError):
     "Training left the finite numbers"
 
+# %% ../nbs/03_train.ipynb #27984397
 def train(
     model:nn.Module, # trained in place, on the device it is on
     data:ImageSet, # what to train on
@@ -116,6 +117,7 @@ def train(
     check_outputs(model, data)
     return _train(model, data, recipe, start, at, mask or {}, extra_loss, seed, augment_seed, compile)
 
+# %% ../nbs/03_train.ipynb #b6289bd8
 def _train(model, data, recipe, start, at, mask, extra_loss, seed, augment_seed, compile):
     device, parameters = device_of(model), dict(model.named_parameters())
     layout = channels_last(model)
@@ -188,6 +190,7 @@ def apply_mask(
     "Set pruned weights to zero, in place"
     if masks: torch._foreach_mul_(weights, masks)
 
+# %% ../nbs/03_train.ipynb #a45a814d
 def make_optimiser(
     recipe:Recipe,
     parameters:dict[str, Tensor], # of the network, by name

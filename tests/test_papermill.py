@@ -45,6 +45,11 @@ def test_a_damaged_data_file_stops_it(tmp_path):
     assert run.returncode != 0 and last_line(run).startswith('ValueError') and 'data_batch_1 is damaged' in last_line(run)
     assert not (tmp_path/'results').exists()
 
+def test_a_missing_data_folder_stops_it_and_is_not_made(tmp_path):
+    run = papermill(tmp_path, ('dataset', 'mnist'), ('data_root', tmp_path/'dta'))
+    assert run.returncode != 0 and last_line(run).startswith('FileNotFoundError: there is no folder') and 'LOTTERY_DIET_DATA' in last_line(run)
+    assert not (tmp_path/'results').exists() and not (tmp_path/'dta').exists()
+
 def test_help_names_every_parameter(tmp_path):
     text = subprocess.run([sys.executable, '-m', 'papermill', '--help-notebook', root/'nbs/05_imp.ipynb'], capture_output=True, text=True).stdout
     for name in 'fraction dataset data_root model pretrain_steps select levels prune_rate seed device scale'.split(): assert f'  {name}: ' in text
