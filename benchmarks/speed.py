@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from lottery_diet.core import provenance, state_of, write_whole
+from lottery_diet.core import provenance, write_whole
 from lottery_diet.data import default_data_root, load_data, patch_torchvision
 from lottery_diet.evaluation import channels_last
 from lottery_diet.imp import Mask, prune_random
@@ -41,7 +41,7 @@ def loader(data, recipe, train):
     return DataLoader(sources[data.name](default_data_root(), train=train, transform=pipeline), recipe.batch_size if train else 256, shuffle=train)
 
 def train_ours(model, data, recipe, mask):
-    start = Snapshot(0, state_of(model))
+    start = Snapshot(0, model.state_dict())
     return lambda: fit(model, data, recipe, start=start, mask=mask)
 
 def train_bare(model, data, recipe, mask):

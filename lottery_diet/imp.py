@@ -15,17 +15,16 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from .core import State, derive, same, state_of, stream
+from .core import State, derive, same, stream
 from .data import ImageSet
 from .models import initialise, prunable
-from .train import Recipe, Snapshot, fit
+from .train import Recipe, Snapshot, check_boolean, check_mask, fit
 
 # %% ../nbs/05_imp.ipynb #a29eef60
 class Mask(Mapping[str, Tensor]):
     "Which weights live, by name; immutable. Boolean tensors; raises `ValueError` for others"
     def __init__(self, alive:Mapping[str, Tensor]):
-        for k, m in alive.items():
-            if m.dtype != torch.bool: raise ValueError(f'the mask of {k!r} must be boolean, not {m.dtype}: use weight != 0')
+        check_boolean(alive)
         self._alive = dict(alive)
 
     def __getitem__(self, name): return self._alive[name]
@@ -90,8 +89,7 @@ def prune_global_magnitude(
     share:float # of the living weights to remove, 0 to 1
 ) -> Mask: # a sparser one
     "Remove the smallest living weights over all layers together (Data Diet §2, WIN §2.2, SYN §2.1); raises `ValueError` if none live, one is not a number, or the mask is another network's"
-    for k, m in mask.items():
-        if k not in state or state[k].shape != m.shape: raise ValueError(f'the mask of {k!r} does not fit these weights: make it with Mask.dense(model)')
+    check_mask(state, mask)
     weights = torch.cat([state[k].detach().flatten() for k in sorted(mask)])
     alive = flat(mask).to(weights.device)
     magnitudes = weights[alive].abs()
@@ -191,7 +189,7 @@ def reinitialise(
     seed:int=0 # the replicate whose ticket is controlled
 ) -> Snapshot: # at step 0
     "An initialisation that has nothing to do with the replicate's own (WIN §2.2)"
-    return Snapshot(0, state_of(initialise(make, seed, 'reinitialised')))
+    return Snapshot(0, initialise(make, seed, 'reinitialised').state_dict())
 
 def shuffle_layerwise(
     mask:Mask, # the ticket's
