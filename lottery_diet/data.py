@@ -326,12 +326,13 @@ def crop_flip(
     x:Tensor, # images, b × c × h × w
     draws:torch.Generator, # the random stream; the same stream gives the same crops on every device
     pad:int=4, # pixels of zeros around, and so the largest shift; 0 for no crop
-    flip:bool=True # mirror half of the images
+    flip:bool|Tensor=True # mirror half of the images, or those marked True
 ) -> Tensor: # same shape and type
     "Random crop after zero padding, then random mirroring (Data Diet and WIN: 4 pixels and flip)"
     b, c, h, w = x.shape
     down, right = (torch.randint(2*pad + 1, (b, 1), generator=draws).to(x.device) for _ in range(2))
-    mirrored = (torch.rand(b, 1, generator=draws) < (.5 if flip else 0.)).to(x.device)
+    drawn = torch.rand(b, 1, generator=draws)
+    mirrored = flip[:, None] if isinstance(flip, Tensor) else (drawn < (.5 if flip else 0.)).to(x.device)
     rows, columns = (torch.arange(size, device=x.device) + shift for size, shift in ((h, down), (w, right)))
     columns = torch.where(mirrored, columns.flip(1), columns)
     source = (rows[:, :, None]*(w + 2*pad) + columns[:, None, :]).view(b, 1, h*w)

@@ -50,7 +50,7 @@ def breaks_in_channels_last(
     m:nn.Conv2d
 ) -> bool:
     "Would its weight gradient be wrong, or crash, on a CPU? (oneDNN issue 6035: strided 1×1 over fewer channels than a vector holds)"
-    return m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels < 16
+    return m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels//m.groups < 16
 
 # %% ../nbs/02d_evaluation.ipynb #c0175e80
 class Evaluation(NamedTuple):

@@ -123,7 +123,7 @@ def alexnet_mtt(
 # %% ../nbs/02_models.ipynb #a0d79a3c
 class BasicBlock(nn.Module):
     "Two 3×3 convolutions around a shortcut, which is a 1×1 convolution where the shape changes"
-    expansion, folds = 1, (('conv1', 'bn1'), ('conv2', 'bn2'), ('downsample.0', 'downsample.1'))
+    channelwise, expansion, folds = True, 1, (('conv1', 'bn1'), ('conv2', 'bn2'), ('downsample.0', 'downsample.1'))
     def __init__(self,
         inputs:int, # channels coming in
         width:int, # channels inside and going out
@@ -161,7 +161,7 @@ def shortcut(
 # %% ../nbs/02_models.ipynb #537f0567
 class Bottleneck(nn.Module):
     "1×1, 3×3 and 1×1 convolutions around a shortcut; four times as wide outside as inside"
-    expansion, folds = 4, (('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3'), ('downsample.0', 'downsample.1'))
+    channelwise, expansion, folds = True, 4, (('conv1', 'bn1'), ('conv2', 'bn2'), ('conv3', 'bn3'), ('downsample.0', 'downsample.1'))
     def __init__(self,
         inputs:int, # channels coming in
         width:int, # channels inside; four times as many go out
@@ -182,7 +182,7 @@ class Bottleneck(nn.Module):
 # %% ../nbs/02_models.ipynb #5a541dd1
 class ResNet(nn.Module):
     "Stem, stages of blocks, average over the image, linear layer"
-    folds = (('conv1', 'bn1'),)
+    channelwise, folds = True, (('conv1', 'bn1'),)
     def __init__(self,
         shape:Shape, # of an image
         classes:int, # outputs

@@ -32,7 +32,7 @@ class Recipe:
     cosine:bool=False # anneal to zero over `steps`; excludes milestones
     warmup:int=0 # steps over which the learning rate rises linearly
     crop:int=0 # random crops after padding by so many pixels
-    flip:bool=False # mirror half of the images
+    flip:bool|str=False # mirror half of the images, drawn anew for each batch or, where 'alternating', each image every other epoch
     cutmix:float=0. # probability that a batch is cut and mixed
     drop_last:bool=False # leave out each epoch's incomplete batch
     normalisation:tuple[tuple[float, ...], tuple[float, ...]]|None=None # mean and std that the data must carry; the data's own if None
@@ -44,8 +44,9 @@ class Recipe:
         for key, least in dict(steps=1, batch_size=1, warmup=0, crop=0).items():
             if not whole(getattr(self, key)) or getattr(self, key) < least: refuse(key, f'a whole number of at least {least}')
             object.__setattr__(self, key, int(getattr(self, key)))
-        for key in ('nesterov', 'cosine', 'flip', 'drop_last'):
+        for key in ('nesterov', 'cosine', 'drop_last'):
             if not isinstance(getattr(self, key), bool): refuse(key, 'True or False')
+        if not isinstance(self.flip, bool) and self.flip != 'alternating': refuse('flip', "True, False or 'alternating'")
         for key in ('lr', 'momentum', 'weight_decay', 'gamma', 'cutmix'):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf: refuse(key, 'a number of at least 0')

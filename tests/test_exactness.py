@@ -199,7 +199,7 @@ def test_compiling_goes_through_the_same_loop(monkeypatch):
     wrapped = []
     monkeypatch.setattr(torch, 'compile', lambda model: wrapped.append(model) or model)
     net = initialise(nets['mlp'], 0)
-    assert same(fit(net, digits, rich, compile=True).state, fit(initialise(nets['mlp'], 0), digits, rich).state)
+    assert same(fit(net, digits, rich, way="compiled").state, fit(initialise(nets['mlp'], 0), digits, rich).state)
     assert wrapped == [net]
 
 def test_loss_is_the_mean_over_steps():
