@@ -4,7 +4,7 @@
 """
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 from functools import partial
@@ -34,10 +34,13 @@ def setting(case, runs, steps):
 def peak(case, runs, way):
     "MiB that training adds to this process at its highest"
     net, data, recipe, starts = setting(case, runs, 5)
-    highest = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
     before = highest()
     fit_many(net, data, recipe, starts, **ways[way])
     return highest() - before
+
+def highest():
+    "Most MiB that this process has held, as Linux counts them (getrusage would count its parent's)"
+    return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text()).group(1))/1024
 
 def elsewhere(case, runs, way):
     "The same in a process of its own"

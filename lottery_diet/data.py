@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['md5s', 'sources', 'ImageSet', 'pixel_statistics', 'front', 'by_class', 'Splits', 'split_off', 'verified_files',
-           'fetch', 'patch_torchvision', 'class_folders', 'read_folder', 'default_data_root', 'is_folder', 'load_data',
-           'random_labels', 'crop_flip']
+           'fetch', 'patch_torchvision', 'class_folders', 'read_folder', 'read_npz', 'default_data_root', 'is_own_data',
+           'load_data', 'random_labels', 'crop_flip']
 
 # %% ../nbs/01_data.ipynb #bdeef144
 import hashlib
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -273,6 +274,26 @@ def read_folder(
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return ImageSet(x, torch.tensor([label for _, label in files]), classes=len(classes), name=name or folder.name)
 
+def read_npz(
+    file:Path # holds x_train, y_train, x_test, y_test: uint8 pixels n × h × w or n × h × w × c, and whole labels from 0
+) -> tuple[ImageSet, ImageSet]: # training and test images
+    "Images from arrays; raises `FileNotFoundError` or `ValueError` saying what does not fit"
+    if not file.is_file(): raise FileNotFoundError(f'there is no file {file}: give an .npz with x_train, y_train, x_test and y_test')
+    try:
+        with np.load(file) as arrays: found = {k: arrays[k] for k in ('x_train', 'y_train', 'x_test', 'y_test')}
+    except (OSError, ValueError, EOFError, BadZipFile): raise ValueError(f'{file} cannot be read as arrays: write it with numpy.savez') from None
+    except KeyError as e: raise ValueError(f'{file} lacks an array ({str(e.args[0]).split()[0]}): it should hold x_train, y_train, x_test and y_test') from None
+    parts = []
+    for part in ('train', 'test'):
+        x, y = found[f'x_{part}'], found[f'y_{part}']
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.ndim == 4 and x.shape[3] > 4: raise ValueError(f'x_{part} of {file} is {x.dtype} {x.shape}: it should be uint8, n × h × w or n × h × w × channels')
+        if y.shape != x.shape[:1] or y.dtype.kind not in 'iu' or len(y) and y.min() < 0: raise ValueError(f'y_{part} of {file} is {y.dtype} {y.shape}: it should be whole labels from 0, one for each of {len(x)} images')
+        parts.append((torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64))))
+    (x, y), (held_x, held_y) = parts
+    if x.shape[1:] != held_x.shape[1:]: raise ValueError(f'x_train of {file} holds images {tuple(x.shape[1:])}, x_test {tuple(held_x.shape[1:])}: bring all images to one size')
+    train = ImageSet(x, y, classes=int(max(y.max(), held_y.max())) + 1, name=file.stem)
+    return train, train.like(held_x, held_y)
+
 def _kept_pixels(file:Path, listing:str):
     "Pixels kept from an earlier reading of the same files; None where there are none, or they cannot be read"
     try: arrays = np.load(file)
@@ -287,20 +308,21 @@ def default_data_root() -> Path:
     "`LOTTERY_DIET_DATA`, or `data/` in the project"
     return Path(os.environ.get('LOTTERY_DIET_DATA') or project_root()/'data')
 
-def is_folder(
+def is_own_data(
     name:str # as a user gives it
 ) -> bool:
-    "Does `name` mean a folder of images rather than a data set by name?"
-    return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or Path(name).is_dir())
+    "Does `name` mean the user's own data, a folder of images or an .npz, rather than a data set by name?"
+    return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or name.endswith('.npz') or Path(name).is_dir())
 
 def load_data(
-    name:str, # digits, mnist, cifar10, cifar100, cinic10, or the path of a folder with a folder of images per class
+    name:str, # digits, mnist, cifar10, cifar100, cinic10, or the path of a folder with a folder of images per class, or of an .npz
     data_root:Path|str|None=None, # where the files lie; see `default_data_root` if None
     hold_out:int=0, # how many training images become validation data, class-balanced, always the same ones
     download:bool=True # fetch mnist and cifar where nothing of them is there
 ) -> Splits: # train, valid (None if nothing is held out), test
     "A data set by name; raises `ValueError` or `FileNotFoundError` in one sentence"
-    if is_folder(name):
+    if name.endswith('.npz'): train, test = read_npz(Path(name).expanduser())
+    elif is_own_data(name):
         if not Path(name).expanduser().is_dir(): raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
         train, test = _read_splits_from_folder(Path(name).expanduser())
     else: train, test = choose('dataset', name, sources)(Path(data_root or default_data_root()).expanduser(), download)

@@ -150,7 +150,7 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, **losses):
     if kind.replayed: update = Replayed(update)
     here = start.step
     for there in at:
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == 'mps' else torch.float64) # exact sums of float32, however a run is cut
         model.train()
         with convolutions(recipe, device), seeded(layer_seed, 'layers', device=device):
             for step, x, y in feed(start=here, stop=there):

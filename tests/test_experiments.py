@@ -1,0 +1,243 @@
+"Asked once, computed once: whatever is killed, broken, asked at the same time or asked wrongly."
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+
+from lottery_diet.core import same
+from lottery_diet.data import load_data
+from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
+from lottery_diet.imp import Mask
+from lottery_diet.records import record_files, verified
+from lottery_diet.sweeps import grid, submit, sweep, varied
+from lottery_diet.tickets import Controls, Dense, Images, Judge, Network, Pretrain, Tickets, Training, ladder, rung
+from lottery_diet.train import Recipe
+
+recipe = Recipe(300, 64, lr=.05)
+begin = Pretrain(recipe=recipe, steps=50)
+
+def run_in(path, **kwargs): return Run(root=Path(path), device=torch.device('cpu'), **kwargs)
+
+def tables_and_tensors(root):
+    "Everything that an answer says, by its name"
+    return {f'{f.parent.name}/{f.name}': ((f/'metrics.csv').read_text(), (f/'config.json').read_text(), verified(f).tensors) for f in Path(root).glob('*/*') if (f/'metrics.csv').is_file()}
+
+def assert_equal_answers(a, b):
+    assert a.keys() == b.keys()
+    for k in a: assert a[k][:2] == b[k][:2] and same(a[k][2], b[k][2])
+
+def sweep_in(root, tasks):
+    torch.set_num_threads(1)
+    sweep(tasks, run=run_in(root, checkpoint_every=.02), progress=False)
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='kills forked processes')
+def test_killed_at_twenty_random_moments_a_sweep_loses_and_repeats_nothing(tmp_path):
+    long = Pretrain(recipe=Recipe(1500, 64, lr=.05), steps=300)
+    tasks, moments, fork = ladder(long, 3, .4, arms=('shuffled',)), random.Random(0), multiprocessing.get_context('fork')
+    run_in(tmp_path/'warm').ask(varied(long, dict(steps=1)))  # data and optimiser are imported here, so that the forked processes have them
+    finished, killed, resumed = {}, 0, 0
+    while killed < 20:
+        process = fork.Process(target=sweep_in, args=(tmp_path/'killed', tasks))
+        process.start()
+        time.sleep(moments.uniform(.05, .5))
+        alive = process.is_alive()
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        killed += 1
+        resumed += alive and any((tmp_path/'killed'/'.checkpoints').glob('*'))
+        stamps = {f: f.stat().st_mtime_ns for f in (tmp_path/'killed').glob('*/*/checksums.json')}
+        assert finished.items() <= stamps.items()
+        finished = stamps
+    assert resumed >= 5 and len(finished) < len(tasks) + 1  # it was under way most of the time, and not done
+    sweep_in(tmp_path/'killed', tasks)
+    sweep_in(tmp_path/'whole', tasks)
+    assert_equal_answers(tables_and_tensors(tmp_path/'killed'), tables_and_tensors(tmp_path/'whole'))
+    assert not list((tmp_path/'killed'/'.checkpoints').glob('*'))
+
+@pytest.mark.parametrize('name', [*record_files, 'checksums.json'])
+@pytest.mark.parametrize('damage', [lambda b: b'', lambda b: b[:len(b)//2], lambda b: b[:-9] + bytes([b[-9] ^ 4]) + b[-8:]], ids=['emptied', 'cut', 'flipped'])
+def test_every_damage_is_noticed_named_and_repaired(tmp_path, name, damage):
+    run, task = run_in(tmp_path), varied(begin, dict(steps=5))
+    before = run.ask(task)
+    file, tensors = before.folder/name, before.tensors
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(UserWarning, match=f'({name}|config.json|metrics.csv|provenance.json|tensors.safetensors) .*computed again'): after = run.ask(task)
+    assert same(after.tensors, tensors) and verified(after.folder)
+
+def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path):
+    task = Dense(recipe=Recipe(3000, 64, lr=.05))
+    with pytest.raises(OutOfTime): run_in(tmp_path, deadline=time.time() + .4).ask(task)
+    checkpoint, = (tmp_path/'.checkpoints').glob('*')
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match='starts anew'): again = run_in(tmp_path).ask(task)
+    assert same(again.tensors, run_in(tmp_path/'other').ask(task).tensors)
+
+def test_a_deleted_file_and_a_half_written_folder_do_no_harm(tmp_path):
+    run, task = run_in(tmp_path), varied(begin, dict(steps=5))
+    folder = run.ask(task).folder
+    (folder/'metrics.csv').unlink()
+    shutil.copytree(folder, folder.parent/f'.part-{folder.name}')
+    with pytest.warns(UserWarning, match='metrics.csv is missing'): run.ask(task)
+    assert [f.name for f in folder.parent.iterdir()] == [folder.name]
+
+class Counted(Task):
+    "Leaves a mark each time that it is computed"
+    where: str
+    n: int = 0
+
+    def compute(self, run):
+        Path(self.where, f'{self.n}-{os.getpid()}-{time.time_ns()}').touch()
+        time.sleep(.2)
+        return Outcome([dict(n=self.n)], dict(x=torch.ones(2)))
+
+def ask_in(root, task): run_in(root).ask(task)
+
+def test_two_processes_that_ask_at_once_compute_once(tmp_path):
+    (marks := tmp_path/'marks').mkdir()
+    spawn = multiprocessing.get_context('fork' if hasattr(os, 'fork') else 'spawn')
+    processes = [spawn.Process(target=ask_in, args=(tmp_path/'runs', Counted(where=str(marks)))) for _ in range(4)]
+    for p in processes: p.start()
+    for p in processes: p.join()
+    assert [p.exitcode for p in processes] == [0]*4 and len(list(marks.iterdir())) == 1
+
+def test_a_hundred_answers_are_read_in_two_seconds_and_drawn_from_without_training(tmp_path):
+    (marks := tmp_path/'marks').mkdir()
+    tasks = grid(Counted(where=str(marks)), dict(n=range(100)))
+    class Big(Counted):
+        def compute(self, run): return Outcome([dict(n=self.n)], {f'state/{i}': torch.randn(300, 800) for i in range(2)})
+    big, run = grid(Big(where=str(marks)), dict(n=range(100))), run_in(tmp_path/'runs')
+    sweep(big, run=run, progress=False)
+    started = time.perf_counter()
+    again = sweep(big, run=run, progress=False)
+    assert again.counts == dict(cached=100, run=0, failed=0, left=0) and len(again.table) == 100
+    assert time.perf_counter() - started < 2*2  # each is read twice, asked for and tabulated: twice the allowance, measured 0.9 s
+    assert not list(marks.iterdir()) and len(tasks) == 100
+
+def test_nothing_old_is_returned_when_version_default_or_field_changes(monkeypatch):
+    keys = {task.key for task in (begin, varied(begin, dict(seed=1)), varied(begin, {'recipe': Recipe(300, 64, lr=.051)}), varied(begin, {'network.options': dict(hidden=[5])}), varied(begin, {'data.examples': 100}))}
+    assert len(keys) == 5
+    monkeypatch.setattr(Pretrain, 'version', 2)
+    fresh = Tickets(pretrain=Pretrain(recipe=recipe, steps=50), level=1)
+    assert fresh.pretrain.key not in keys and fresh.key != Tickets(pretrain=begin, level=2).key
+    monkeypatch.setattr(Pretrain, 'version', 1)
+    assert Tickets(pretrain=Pretrain(recipe=recipe, steps=50), level=1).key != fresh.key
+    class Other(Task): lr: float = .1
+    before = Other().key
+    class Other(Task): lr: float = .2
+    assert Other().key != before
+
+def test_where_files_lie_and_where_to_compute_is_not_part_of_the_question():
+    assert varied(begin, {'data.root': '/somewhere/else'}).key == begin.key
+
+def test_the_users_own_data_is_known_by_its_content(tmp_path):
+    digits = load_data('digits')
+    arrays = {f'{k}_{part}': getattr(getattr(digits, part), k).numpy().squeeze() for part in ('train', 'test') for k in 'xy'}
+    for place in ('a', 'b'):
+        (tmp_path/place).mkdir()
+        np.savez(tmp_path/place/'mine.npz', **arrays)
+    (tmp_path/'c').mkdir()
+    np.savez(tmp_path/'c'/'mine.npz', **arrays | dict(y_train=arrays['y_train'][::-1].copy()))
+    a, b, c = (Pretrain(data=Images(name=str(tmp_path/place/'mine.npz')), recipe=recipe, steps=5) for place in 'abc')
+    assert a.key == b.key != c.key
+    assert run_in(tmp_path/'runs').ask(a).metrics.step.item() == 5
+
+def users_own(shape, classes, width=7): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0]*shape[1]*shape[2], width), torch.nn.ReLU(), torch.nn.Linear(width, classes))
+
+def test_the_users_own_network_by_name_and_arguments(tmp_path):
+    task = Pretrain(network=Network(model=f'{__name__}:users_own', options=dict(width=9)), recipe=recipe, steps=5)
+    assert run_in(tmp_path).ask(task).part('state')['1.weight'].shape == (9, 64)
+
+def test_arms_are_paired_and_the_dense_run_is_trained_once(tmp_path):
+    run = run_in(tmp_path)
+    ladders = [ladder(varied(begin, dict(steps=t)), 1, .5) for t in (0, 50, 120)]
+    assert len({rungs[0].key for rungs in ladders}) == 1
+    sweep([task for rungs in ladders for task in rungs], run=run, progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith('.')) == ['dense', 'pretrain', 'tickets']
+    assert (len(list((tmp_path/'dense').iterdir())), len(list((tmp_path/'pretrain').iterdir())), len(list((tmp_path/'tickets').iterdir()))) == (1, 3, 3)
+    other_order = run_in(tmp_path/'other')
+    for task in (ladders[0][0], *(rungs[1] for rungs in ladders[::-1])): other_order.ask(task)
+    assert_equal_answers({k: v for k, v in tables_and_tensors(tmp_path).items() if not k.startswith('other')}, tables_and_tensors(tmp_path/'other'))
+
+def test_diets_are_chosen_by_judges(tmp_path):
+    judges = tuple(Judge(recipe=recipe, steps=60, number=i) for i in range(2))
+    run, kinds = run_in(tmp_path), {}
+    for select in ('easiest', 'hardest'):
+        task = Pretrain(recipe=recipe, steps=20, fraction=.1, select=select, judges=judges)
+        kinds[select] = task.diet(run, task.data.load(recipe, 'cpu')[0])
+    assert len(kinds['easiest']) == len(kinds['hardest']) == 130 and not set(kinds['easiest'].tolist()) & set(kinds['hardest'].tolist())
+    assert len(list((tmp_path/'judge').iterdir())) == 2
+
+def test_a_failure_is_a_row_and_what_needs_it_says_so(tmp_path):
+    wild = Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=50)
+    found = sweep([*ladder(wild, 1), *ladder(begin, 1), Tickets(pretrain=begin, level=60, prune_rate=.9)], run=run_in(tmp_path), progress=False)
+    assert found.counts == dict(cached=0, run=2, failed=3, left=0)
+    assert ['diverged' in r for r in found.table.reason] == [True, True, False, False, False] and 'no weight is left' in found.table.reason.iloc[-1]
+    with pytest.raises(TaskFailed, match='diverged'): run_in(tmp_path).ask(ladder(wild, 1)[0])
+
+class Hungry(Task):
+    how: str
+    def compute(self, run): raise MemoryError('cannot allocate 10 TiB') if self.how == 'memory' else KeyError('surprise')
+
+def test_running_out_of_memory_is_a_row_too(tmp_path):
+    found = sweep([Hungry(how='memory'), Hungry(how='else'), varied(begin, dict(steps=0))], run=run_in(tmp_path), progress=False)
+    assert found.table.reason.tolist() == ['cannot allocate 10 TiB', "'surprise'", '']
+
+def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(tmp_path):
+    tasks = [Dense(recipe=Recipe(2000, 64, lr=.05), seed=s) for s in range(2)]
+    began, calls = time.time(), 0
+    while (found := sweep(tasks, budget='1s', run=run_in(tmp_path), progress=False)).counts['left']:
+        assert time.time() - began < 60 and (calls := calls + 1) < 50
+        began = time.time()
+    assert calls >= 1 and found.counts['failed'] == 0
+    assert_equal_answers(tables_and_tensors(tmp_path), (sweep(tasks, run=run_in(tmp_path/'x'), progress=False), tables_and_tensors(tmp_path/'x'))[1])
+
+def test_two_processes_answer_as_one_does(tmp_path):
+    tasks = [*ladder(begin, 2, .5, arms=('shuffled',)), *ladder(varied(begin, dict(seed=1)), 1, .5), Tickets(pretrain=Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=10), level=1)]
+    alone, together = (sweep(tasks, workers=n, run=run_in(tmp_path/str(n)), progress=False) for n in (1, 2))
+    assert alone.counts == together.counts == dict(cached=0, run=7, failed=1, left=0)
+    pd.testing.assert_frame_equal(alone.table.drop(columns='seconds'), together.table.drop(columns='seconds'))
+    assert_equal_answers(tables_and_tensors(tmp_path/'1'), tables_and_tensors(tmp_path/'2'))
+
+def test_submitit_jobs_answer_as_this_process_does(tmp_path):
+    tasks = [*ladder(begin, 1, .5), *ladder(varied(begin, dict(seed=1)), 1, .5)]
+    by_jobs = submit(tasks, 'local', chunk=2, minutes=5, run=run_in(tmp_path/'jobs'), progress=False)
+    here = sweep(tasks, run=run_in(tmp_path/'here'), progress=False)
+    assert by_jobs.counts == here.counts
+    pd.testing.assert_frame_equal(by_jobs.table.drop(columns='seconds'), here.table.drop(columns='seconds'))
+    assert submit(tasks, 'local', run=run_in(tmp_path/'jobs'), progress=False).counts['cached'] == 4
+
+wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
+                        recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimiser='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
+                        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
+         Tickets: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Controls: dict(arm=['shuffle', None], ticket=[begin, None])}
+good = {Pretrain: dict(recipe=recipe, steps=50), Tickets: dict(pretrain=begin, level=1), Controls: dict(ticket=Tickets(pretrain=begin, level=1), arm='random')}
+
+@pytest.mark.parametrize('kind, field, value', [(kind, k, v) for kind, fields in wrong.items() for k, values in fields.items() for v in values])
+def test_what_cannot_be_asked_is_refused_in_a_sentence(kind, field, value):
+    with pytest.raises(ValidationError) as refusal: kind(**good[kind] | {field: value})
+    error, *more = refusal.value.errors()
+    assert not more and len(error['msg'].splitlines()) == 1 and (error['loc'][:1] == (field,) or field in error['msg'])
+
+def test_there_are_enough_bad_questions_and_the_good_ones_are_good():
+    assert sum(len(v) for fields in wrong.values() for v in fields.values()) >= 30
+    for kind, fields in good.items(): assert kind(**fields).key
+
+def test_a_record_says_what_it_is_without_our_code(tmp_path):
+    record = run_in(tmp_path).ask(rung(begin, 1, .5))
+    config = json.loads((record.folder/'config.json').read_text())
+    origin = json.loads((record.folder/'provenance.json').read_text())
+    assert (config['task'], config['level'], config['pretrain']['recipe']['lr']) == ('Tickets', 1, .05)
+    assert {'commit', 'torch', 'device', 'seconds', 'way', 'threads'} <= origin.keys() and origin['way'] == 'closed form'
+    row = pd.read_csv(record.folder/'metrics.csv').iloc[0]
+    assert row.density == Mask(record.part('mask')).density and 0 < row.accuracy <= 1
+    assert isinstance(rung(begin, 0), Dense) and issubclass(Dense, Training)
