@@ -9,7 +9,6 @@ __all__ = ['RecipeField', 'Config', 'Task', 'Outcome', 'TaskFailed', 'OutOfTime'
 import hashlib
 import json
 import math
-import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -112,12 +111,11 @@ class Run:
     log:dict=field(default_factory=dict) # seconds of earlier processes, for provenance
 
     def read(self, task:Task) -> Record|None:
-        "The finished answer, verified, or None; a damaged one is named and removed, and so computed again"
+        "The finished answer, verified, or None; a damaged one is named, and replaced when it is asked for"
         folder = self.root/task.name
         if not folder.is_dir(): return None
         try: return verified(folder)
         except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=3)
-        shutil.rmtree(folder, ignore_errors=True)
 
     def ask(self, task:Task) -> Record:
         "Read the answer, or compute it; raises `TaskFailed`, and `OutOfTime` once the deadline has passed"

@@ -90,8 +90,8 @@ def conv4(
 ) -> nn.Module:
     "Conv-4: four 3×3 convolutions, three linear layers, 2.4 million weights on CIFAR-10 (WIN, Table 1)"
     channels, h, w = shape
-    block = lambda i, o: (nn.Conv2d(i, o, 3, padding=1), nn.ReLU(), nn.Conv2d(o, o, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-    head = (nn.Flatten(), nn.Linear(128*(h//4)*(w//4), 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, classes))
+    block = lambda i, o: (nn.Conv2d(i, o, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(o, o, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+    head = (nn.Flatten(), nn.Linear(128*(h//4)*(w//4), 256), nn.ReLU(inplace=True), nn.Linear(256, 256), nn.ReLU(inplace=True), nn.Linear(256, classes))
     return drawn(nn.Sequential(*block(channels, 64), *block(64, 128), *head), init)
 
 def conv_net(
@@ -103,7 +103,7 @@ def conv_net(
 ) -> nn.Module:
     "ConvNet-D3 of the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
     channels, h, w = shape
-    block = lambda i: (nn.Conv2d(i, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2))
+    block = lambda i: (nn.Conv2d(i, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(inplace=True), nn.AvgPool2d(2))
     blocks = [layer for d in range(depth) for layer in block(width if d else channels)]
     return drawn(nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width*(h >> depth)*(w >> depth), classes)), init)
 
@@ -114,7 +114,7 @@ def alexnet_mtt(
 ) -> nn.Module:
     "The AlexNet of trajectory matching (MTT) and Distilled Pruning (2023): 1,871,232 weights on CIFAR-10"
     channels, h, w = shape
-    conv = lambda i, o, k: (nn.Conv2d(i, o, k, padding=k//2), nn.ReLU())
+    conv = lambda i, o, k: (nn.Conv2d(i, o, k, padding=k//2), nn.ReLU(inplace=True))
     return drawn(nn.Sequential(
         *conv(channels, 128, 5), nn.MaxPool2d(2), *conv(128, 192, 5), nn.MaxPool2d(2),
         *conv(192, 256, 3), *conv(256, 192, 3), *conv(192, 192, 3), nn.MaxPool2d(2),
@@ -134,7 +134,7 @@ class BasicBlock(nn.Module):
         self.conv1, self.bn1 = conv(inputs, width, 3, stride), norm(width)
         self.conv2, self.bn2 = conv(width, width, 3), norm(width)
         self.downsample = shortcut(inputs, width, stride, norm)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x:Tensor) -> Tensor:
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
@@ -173,7 +173,7 @@ class Bottleneck(nn.Module):
         self.conv2, self.bn2 = conv(width, width, 3, stride), norm(width)
         self.conv3, self.bn3 = conv(width, 4*width, 1), norm(4*width)
         self.downsample = shortcut(inputs, 4*width, stride, norm)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x:Tensor) -> Tensor:
         out = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
@@ -195,7 +195,7 @@ class ResNet(nn.Module):
         super().__init__()
         first = widths[0]
         self.conv1 = conv(shape[0], first, 7, 2) if imagenet_stem else conv(shape[0], first, 3)
-        self.bn1, self.relu = norm(first), nn.ReLU()
+        self.bn1, self.relu = norm(first), nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
         self.stages = [f'layer{i + 1}' for i in range(len(repeats))]
         channels = first

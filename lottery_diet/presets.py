@@ -16,7 +16,7 @@ from .core import choose
 from .experiments import Config, RecipeField, Run, Task
 from .settings import cifar_like, el2n_judge, imagenet_constants
 from .tickets import Images, Judge, Network, Pretrain, rung
-from .train import Recipe, in_epochs
+from .train import Recipe
 
 # %% ../nbs/09e_presets.ipynb #15852801
 Count = Annotated[int, Field(ge=1)]

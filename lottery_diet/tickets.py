@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from torch import Tensor, nn
 
 from .core import choose, derive
-from .data import ImageSet, Splits, is_own_data, load_data, sources
+from .data import ImageSet, is_own_data, load_data, sources
 from .evaluation import evaluate
 from .experiments import Config, Outcome, RecipeField, Run, Task
 from .imp import Mask, check_ladder, controls, noise_of, prune_global_magnitude
@@ -42,7 +42,7 @@ class Images(Config):
 
     def identity(self) -> dict:
         "Name and size; for the user's own data the folder's name and a checksum of what is in it"
-        own = dict(name=Path(self.name).name, checksum=content(_read(self.name, self.root))) if is_own_data(self.name) else {}
+        own = dict(name=Path(self.name).name, checksum=content(self.name)) if is_own_data(self.name) else {}
         return super().identity() | own
 
     def load(self, recipe:RecipeField, device:torch.device) -> tuple[ImageSet, ImageSet]:
@@ -57,10 +57,12 @@ def _read(name, root):
     "Read once in a process"
     return load_data(name, root)
 
+@lru_cache
 def content(
-    splits:Splits
+    name:str # of a folder or an .npz
 ) -> str: # 16 hexadecimal digits
-    "Checksum of pixels and labels"
+    "Checksum of pixels and labels; computed once in a process"
+    splits = _read(name, None)
     return digest({f'{part}/{k}': getattr(getattr(splits, part), k) for part in ('train', 'test') for k in 'xy'})[:16]
 
 class Network(Config):

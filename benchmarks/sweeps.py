@@ -1,0 +1,49 @@
+"""What processes are worth: the same trainings of LeNet-300-100 on MNIST by one process and by as many as there are cores, by turns.
+
+Starting the processes and reading the data in each is part of it. The last row is reading finished answers back.
+    python benchmarks/sweeps.py                # needs MNIST (LOTTERY_DIET_DATA)
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+
+from lottery_diet.core import provenance, write_whole
+from lottery_diet.experiments import Run
+from lottery_diet.sweeps import sweep
+from lottery_diet.tickets import Dense, Images
+from lottery_diet.train import Recipe
+from lottery_diet.tune import cores, keep_freed_memory
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument('--rounds', type=int, default=3, help='turns of each')
+    ask.add_argument('--trainings', type=int, default=8)
+    ask.add_argument('--steps', type=int, default=6000, help='of each training')
+    ask.add_argument('--out', type=Path, help='also write table and machine as JSON')
+    args = ask.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    tasks = [Dense(data=Images(name='mnist'), recipe=Recipe(args.steps, 60, lr=.1), seed=seed) for seed in range(args.trainings)]
+    took = {1: [], cores(): [], 'read': []}
+    for turn in range(args.rounds):
+        for workers in ((1, cores()) if turn % 2 else (cores(), 1)):
+            with TemporaryDirectory() as root:
+                run, before = Run(root=Path(root), device=torch.device('cpu')), time.perf_counter()
+                assert sweep(tasks, workers=workers, run=run, progress=False).counts['run'] == len(tasks)
+                took[workers].append(time.perf_counter() - before)
+                before = time.perf_counter()
+                assert sweep(tasks, run=run, progress=False).counts['cached'] == len(tasks)
+                took['read'].append(time.perf_counter() - before)
+        print({k: round(v[-1], 2) for k, v in took.items()}, flush=True)
+    ratios = [a/b for a, b in zip(took[1], took[cores()])]
+    results = [dict(trainings=args.trainings, steps=args.steps, workers=cores(), one_process_s=round(median(took[1]), 1), processes_s=round(median(took[cores()]), 1), times_as_fast=round(median(ratios), 2),
+                    lowest=round(min(ratios), 2), highest=round(max(ratios), 2), read_back_ms_each=round(1000*median(took['read'])/args.trainings, 1), rounds=args.rounds)]
+    print(results[0])
+    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+
+if __name__ == '__main__': main()
