@@ -16,10 +16,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from lottery_diet.core import provenance, write_whole
+from lottery_diet.core import provenance, state_of, write_whole
 from lottery_diet.data import default_data_root, load_data, patch_torchvision
 from lottery_diet.evaluation import channels_last
+from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, prune_random
+from lottery_diet.lmc import loss_path
 from lottery_diet.models import initialise, lenet_300_100, resnet20
 from lottery_diet.scores import el2n
 from lottery_diet.train import Recipe, Snapshot, evaluate, fit
@@ -91,6 +93,27 @@ def el2n_usual(model, data):
         with torch.no_grad(): return torch.cat([(model(xb).softmax(1) - yb).norm(dim=1) for xb, yb in zip(x.split(256), y.split(256))])
     return run
 
+def grand_usual(model, data):
+    "A backward pass for each example"
+    x, y = data.inputs(data.x), data.y
+    def run():
+        model.eval()
+        for i in range(len(x)):
+            model.zero_grad()
+            F.cross_entropy(model(x[i:i+1]), y[i:i+1]).backward()
+            torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
+    return run
+
+def path_usual(model, data, a, b, alphas):
+    "Interpolate, load, pass through batches of 256"
+    x, y = data.inputs(data.x), data.y
+    def run():
+        for t in alphas:
+            model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
+            model.eval()
+            with torch.no_grad(): sum(F.cross_entropy(model(xb), yb, reduction='sum').item() for xb, yb in zip(x.split(256), y.split(256)))
+    return run
+
 def by_turns(contestants, rounds):
     "Seconds of each contestant, turn by turn, after one run that is not counted"
     for run in contestants.values(): run()
@@ -123,6 +146,10 @@ def passes(data, recipe, rounds):
     few = data.take(torch.arange(2048))
     yield from rows('evaluation, ResNet-20', dict(ours=lambda: evaluate(nets[0], few), loader=evaluate_loader(nets[1], data, recipe)), rounds, 's/2,048 images', 1)
     yield from rows('EL2N, ResNet-20', dict(ours=lambda: el2n(nets[0], few), loop=el2n_usual(nets[1], few)), rounds, 's/2,048 images', 1)
+    some = data.take(torch.arange(128))
+    yield from rows('GraNd, ResNet-20', dict(ours=lambda: grand(nets[0], some), one_by_one=grand_usual(nets[1], some)), rounds, 's/128 images', 1)
+    ends, alphas, some = [state_of(initialise(resnet20, seed)) for seed in range(2)], (0., .5, 1.), data.take(torch.arange(512))
+    yield from rows('path of 3 points, ResNet-20', dict(ours=lambda: loss_path(nets[0], *ends, some, alphas), loop=path_usual(nets[1], some, *ends, alphas)), rounds, 's/512 images', 1)
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
