@@ -19,6 +19,7 @@ from lottery_diet.tickets import Dense, Images
 from lottery_diet.train import Recipe
 from lottery_diet.tune import cores, keep_freed_memory
 
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument('--rounds', type=int, default=3, help='turns of each')
