@@ -18,7 +18,7 @@ root = project_root(Path(__file__).parent)
 
 def lottery_diet(*words, runs, **kwargs):
     "The command as a user types it"
-    return subprocess.run([sys.executable, '-m', 'lottery_diet.figures', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
+    return subprocess.run([sys.executable, '-c', 'import sys; from lottery_diet.figures import main; sys.exit(main())', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory): return tmp_path_factory.mktemp('runs')
