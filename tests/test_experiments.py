@@ -40,16 +40,17 @@ def sweep_in(root, tasks):
     torch.set_num_threads(1)
     sweep(tasks, run=run_in(root, checkpoint_every=.02), progress=False)
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='kills forked processes')
 def test_killed_at_twenty_random_moments_a_sweep_loses_and_repeats_nothing(tmp_path):
-    long = Pretrain(recipe=Recipe(1500, 64, lr=.05), steps=300)
+    long = Pretrain(recipe=Recipe(1800, 64, lr=.05), steps=300)
     tasks, moments, fork = ladder(long, 3, .4, arms=('shuffled',)), random.Random(0), multiprocessing.get_context('fork')
     run_in(tmp_path/'warm').ask(varied(long, dict(steps=1)))  # data and optimiser are imported here, so that the forked processes have them
     finished, killed, resumed = {}, 0, 0
     while killed < 20:
         process = fork.Process(target=sweep_in, args=(tmp_path/'killed', tasks))
         process.start()
-        time.sleep(moments.uniform(.05, .5))
+        time.sleep(moments.uniform(.05, .7))
         alive = process.is_alive()
         os.kill(process.pid, signal.SIGKILL)
         process.join()
@@ -58,7 +59,7 @@ def test_killed_at_twenty_random_moments_a_sweep_loses_and_repeats_nothing(tmp_p
         stamps = {f: f.stat().st_mtime_ns for f in (tmp_path/'killed').glob('*/*/checksums.json')}
         assert finished.items() <= stamps.items()
         finished = stamps
-    assert resumed >= 5 and len(finished) < len(tasks) + 1  # it was under way most of the time, and not done
+    assert resumed >= 3 and len(finished) < len(tasks) + 1  # it was under way most of the time, and not done
     sweep_in(tmp_path/'killed', tasks)
     sweep_in(tmp_path/'whole', tasks)
     assert_equal_answers(tables_and_tensors(tmp_path/'killed'), tables_and_tensors(tmp_path/'whole'))
@@ -201,6 +202,7 @@ def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(
     assert calls >= 1 and found.counts['failed'] == 0
     assert_equal_answers(tables_and_tensors(tmp_path), (sweep(tasks, run=run_in(tmp_path/'x'), progress=False), tables_and_tensors(tmp_path/'x'))[1])
 
+@pytest.mark.long
 def test_two_processes_answer_as_one_does(tmp_path):
     tasks = [*ladder(begin, 2, .5, arms=('shuffled',)), *ladder(varied(begin, dict(seed=1)), 1, .5), Tickets(pretrain=Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=10), level=1)]
     alone, together = (sweep(tasks, workers=n, run=run_in(tmp_path/str(n)), progress=False) for n in (1, 2))
@@ -208,6 +210,7 @@ def test_two_processes_answer_as_one_does(tmp_path):
     pd.testing.assert_frame_equal(alone.table.drop(columns='seconds'), together.table.drop(columns='seconds'))
     assert_equal_answers(tables_and_tensors(tmp_path/'1'), tables_and_tensors(tmp_path/'2'))
 
+@pytest.mark.long
 def test_submitit_jobs_answer_as_this_process_does(tmp_path):
     tasks = [*ladder(begin, 1, .5), *ladder(varied(begin, dict(seed=1)), 1, .5)]
     by_jobs = submit(tasks, 'local', chunk=2, minutes=5, run=run_in(tmp_path/'jobs'), progress=False)
