@@ -9,6 +9,7 @@ __all__ = ['RecipeField', 'Config', 'Task', 'Outcome', 'TaskFailed', 'OutOfTime'
 import hashlib
 import json
 import math
+import shutil
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -154,11 +155,11 @@ class Run:
         seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.), 3)
         origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
         record = write_record(self.root/self.task.name, self.task.identity(), outcome.metrics, outcome.tensors, origin)
-        self._checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(self._checkpoint.parent, ignore_errors=True) # with what a killed process left of another
         return record
 
     @property
-    def _checkpoint(self): return self.root/'.checkpoints'/f'{self.task.key}.safetensors'
+    def _checkpoint(self): return self.root/'.checkpoints'/self.task.key/'training.safetensors'
 
     def train(self, model:nn.Module, data:ImageSet, recipe:Recipe, start:Snapshot|None=None, stop:int|None=None, **kwargs) -> Snapshot:
         "As `fit`, but resumed where a killed process left it, to the same bits; once in each task; raises `OutOfTime`"

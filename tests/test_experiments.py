@@ -55,7 +55,7 @@ def test_killed_at_twenty_random_moments_a_sweep_loses_and_repeats_nothing(tmp_p
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         killed += 1
-        resumed += alive and any((tmp_path/'killed'/'.checkpoints').glob('*'))
+        resumed += alive and any((tmp_path/'killed'/'.checkpoints').glob('*/*.safetensors'))
         stamps = {f: f.stat().st_mtime_ns for f in (tmp_path/'killed').glob('*/*/checksums.json')}
         assert finished.items() <= stamps.items()
         finished = stamps
@@ -78,7 +78,7 @@ def test_every_damage_is_noticed_named_and_repaired(tmp_path, name, damage):
 def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path):
     task = Dense(recipe=Recipe(3000, 64, lr=.05))
     with pytest.raises(OutOfTime): run_in(tmp_path, deadline=time.time() + .4).ask(task)
-    checkpoint, = (tmp_path/'.checkpoints').glob('*')
+    checkpoint, = (tmp_path/'.checkpoints').glob('*/*.safetensors')
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.warns(UserWarning, match='starts anew'): again = run_in(tmp_path).ask(task)
     assert same(again.tensors, run_in(tmp_path/'other').ask(task).tensors)
