@@ -1,0 +1,56 @@
+"Where there is a GPU: recorded, batched and bfloat16 trainings learn what plain ones do."
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from lottery_diet.core import distance
+from lottery_diet.data import load_data
+from lottery_diet.imp import Mask, prune_random
+from lottery_diet.many import fit_many, grouping_for
+from lottery_diet.models import cifar_resnet, initialise, lenet_300_100
+from lottery_diet.plots import t_interval
+from lottery_diet.train import Recipe, Snapshot, evaluate, fit, way_for
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+digits = load_data('digits')
+on_gpu = digits.train
+nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet, (1, 8, 8), depth=8))
+
+def trained(make, recipe, way, seed=0, **kwargs):
+    net = initialise(make, seed).cuda()
+    return net, fit(net, on_gpu, recipe, seed=seed, way=way, **kwargs)
+
+@pytest.mark.parametrize('optimiser', ['sgd', 'adam'])
+@pytest.mark.parametrize('make', nets.values(), ids=nets)
+def test_a_recorded_update_is_the_plain_one(make, optimiser):
+    "Over 60 steps with a ragged last batch, a mask, warm-up and a falling rate; float32, so that only the order of sums may differ"
+    recipe = Recipe(60, 200, lr=.003, optimiser=optimiser, weight_decay=1e-3, warmup=10, milestones=(30,), crop=1, flip=True, precision='float32')
+    mask = prune_random(Mask({k: torch.rand(m.shape) < .5 for k, m in Mask.dense(make()).items()}))
+    (_, plain), (_, replayed) = (trained(make, recipe, way, mask=mask) for way in ('autograd', 'graph'))
+    start = initialise(make, 0).cuda().state_dict()
+    assert distance(plain.state, replayed.state) < .02*distance(plain.state, start)
+    assert all(not replayed.state[k][~m.cuda()].any() for k, m in mask.items())
+
+def test_the_choice_on_a_gpu():
+    net = initialise(nets['mlp'], 0).cuda()
+    assert way_for(net, Recipe(100)) == 'graph' and way_for(net, Recipe(5000)) == 'compiled graph' and way_for(net, Recipe(100), extra_loss=len) == 'autograd'
+    assert grouping_for(net, on_gpu, Recipe(100), 16) == 'abreast' and grouping_for(initialise(nets['resnet'], 0).cuda(), on_gpu, Recipe(100), 16) == 'in turn'
+
+def test_runs_abreast_are_the_runs_alone():
+    recipe = Recipe(60, 64, lr=.02, precision='float32')
+    starts = [Snapshot(0, initialise(nets['mlp'], seed).state_dict()) for seed in range(8)]
+    net = initialise(nets['mlp'], 0).cuda()
+    for seed, (alone, together) in enumerate(zip(*(fit_many(net, on_gpu, recipe, starts, grouping=g) for g in ('in turn', 'abreast')))):
+        assert distance(alone.state, together.state) < .05*distance(alone.state, {k: v.cuda() for k, v in starts[seed].state.items()})
+
+@pytest.mark.parametrize('way, precision', [('graph', 'tf32'), ('compiled graph', 'tf32'), ('graph', 'bfloat16')])
+def test_accuracy_is_distributed_as_that_of_plain_float32(way, precision):
+    "Paired over ten seeds: the 95 % interval of the difference reaches within a point of zero"
+    recipe, gaps = Recipe(300, 64, lr=.05, crop=1), []
+    for seed in range(10):
+        accuracies = [evaluate(net, digits.test, end.state).accuracy for net, end in (trained(nets['resnet'], replace(recipe, precision=p), w, seed) for w, p in (('autograd', 'float32'), (way, precision)))]
+        gaps.append(100*(accuracies[1] - accuracies[0]))
+    found = t_interval(gaps)
+    assert abs(found.mean) - found.half < 1, found
