@@ -58,6 +58,7 @@ def plot_accuracy_vs_sparsity(
     remaining = points[points.arm == points.arm.iloc[0]].groupby('level').remaining.mean()
     return label_sparsity(ax, remaining.to_numpy())
 
+# %% ../nbs/10_plots.ipynb #33996824
 def plot_diets(
     table:pd.DataFrame, # columns series, pretrain_steps, seed, level, density, accuracy (0 to 1); series is 'all' or a selection of one size
     ax:Axes, # to draw on
@@ -81,6 +82,7 @@ def plot_diets(
 all_data = (('#0072B2', '', '--'), ('#E69F00', '', '--'), ('#888888', '', '--')) # from the latest rewind point to the earliest
 diets = {'easiest': ('#D55E00', '^', '-'), 'random': ('#009E73', 'o', '-'), 'hardest': ('#CC79A7', 'X', '-')}
 
+# %% ../nbs/10_plots.ipynb #ddf99d8b
 def plot_barrier_vs_step(
     table:pd.DataFrame, # columns step, seed and, in the share of examples, error_highest; rows of pairs
     ax:Axes # to draw on
@@ -111,6 +113,7 @@ def plot_barrier_hist(
     sns.despine(ax=ax)
     return ax
 
+# %% ../nbs/10_plots.ipynb #22fd1aee
 def mark_dense(
     ax:Axes, # to draw on
     percent:pd.Series # test accuracy of the dense network, one per replicate

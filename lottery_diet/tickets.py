@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .core import choose, derive
 from .data import ImageSet, is_own_data, load_data, sources
-from .evaluation import evaluate
+from .evaluation import channels_last, evaluate
 from .experiments import Config, Outcome, RecipeField, Run, Task
 from .imp import Mask, check_ladder, controls, noise_of, prune_global_magnitude
 from .models import find_model, initialise
@@ -107,6 +107,7 @@ class Training(Task):
         for steps in sorted((t for t in there if 0 < t <= before), reverse=True):
             if record := run.read(Pretrain(**own, steps=steps)): return snapshot_of(record)
 
+# %% ../nbs/09c_tickets.ipynb #06c11a31
 def snapshot_of(
     record:Record # of a training
 ) -> Snapshot: # with the optimiser's memory where it was kept
@@ -124,8 +125,9 @@ def outcome_of(
     "One row with loss (nats) and accuracy (0 to 1) on the test images; state, mask and memory as tensors"
     row = columns | dict(step=end.step, density=mask.density if mask else 1., **evaluate(net, test, end.state)._asdict(), training_loss=float(f'{end.loss:.6g}'), collapsed=' '.join(mask.collapsed) if mask else '')
     parts = dict(state=end.state, mask=mask or {}, optimiser=end.optimiser if memory else {})
-    return Outcome([row], {f'{part}/{k}': v for part, entries in parts.items() for k, v in entries.items()}, dict(way=end.way))
+    return Outcome([row], {f'{part}/{k}': v for part, entries in parts.items() for k, v in entries.items()}, dict(way=end.way, layout=str(channels_last(net)).removeprefix('torch.')))
 
+# %% ../nbs/09c_tickets.ipynb #166fa104
 class Dense(Training):
     "The whole network on all data to the end of the recipe: level 0 of every ladder that was pre-trained on everything"
     def compute(self, run:Run) -> Outcome:
@@ -147,6 +149,7 @@ class Judge(Training):
         scores = el2n([net], train)
         return Outcome([dict(step=end.step, mean_score=scores.mean().item())], dict(scores=scores), dict(way=end.way))
 
+# %% ../nbs/09c_tickets.ipynb #311a87e8
 selections = dict(random=None, easiest=keep_easiest, hardest=keep_hardest) # by scores, but for the first
 
 class Pretrain(Training):
@@ -194,6 +197,7 @@ class Pretrain(Training):
         end = run.train(net, train if self.fraction == 1 else train.take(self.diet(run, train)), self.recipe, start=start, stop=self.steps, seed=self.seed)
         return outcome_of(end, net, test, memory=True)
 
+# %% ../nbs/09c_tickets.ipynb #f576e4fa
 class Tickets(Task):
     "One level of iterative magnitude pruning with rewinding; asks for the level above (Data Diet §2; WIN §2.2)"
     pretrain: Pretrain # where every level starts
@@ -245,6 +249,7 @@ class Controls(Task):
         end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, level))
         return outcome_of(end, net, test, mask, level=level, arm=self.arm)
 
+# %% ../nbs/09c_tickets.ipynb #01894c1f
 def rung(
     pretrain:Pretrain, # where every level starts
     level:int, # how often was pruned
