@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from .core import pick_device, provenance, runs_root, unknown, write_whole
 from .data import ImageSet
 from .recipe import Recipe
-from .records import Damaged, Record, load_tensors, save_tensors, verified, write_record
+from .records import Damaged, Record, load_tensors, part_of, save_tensors, verified, write_record
 from .train import Snapshot, train
 
 # %% ../nbs/09_experiments.ipynb #3cab0397
@@ -197,5 +197,4 @@ def load_checkpoint(
     except Damaged as damage:
         warnings.warn(f'{damage}: this training starts anew', stacklevel=3)
         return None
-    part = lambda prefix: {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    return Snapshot(int(notes['step']), part('state/'), part('optimiser/')), float.fromhex(notes['total']), float(notes['seconds'])
+    return Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimiser')), float.fromhex(notes['total']), float(notes['seconds'])
