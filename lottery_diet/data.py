@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['md5s', 'sources', 'ImageSet', 'pixel_statistics', 'front', 'by_class', 'Splits', 'split_off', 'verified_files',
            'fetch', 'patch_torchvision', 'class_folders', 'read_folder', 'read_npz', 'default_data_root', 'is_own_data',
-           'load_data', 'random_labels', 'crop_flip']
+           'load_data', 'shrink', 'random_labels', 'crop_flip']
 
 # %% ../nbs/01_data.ipynb #bdeef144
 import hashlib
@@ -328,6 +328,17 @@ def load_data(
     else: train, test = choose('dataset', name, sources)(Path(data_root or default_data_root()).expanduser(), download)
     train, valid = split_off(train, hold_out, 'validation') if hold_out else (train, None)
     return Splits(train, valid, test)
+
+# %% ../nbs/01_data.ipynb #2c81023d
+def shrink(
+    data:ImageSet,
+    side:int # pixels, of which the images' sides are whole multiples
+) -> ImageSet: # same labels and normalisation
+    "Means over square blocks of pixels, rounded where pixels are whole numbers; raises `ValueError` where blocks do not fit"
+    (_, h, w), x = data.shape, data.x
+    if h % side or w % side or h//side != w//side: raise ValueError(f'images of {h}×{w} pixels have no whole part of {side} pixels: choose a divisor of both sides')
+    small = torch.nn.functional.avg_pool2d(x.float(), h//side)
+    return replace(data, x=small if x.is_floating_point() else small.round().to(x.dtype))
 
 # %% ../nbs/01_data.ipynb #00934ba6
 def random_labels(

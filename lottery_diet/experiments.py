@@ -12,7 +12,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from functools import cached_property
@@ -176,6 +176,12 @@ class Run:
                 saved = now
                 if late: raise OutOfTime(f'the deadline passed at step {here.step} of {stop}')
         return replace(here, loss=total/(stop - counted) if stop > counted else math.nan)
+
+    def walk(self, model:nn.Module, data:ImageSet, recipe:Recipe, **kwargs) -> Iterator[Snapshot]:
+        "As the floor's `train`, for looks on the way: begun anew after a kill; raises `OutOfTime` at the first look behind the deadline"
+        for snapshot in train(model, data, recipe, **kwargs):
+            if time.time() > self.deadline: raise OutOfTime(f'the deadline passed at step {snapshot.step}')
+            yield snapshot
 
 # %% ../nbs/09_experiments.ipynb #e42c2f28
 def save_checkpoint(

@@ -22,11 +22,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from .core import choose, project_root, provenance, runs_root, unknown, write_whole
 from .experiments import Config, Run
-from .presets import Figure as Asked
-from .presets import BarriersBySpawn, preset, presets, spawn_settings
+from .presets import panels, preset, presets, spawn_setting, with_panels
+from .questions import BarriersBySpawn
+from .questions import Figure as Asked
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import Sweep, status, until, varied
-from .tickets import Images, Network
+from .diets import Images, Network
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -111,10 +112,11 @@ class SpawnParameters(FigureParameters):
 
     def question(self) -> BarriersBySpawn:
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        found = spawn_settings[self.scale]
+        found = spawn_setting(self.scale, self.dataset)
         given = {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm') if getattr(self, k) is not None}
         try:
-            if self.dataset or self.data_root: given['data'] = Images(name=self.dataset or found.data.name, root=self.data_root)
+            data = found.data if self.dataset in (None, found.data.name) else Images(name=self.dataset)
+            given['data'] = varied(data, dict(root=self.data_root))
             if self.model: given['network'] = Network(model=self.model)
             if self.seeds: given['seeds'] = tuple(range(found.seeds[0], found.seeds[0] + self.seeds))
             question = varied(found, given)

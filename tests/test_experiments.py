@@ -20,7 +20,8 @@ from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.imp import Mask
 from lottery_diet.records import record_files, verified
 from lottery_diet.sweeps import grid, submit, sweep, varied
-from lottery_diet.tickets import Controls, Dense, Images, Judge, Network, Pretrain, Tickets, Training, ladder, rung
+from lottery_diet.diets import Images, Judge, Network, Pretrain, Training
+from lottery_diet.tickets import Controls, Dense, Tickets, ladder, rung
 from lottery_diet.train import Recipe
 
 recipe = Recipe(300, 64, lr=.05)
