@@ -62,7 +62,7 @@ def spawn_setting(
 fresh = dict(seeds=(10, 11, 12, 13, 14))
 smoke = on_digits | dict(seeds=(0, 1))
 diets = { # accuracy against sparsity, and against subset size: the same runs
-    'smoke': DietAccuracy(**smoke, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=6, prune_rate=.4),
+    'smoke': DietAccuracy(**smoke, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.5),
     'mini': DietAccuracy(**on_small, **fresh, rewinds=(0, 200, 400), diet_steps=200, sizes=(400, 3200), levels=3, prune_rate=.6),
     'paper': DietAccuracy(**on_cifar10, rewinds=(0, 200, 400), diet_steps=200, sizes=(256, 512, 1024, 2048, 3200, 6400, 12_800), levels=20, seeds=(0, 1, 2, 3))}
 paper_panels = { # the same figure on other data
@@ -77,11 +77,11 @@ noise_diets = dict(selects=('easiest', 'random'), label_noises=(0., .1, .5))
 cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1))
 presets = dict.fromkeys(with_panels, diets) | {
     'dd_noisy_labels': {
-        'smoke': DietAccuracy(**smoke, **noise_diets, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.4),
+        'smoke': DietAccuracy(**smoke, **noise_diets, rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
         'mini': DietAccuracy(**on_small, **fresh, selects=('easiest', 'random'), label_noises=(0., .5), rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
         'paper': DietAccuracy(**on_cifar10, **noise_diets, rewinds=(0, 200, 400), diet_steps=200, sizes=(512, 1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_forgetting_vs_el2n': {
-        'smoke': DietAccuracy(**smoke, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.4),
+        'smoke': DietAccuracy(**smoke, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
         'mini': DietAccuracy(**on_small, **fresh, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
         'paper': DietAccuracy(**composer_cifar10, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_example_barriers': {
@@ -89,7 +89,7 @@ presets = dict.fromkeys(with_panels, diets) | {
         'mini': ExampleBarriers(**on_small, **fresh, children=2, rewinds=(200, 400), diet_steps=200, size=3200),
         'paper': ExampleBarriers(**cinic_children, rewinds=(200, 400), diet_steps=200, size=25_600)},
     'dd_barrier_vs_accuracy': {
-        'smoke': BarrierVsAccuracy(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), children=2, rewinds=(10, 20, 40), diet_steps=(10, 20), sizes=(64, 256), smooth_steps=20, smooth_from=(20,), smooth_parents=2, level=3, prune_rate=.6),
+        'smoke': BarrierVsAccuracy(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), children=2, rewinds=(10, 20, 40), diet_steps=(10, 20), sizes=(64, 256), smooth_steps=20, smooth_from=(20,), smooth_parents=2, level=3, prune_rate=.5),
         'mini': BarrierVsAccuracy(**on_small, seeds=(10, 11), children=2, rewinds=(100, 200, 400), diet_steps=(200,), sizes=(400, 3200), smooth_steps=200, smooth_from=(400,), smooth_parents=2, level=2, prune_rate=.6),
         'paper': BarrierVsAccuracy(**cinic_children, rewinds=(200, 400, 800), diet_steps=(200, 400), sizes=(12_800, 25_600, 51_200), smooth_steps=400, smooth_from=(800, 1600), level=7)},
     'dd_el2n_vs_barrier': {
@@ -101,7 +101,7 @@ presets = dict.fromkeys(with_panels, diets) | {
         'mini': EarlyDynamics(**on_small, **fresh, balanced=('easiest',), steps=400, every=50, size=2048),
         'paper': EarlyDynamics(**on_resnet50, steps=1600, every=50, size=2048, seeds=(0,))},
     'dd_gradient_alignment': {
-        'smoke': GradientAlignment(**smoke, balanced=('easiest',), steps=100, every=10, size=128),
+        'smoke': GradientAlignment(**smoke, balanced=('easiest',), steps=100, every=10, size=128, batch_size=32),
         'mini': GradientAlignment(**on_small, **fresh, balanced=('easiest',), steps=400, every=20, size=2048),
         'paper': GradientAlignment(**on_resnet50, steps=400, every=10, size=2048, augmented=('all',), seeds=(0,))},
     'dd_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}

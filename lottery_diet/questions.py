@@ -262,9 +262,10 @@ class EarlyDynamics(Early):
 
 class GradientAlignment(Early):
     "Agreement of mini-batch gradients over the first steps (Data Diet, supplement)"
+    batch_size: Count = 128
     augmented: tuple[Literal['all', 'easiest'], ...] = () # whose gradients are of cropped and flipped images; published: all, which favours the easiest
 
     def asked(self) -> Iterator[tuple[dict, GradientAgreement]]:
         "Both, of every replicate"
         for seed, (name, pretrain) in ((s, item) for s in self.seeds for item in self.two(s).items()):
-            yield dict(series=name, seed=seed), GradientAgreement(pretrain=pretrain, every=self.every, augment=name in self.augmented)
+            yield dict(series=name, seed=seed), GradientAgreement(pretrain=pretrain, every=self.every, batch_size=self.batch_size, augment=name in self.augmented)

@@ -38,7 +38,7 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs):
     assert {p: p.stat().st_mtime_ns for p in runs.glob('*/*/checksums.json')} == before
     pd.testing.assert_frame_equal(table, pd.read_csv(runs/'figures'/f'{name}_smoke.csv'))
     state = lottery_diet('status', name, runs=runs)
-    assert state.returncode == 0 and 'minutes left on cpu' in state.stdout
+    assert state.returncode == 0 and ('minutes left on cpu' if preset(name, 'smoke').tasks() else 'asks for no runs') in state.stdout
 
 @pytest.mark.figures
 def test_a_budget_draws_what_is_there_and_says_what_is_missing(tmp_path):
