@@ -7,7 +7,7 @@ __all__ = ['all_data', 'diets', 'by_score', 'conditions', 'diet_lines', 'plot_di
            'plot_score_vs_barrier', 'Correlation', 'correlation', 'plot_predictor', 'plot_early']
 
 # %% ../nbs/10c_diet_plots.ipynb #3057538c
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np

@@ -156,6 +156,11 @@ class Judge(Training, Scorer):
     score: Literal['el2n', 'grand', 'grand_last_layer', 'forgetting'] = 'el2n' # forgetting counts over all the steps, looking once an epoch
     label_noise: Share = 0. # of the labels are drawn at random
 
+    @model_validator(mode='after')
+    def possible(self):
+        if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
+        return self
+
     def label(self) -> str:
         "Data, network, replicate, score"
         return f'{super().label()}-{self.score}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'

@@ -7,7 +7,6 @@ __all__ = ['batch_gradient', 'agreement', 'gradient_agreement', 'Walk', 'EarlyAc
 
 # %% ../nbs/09g_dynamics.ipynb #8b74bd22
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -20,7 +19,7 @@ from .data import ImageSet, crop_flip
 from .diets import Pretrain
 from .evaluation import evaluate, evaluating
 from .experiments import Outcome, Run, Task
-from .train import Recipe, train
+from .train import Recipe
 
 # %% ../nbs/09g_dynamics.ipynb #346af482
 def batch_gradient(

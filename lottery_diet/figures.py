@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scales', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters', 'PanelParameters',
-           'SpawnParameters', 'title_of', 'Page', 'file_name', 'parameters_of', 'open_page', 'notebook_of',
-           'run_figure', 'main', 'make_parser']
+           'SpawnParameters', 'ScoreParameters', 'put_together', 'title_of', 'Page', 'file_name', 'parameters_of',
+           'open_page', 'notebook_of', 'run_figure', 'main', 'make_parser']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import argparse
@@ -24,12 +24,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from .core import choose, project_root, provenance, runs_root, unknown, write_whole
 from .experiments import Config, Run
-from .presets import panels, preset, presets, spawn_setting, with_panels
-from .questions import BarriersBySpawn
+from .presets import panels, preset, presets, score_settings, spawn_setting, with_panels
+from .questions import BarriersBySpawn, Scoring
 from .questions import Figure as Asked
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import Sweep, status, sweep, until, varied
-from .diets import Images, Network
+from .diets import Images, Network, Share
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -124,22 +124,55 @@ class SpawnParameters(FigureParameters):
 
     def question(self) -> BarriersBySpawn:
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        found = spawn_setting(self.scale, self.dataset)
-        given = {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm') if getattr(self, k) is not None}
-        try:
-            data = found.data if self.dataset in (None, found.data.name) else Images(name=self.dataset)
-            given['data'] = varied(data, dict(root=self.data_root))
-            if self.model: given['network'] = Network(model=self.model)
-            if self.seeds: given['seeds'] = tuple(range(found.seeds[0], found.seeds[0] + self.seeds))
-            question = varied(found, given)
-        except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
-        question.data.load(question.recipe, 'cpu') # missing or damaged data stops it here
-        return question
+        return put_together(spawn_setting(self.scale, self.dataset), self, {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm')})
 
     @property
     def folder(self) -> Path:
         "Where table and figure go"
         return Path(self.out_dir) if self.out_dir else runs_root()/'lmc'
+
+class ScoreParameters(FigureParameters):
+    "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
+    dataset: str|None = None
+    data_root: str|None = None
+    model: str|None = None
+    steps: Annotated[int, Field(ge=1)]|None = None
+    score: str = 'el2n'
+    beside: str = 'grand_last_layer forgetting'
+    label_noise: Share = 0.
+
+    def question(self) -> Scoring:
+        "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
+        scores = tuple(dict.fromkeys([self.score, *self.beside.split()]))
+        return put_together(score_settings[self.scale], self, dict(steps=self.steps, scores=scores, label_noise=self.label_noise))
+
+    @property
+    def name(self) -> str:
+        "Of its files, without ending"
+        parts = [self.dataset and Path(self.dataset).stem, self.model and self.model.split(':')[-1], self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.scale]
+        return '_'.join(['scores', *filter(None, parts)])
+
+    @property
+    def folder(self) -> Path:
+        "Where scores, table and figure go"
+        return Path(self.out_dir) if self.out_dir else runs_root()/'scores'
+
+def put_together(
+    setting:BarriersBySpawn|Scoring, # the scale's
+    asked:'SpawnParameters|ScoreParameters',
+    given:Mapping[str, object] # other values of the setting; None leaves the scale's
+) -> BarriersBySpawn|Scoring:
+    "A setting with what was given in its place; raises `ValueError` in one sentence, also where the data is missing or damaged"
+    given = {k: v for k, v in given.items() if v is not None}
+    try:
+        data = setting.data if asked.dataset in (None, setting.data.name) else Images(name=asked.dataset)
+        given['data'] = varied(data, dict(root=asked.data_root))
+        if asked.model: given['network'] = Network(model=asked.model)
+        if asked.seeds: given['seeds'] = tuple(range(setting.seeds[0], setting.seeds[0] + asked.seeds))
+        question = varied(setting, given)
+    except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
+    question.data.load(question.recipe, 'cpu')
+    return question
 
 def title_of(
     what:str, # the figure shows

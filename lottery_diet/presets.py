@@ -4,18 +4,16 @@
 
 # %% auto #0
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
-           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'fresh', 'smoke', 'diets',
-           'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children', 'presets', 'spawn_setting',
-           'preset', 'substitute']
+           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'fresh',
+           'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children', 'presets',
+           'spawn_setting', 'preset', 'substitute']
 
 # %% ../nbs/09i_presets.ipynb #b847a964
 from dataclasses import replace
 
-import pandas as pd
-
 from .core import choose
 from .diets import Images, Network
-from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier
+from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
 from .settings import cifar_like, el2n_judge, imagenet_constants
 from .sweeps import varied
 from .train import Recipe
@@ -57,6 +55,11 @@ def spawn_setting(
 ) -> BarriersBySpawn:
     "What `06_lmc` asks at a scale; for data without a setting of its own, that of others"
     return spawn_settings.get((scale, dataset)) or choose('scale', scale, {s: v for (s, data), v in spawn_settings.items() if data == 'any'})
+
+# %% ../nbs/09i_presets.ipynb #a2d26bac
+def _scoring(setting, seeds): return Scoring(data=setting['data'], network=setting['judge'], recipe=setting['judge_recipe'], steps=setting['judge_steps'], scores=('el2n',), seeds=tuple(range(seeds)))
+
+score_settings = dict(smoke=_scoring(on_digits, 4), mini=_scoring(on_small, 4), paper=_scoring(on_cifar10, 16)) # by scale
 
 # %% ../nbs/09i_presets.ipynb #ebfbb945
 fresh = dict(seeds=(10, 11, 12, 13, 14))

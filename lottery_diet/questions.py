@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Count', 'Step', 'Rate', 'Figure', 'Drawing', 'Diets', 'DietAccuracy', 'Brood', 'BarriersBySpawn', 'ExampleBarriers',
-           'BarrierVsAccuracy', 'ScoreVsBarrier', 'Early', 'EarlyDynamics', 'GradientAlignment']
+           'BarrierVsAccuracy', 'ScoreVsBarrier', 'Scoring', 'Early', 'EarlyDynamics', 'GradientAlignment']
 
 # %% ../nbs/09h_questions.ipynb #7fa540c4
 from collections.abc import Iterator
@@ -13,9 +13,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from .connectivity import Barriers
+from .data import ImageSet, random_labels
 from .diets import Images, Judge, Network, Pretrain, Share
 from .dynamics import EarlyAccuracy, GradientAgreement
 from .experiments import Config, RecipeField, Run, Task
@@ -240,6 +243,51 @@ class ScoreVsBarrier(Diets, Brood):
             order = points.score.rank(method='first').sub(1).mul(self.bins).floordiv(len(points)).astype(int)
             rows += [dict(spawn_step=steps, bin=i, score=part.score.mean(), barrier=part.barrier.mean(), images=len(part)) | both for i, part in points.groupby(order)]
         return pd.DataFrame(rows)
+
+# %% ../nbs/09h_questions.ipynb #413d2f86
+class Scoring(Figure):
+    "Scores of a data set, each by independent networks"
+    data: Images
+    network: Network
+    recipe: RecipeField
+    steps: Count # of training before a network scores; children are spawned there too
+    scores: tuple[Literal['el2n', 'grand', 'grand_last_layer', 'forgetting', 'barrier'], ...]
+    label_noise: Share = 0. # of the labels are drawn at random first
+
+    @model_validator(mode='after')
+    def possible(self):
+        if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
+        if self.label_noise and 'barrier' in self.scores: raise ValueError('barriers are of clean labels: leave label_noise=0.0, or the barrier out')
+        return self
+
+    def scorer(self, score:str, seed:int) -> Task:
+        "What one network, or one pair of children, says"
+        own = dict(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=self.steps)
+        return Barriers(pretrain=Pretrain(**own)) if score == 'barrier' else Judge(**own, score=score, label_noise=self.label_noise)
+
+    def asked(self) -> Iterator[tuple[dict, Task]]:
+        "Every network's scores, one score after the other"
+        return ((dict(score=score, seed=seed), self.scorer(score, seed)) for score, seed in product(self.scores, self.seeds))
+
+    def images(self, run:Run) -> ImageSet:
+        "What is scored, in its order, with its labels"
+        return random_labels(self.data.load(self.recipe, run.device)[0], self.label_noise)
+
+    def found(self, run:Run) -> dict[str, Tensor]: # networks × n
+        "By score, what is answered"
+        parts = {}
+        for columns, task in self.asked():
+            if record := run.read(task): parts.setdefault(columns['score'], []).append(record.tensors['scores'])
+        return {score: torch.stack(each) for score, each in parts.items()}
+
+    def origin(self, score:str, networks:int) -> dict:
+        "How a mean over networks was made"
+        return dict(score=score, networks=networks, seeds=list(self.seeds)) | {k: v for k, v in self.identity().items() if k not in ('scores', 'seeds')}
+
+    def table(self, run:Run) -> pd.DataFrame:
+        "A row for each image: its place in the data, label, and mean scores"
+        found = self.found(run)
+        return pd.DataFrame(dict(image=range(len(images := self.images(run))), label=images.y.cpu()) | {score: parts.mean(0) for score, parts in found.items()}) if found else pd.DataFrame()
 
 # %% ../nbs/09h_questions.ipynb #0b9389cf
 class Early(Diets):

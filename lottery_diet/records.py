@@ -66,7 +66,7 @@ def load_tensors(
     "What was saved; raises `Damaged`, naming the file"
     from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, 'pt') as f: tensors, notes = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
+        with safe_open(path, 'pt') as f: tensors, notes = {k: f.get_tensor(k).clone() for k in f.keys()}, f.metadata() # copied: what is mapped changes with the file
         if notes.pop('digest') == digest(tensors): return tensors, notes
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError): pass
     raise Damaged(f'{path} is not as it was written')

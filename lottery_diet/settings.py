@@ -19,7 +19,7 @@ from .core import choose, derive, pick_device, runs_root
 from .data import ImageSet, Splits, is_own_data, load_data, sources
 from .imp import Mask, check_ladder
 from .models import find_model, initialise
-from .scores import el2n, keep_easiest, keep_hardest, keep_random
+from .scores import Scores, el2n, keep_easiest, keep_hardest, keep_random
 from .train import Recipe, fit, in_epochs
 
 # %% ../nbs/09b_settings.ipynb #e5b44700
@@ -85,6 +85,7 @@ class ImpExperiment(BaseModel):
     model: str|None = None
     pretrain_steps: Annotated[int, Field(ge=0)]|None = None
     select: str = 'random'
+    scores: str|None = None
     levels: Annotated[int, Field(ge=0, le=100)]|None = None
     prune_rate: Annotated[float, Field(gt=0, lt=1)]|None = None
     seed: Annotated[int, Field(ge=0)] = 0
@@ -122,6 +123,7 @@ class ImpExperiment(BaseModel):
         train, test = (part.to(self.device) for part in setting.prepare(self.load()))
         check_ladder(Mask.dense(initialise(setting.network(train), self.seed)).kept, setting.levels, setting.prune_rate)
         setting.recipe.steps_per_epoch(self.pretrain_examples(train))
+        if self.scores: Scores.load(self.scores).on(train)
         try: self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e: raise ValueError(f'out_dir={str(self.folder)!r} cannot be made ({e.strerror}): give a folder that can be written') from None
         return setting, train, test
@@ -134,6 +136,7 @@ class ImpExperiment(BaseModel):
         "Indices of the examples that are pre-trained on; trains the networks that score them only where the choice matters"
         k = self.pretrain_examples(data)
         if self.select == 'random' or k == len(data) or not setting.pretrain_steps: return keep_random(len(data), k, self.seed, data.y.cpu() if setting.balanced else None)
+        if self.scores: return selections[self.select](Scores.load(self.scores).on(data), k)
         make, recipe, until = setting.judge(data)
         judges = [initialise(make, self.seed, f'judge {i}').to(data.x.device) for i in range(setting.judges)]
         for i, judge in enumerate(judges): fit(judge, data, recipe, stop=until, seed=derive(self.seed, 'judge', i))
@@ -144,6 +147,7 @@ class ImpExperiment(BaseModel):
         "Of the files that the experiment writes: everything that was asked is in it"
         data = f'{Path(self.dataset).resolve().name}-{derive(0, str(Path(self.dataset).resolve())) % 10**6:06}' if is_own_data(self.dataset) else self.dataset
         asked = [f'{k.replace("_", "-")}{v}' for k in ('model', 'pretrain_steps', 'levels', 'prune_rate') if (v := getattr(self, k)) is not None]
+        if self.scores: asked.append(Path(self.scores).stem)
         return '_'.join(['imp', data, self.scale, f'{self.select}{self.fraction}', *asked, f'seed{self.seed}']).replace(':', '.')
 
     @property

@@ -94,14 +94,54 @@ def test_every_figure_has_a_notebook_that_runs_by_plain_papermill():
         warnings.simplefilter('ignore')
         with pytest.raises(ValueError, match='did you mean'): run_figure('dd_accuracy_vs_sparsity', sclae='smoke')
 
-def test_the_data_diet_preset_is_the_published_protocol():
-    "Against the protocol table of the paper's CIFAR-10 experiment, number for number"
-    paper = preset('dd_accuracy_vs_sparsity', 'paper')
-    r = paper.recipe
-    assert (r.steps, r.batch_size, r.lr, r.milestones, r.gamma, r.momentum, r.nesterov, r.weight_decay) == (160*391, 128, .1, (80*391, 120*391), .1, .9, False, 1e-4)
-    assert (r.crop, r.flip, r.drop_last, r.warmup) == (4, True, False, 0)
-    assert r.normalisation == ((.485, .456, .406), (.229, .224, .225))
-    assert (paper.data.name, paper.network.model, paper.rewinds, paper.diet_steps) == ('cifar10', 'resnet20', (0, 200, 400), 200)
-    assert (paper.sizes, paper.selects, paper.levels, paper.prune_rate, len(paper.seeds)) == ((256, 512, 1024, 2048, 3200, 6400, 12_800), ('easiest', 'random', 'hardest'), 20, .2, 4)
-    j = paper.judge_recipe
-    assert (paper.judge.model, paper.judge_steps, paper.judges, j.lr, j.nesterov, j.weight_decay, j.batch_size) == ('resnet18', 7800, 16, .1, True, 5e-4, 128)
+def recipe_of(r): return (r.steps, r.batch_size, r.lr, r.milestones, r.gamma, r.momentum, r.nesterov, r.weight_decay, r.crop, r.flip, r.drop_last, r.warmup, r.optimiser)
+
+imagenet, cinic = ((.485, .456, .406), (.229, .224, .225)), ((.4789, .4723, .4305), (.2421, .2383, .2587))
+open_lth = (160*391, 128, .1, (80*391, 120*391), .1, .9, False, 1e-4, 4, True, False, 0, 'sgd')
+composer = (31_250, 256, .1, (15_625, 23_440), .1, .9, False, 1e-4, 4, True, True, 0, 'sgd')
+judged = (7800, 128, .1, (), .1, .9, True, 5e-4, 4, True, True, 0, 'sgd')
+
+@pytest.mark.parametrize('panel, data, network, recipe, normalisation, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced', [
+    ('A', 'cifar10', 'resnet20', open_lth, imagenet, (0, 200, 400), 200, (256, 512, 1024, 2048, 3200, 6400, 12_800), 20, 'resnet18', judged, 7800, 16, ()),
+    ('C', 'cifar100', 'resnet32', open_lth, None, (0, 400, 800), 400, (256, 512, 1024, 2048, 3200, 6400), 20, 'resnet50', judged, 7800, 16, ()),
+    ('D', 'cinic10', 'resnet56', composer, cinic, (0, 200, 400), 200, (12_800, 25_600, 51_200), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',)),
+    ('E', 'cinic10', 'resnet56', composer, cinic, (0, 400, 800), 400, (12_800, 25_600, 51_200, 102_400), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',))])
+def test_accuracy_presets_are_the_published_protocol(panel, data, network, recipe, normalisation, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced):
+    "Against the protocol table of the paper, number for number"
+    for figure in ('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size'):
+        p = preset(figure, 'paper', panel=panel)
+        assert (p.data.name, p.data.examples, p.data.pixels, p.network.model, p.network.options) == (data, None, None, network, {})
+        assert (recipe_of(p.recipe), p.recipe.normalisation) == (recipe, normalisation)
+        assert (p.rewinds, p.diet_steps, p.sizes, p.selects, p.levels, p.prune_rate, len(p.seeds)) == (rewinds, diet_steps, sizes, ('easiest', 'random', 'hardest'), levels, .2, 4)
+        assert (p.judge.model, recipe_of(p.judge_recipe), p.judge_steps, p.judges, p.balanced, p.scores, p.label_noises) == (judge, judge_recipe, judge_steps, judges, balanced, ('el2n',), (0.,))
+        assert p.train_size == dict(cifar10=50_000, cifar100=50_000, cinic10=180_000)[data]
+
+def test_other_presets_are_the_published_protocol():
+    "Sizes, steps, shares, scores, levels and SGD noise of the figures besides accuracy"
+    noisy, forgetting, examples, against, difficulty, early, gradients = (preset(f'dd_{name}', 'paper') for name in
+        ('noisy_labels', 'forgetting_vs_el2n', 'example_barriers', 'barrier_vs_accuracy', 'el2n_vs_barrier', 'early_dynamics', 'gradient_alignment'))
+    assert (noisy.label_noises, noisy.sizes, noisy.selects, noisy.rewinds, noisy.diet_steps, noisy.levels) == ((0., .1, .5), (512, 1024, 2048, 3200), ('easiest', 'random'), (0, 200, 400), 200, 20)
+    assert (noisy.data.name, noisy.network.model, recipe_of(noisy.recipe)) == ('cifar10', 'resnet20', open_lth)
+    assert (forgetting.scores, forgetting.sizes, forgetting.selects, forgetting.balanced, forgetting.diet_steps, len(forgetting.seeds)) == (('el2n', 'forgetting'), (1024, 2048, 3200), ('easiest',), ('easiest',), 200, 4)
+    assert (forgetting.recipe.steps, forgetting.recipe.milestones, forgetting.recipe.drop_last) == (160*390, (80*390, 120*390), True)
+    assert forgetting.recipe.normalisation == ((.4914, .4822, .4465), (.247, .2435, .2616))
+    for p in (examples, against, difficulty):
+        assert (p.data.name, p.network.model, recipe_of(p.recipe), p.children, p.noise, p.look, p.examples, p.batchnorm) == ('cinic10', 'resnet56', composer, 3, 'augmentation', 'train', None, 'interpolated')
+    assert (examples.rewinds, examples.diet_steps, examples.size, examples.limits, examples.bins, len(examples.seeds)) == ((200, 400), 200, 25_600, (-5., 10.), 30, 2)
+    assert (against.rewinds, against.diet_steps, against.sizes, against.level, against.prune_rate, len(against.seeds)) == ((200, 400, 800), (200, 400), (12_800, 25_600, 51_200), 7, .2, 2)
+    assert (against.smooth_steps, against.smooth_from, against.smooth_parents) == (400, (800, 1600), 4)
+    assert len(list(against.initialisations())) == 6 + 12 + 12 + 12
+    assert difficulty.rewinds == (400, 800, 1600)
+    for p in (early, gradients): assert (p.data.name, p.network.model, p.size, p.balanced, len(p.seeds)) == ('cifar100', 'resnet50', 2048, ('easiest',), 1)
+    assert (early.steps, early.every, gradients.steps, gradients.every, gradients.augmented) == (1600, 50, 400, 10, ('all',))
+    task = gradients.tasks()[0]
+    assert (task.batches, task.batch_size) == (16, 128)
+
+@pytest.mark.figures
+def test_a_panel_is_drawn_from_the_command_line(runs):
+    drawn = lottery_diet('figure', 'dd_accuracy_vs_subset_size', '--panel', 'E', '--seeds', '1', runs=runs)
+    assert drawn.returncode == 0, drawn.stderr[-2000:]
+    table = pd.read_csv(runs/'figures'/'dd_accuracy_vs_subset_size_E_smoke.csv')
+    assert sorted(table[table.series == 'all'].pretrain_steps.unique()) == [0, 20, 40] and set(table[table.series != 'all'].pretrain_steps) == {20}
+    refused = lottery_diet('figure', 'dd_noisy_labels', '--panel', 'E', runs=runs)
+    assert refused.returncode == 1 and "panel" in refused.stderr.splitlines()[-1]

@@ -54,3 +54,26 @@ def test_help_names_every_parameter(tmp_path):
     text = subprocess.run([sys.executable, '-m', 'papermill', '--help-notebook', root/'nbs/05_imp.ipynb'], capture_output=True, text=True).stdout
     for name in 'fraction dataset data_root model pretrain_steps select levels prune_rate seed device scale'.split(): assert f'  {name}: ' in text
     assert 'share of the training data used for pre-training' in text and 'Unknown' not in text
+
+def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, monkeypatch):
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'runs'))
+    run = papermill(tmp_path, ('score', 'grand_last_layer'), ('beside', 'barrier'), ('seeds', 2), ('steps', 30), notebook='nbs/04_scores.ipynb')
+    assert run.returncode == 0, run.stderr
+    made = {p.name for p in (tmp_path/'results').iterdir()}
+    assert made == {f'scores_30steps_smoke{e}' for e in ('.csv', '.json', '.pdf', '.png', '_grand_last_layer.safetensors', '_barrier.safetensors')}
+    table = pd.read_csv(tmp_path/'results'/'scores_30steps_smoke.csv')
+    assert list(table.columns) == ['image', 'label', 'grand_last_layer', 'barrier'] and len(table) == 1297 and (table.grand_last_layer >= 0).all()
+    scores = ('scores', tmp_path/'results'/'scores_30steps_smoke_grand_last_layer.safetensors')
+    noisy = papermill(tmp_path, ('label_noise', .2), ('beside', ''), ('seeds', 1), ('steps', 30), notebook='nbs/04_scores.ipynb')
+    assert noisy.returncode == 0, noisy.stderr
+    refused = papermill(tmp_path, ('scores', tmp_path/'results'/'scores_30steps_noise0.2_smoke_el2n.safetensors'), ('select', 'easiest'))
+    assert refused.returncode != 0 and 'score it anew' in last_line(refused)
+    chosen = papermill(tmp_path, scores, ('select', 'easiest'), ('levels', 1))
+    assert chosen.returncode == 0, chosen.stderr
+
+@pytest.mark.parametrize('parameter, sentence', [
+    (('score', 'el3n'), "ValueError: scores.0='el3n' must be"), (('steps', 251), 'ValueError: steps=251 must not exceed the 250 steps'),
+    (('label_noise', 2.), 'ValueError: label_noise=2.0 must be less than or equal to 1')])
+def test_impossible_scores_are_refused_in_one_sentence(tmp_path, parameter, sentence):
+    run = papermill(tmp_path, parameter, notebook='nbs/04_scores.ipynb')
+    assert run.returncode != 0 and last_line(run).startswith(sentence), last_line(run)
