@@ -93,6 +93,13 @@ def el2n_usual(model, data):
         with torch.no_grad(): return torch.cat([(model(xb).softmax(1) - yb).norm(dim=1) for xb, yb in zip(x.split(256), y.split(256))])
     return run
 
+def el2n_loader(model, data, recipe):
+    batches = loader(data, recipe, False)
+    def run():
+        model.eval()
+        with torch.no_grad(): return torch.cat([(model(x).softmax(1) - F.one_hot(y, data.classes)).norm(dim=1) for x, y in islice(batches, 8)])
+    return run
+
 def grand_usual(model, data):
     "A backward pass for each example"
     x, y = data.inputs(data.x), data.y
@@ -112,6 +119,16 @@ def path_usual(model, data, a, b, alphas):
             model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
             model.eval()
             with torch.no_grad(): sum(F.cross_entropy(model(xb), yb, reduction='sum').item() for xb, yb in zip(x.split(256), y.split(256)))
+    return run
+
+def path_loader(model, data, recipe, a, b, alphas):
+    "Interpolate, load, pass through the usual pipeline"
+    batches = loader(data, recipe, False)
+    def run():
+        for t in alphas:
+            model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
+            model.eval()
+            with torch.no_grad(): sum(F.cross_entropy(model(x), y, reduction='sum').item() for x, y in islice(batches, 2))
     return run
 
 def by_turns(contestants, rounds):
@@ -145,11 +162,12 @@ def passes(data, recipe, rounds):
     nets = [initialise(resnet20, 0) for _ in range(2)]
     few = data.take(torch.arange(2048))
     yield from rows('evaluation, ResNet-20', dict(ours=lambda: evaluate(nets[0], few), loader=evaluate_loader(nets[1], data, recipe)), rounds, 's/2,048 images', 1)
-    yield from rows('EL2N, ResNet-20', dict(ours=lambda: el2n(nets[0], few), loop=el2n_usual(nets[1], few)), rounds, 's/2,048 images', 1)
+    yield from rows('EL2N, ResNet-20', dict(ours=lambda: el2n(nets[0], few), loop=el2n_usual(nets[1], few), loader=el2n_loader(nets[1], data, recipe)), rounds, 's/2,048 images', 1)
     some = data.take(torch.arange(128))
     yield from rows('GraNd, ResNet-20', dict(ours=lambda: grand(nets[0], some), one_by_one=grand_usual(nets[1], some)), rounds, 's/128 images', 1)
     ends, alphas, some = [state_of(initialise(resnet20, seed)) for seed in range(2)], (0., .5, 1.), data.take(torch.arange(512))
-    yield from rows('path of 3 points, ResNet-20', dict(ours=lambda: loss_path(nets[0], *ends, some, alphas), loop=path_usual(nets[1], some, *ends, alphas)), rounds, 's/512 images', 1)
+    path = dict(ours=lambda: loss_path(nets[0], *ends, some, alphas), loop=path_usual(nets[1], some, *ends, alphas), loader=path_loader(nets[1], data, recipe, *ends, alphas))
+    yield from rows('path of 3 points, ResNet-20', path, rounds, 's/512 images', 1)
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
