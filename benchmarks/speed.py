@@ -128,7 +128,7 @@ def path_loader(model, data, recipe, a, b, alphas):
         for t in alphas:
             model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
             model.eval()
-            with torch.no_grad(): sum(F.cross_entropy(model(x), y, reduction='sum').item() for x, y in islice(batches, 2))
+            with torch.no_grad(): sum(F.cross_entropy(model(x), y, reduction='sum').item() for x, y in islice(batches, 4))
     return run
 
 def by_turns(contestants, rounds):
@@ -165,9 +165,9 @@ def passes(data, recipe, rounds):
     yield from rows('EL2N, ResNet-20', dict(ours=lambda: el2n(nets[0], few), loop=el2n_usual(nets[1], few), loader=el2n_loader(nets[1], data, recipe)), rounds, 's/2,048 images', 1)
     some = data.take(torch.arange(128))
     yield from rows('GraNd, ResNet-20', dict(ours=lambda: grand(nets[0], some), one_by_one=grand_usual(nets[1], some)), rounds, 's/128 images', 1)
-    ends, alphas, some = [state_of(initialise(resnet20, seed)) for seed in range(2)], (0., .5, 1.), data.take(torch.arange(512))
+    ends, alphas, some = [state_of(initialise(resnet20, seed)) for seed in range(2)], (0., .5, 1.), data.take(torch.arange(1024))
     path = dict(ours=lambda: loss_path(nets[0], *ends, some, alphas), loop=path_usual(nets[1], some, *ends, alphas), loader=path_loader(nets[1], data, recipe, *ends, alphas))
-    yield from rows('path of 3 points, ResNet-20', path, rounds, 's/512 images', 1)
+    yield from rows('path of 3 points, ResNet-20', path, rounds, 's/1,024 images', 1)
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
