@@ -145,7 +145,7 @@ def by_turns(contestants, rounds):
 def rows(what, contestants, rounds, unit, scale):
     "One row for each rival of `ours`"
     took = by_turns(contestants, rounds)
-    for rival in took.keys() - {'ours'}:
+    for rival in [k for k in took if k != 'ours']:
         ratios = [r/o for r, o in zip(took[rival], took['ours'])]
         yield dict(what=what, rival=rival, rival_took=round(scale*median(took[rival]), 3), ours_took=round(scale*median(took['ours']), 3), unit=unit,
                    times_as_fast=round(median(ratios), 3), lowest=round(min(ratios), 3), highest=round(max(ratios), 3), rounds=rounds)
