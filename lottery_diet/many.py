@@ -7,7 +7,7 @@ __all__ = ['groupings', 'grouping_for', 'train_many', 'apart', 'fit_many', 'batc
 
 # %% ../nbs/03a_many.ipynb #86808e67
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -48,6 +48,7 @@ def train_many(
     stop:int|None=None, # step at which to leave; the recipe's end if None
     at:Iterable[int]=(), # steps to yield on the way; the last one is always yielded
     grouping:str|None=None, # one of `groupings`; `grouping_for` chooses if None
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # an augmentation of one's own
     **kwargs # of `train`, for runs in turn: extra_loss, way
 ) -> Iterator[tuple[Snapshot, ...]]: # one of each run, at the steps asked for, in order
     "R runs as `train` would do them one by one; raises what `train` raises, and `ValueError` where the runs do not go together"
@@ -60,21 +61,21 @@ def train_many(
     if grouping == 'abreast' and (kwargs or recipe.cutmix): raise ValueError(f'runs abreast cannot take {", ".join(kwargs) or "cutmix"}: train them in turn')
     at = steps_between(starts[0].step, recipe.steps if stop is None else stop, at, recipe)
     go = _abreast if grouping == 'abreast' else _in_turn
-    return go(model, data, recipe, starts, masks, seeds, at, **kwargs)
+    return go(model, data, recipe, starts, masks, seeds, at, augment=augment, **kwargs)
 
 def _in_turn(model, data, recipe, starts, masks, seeds, at, **kwargs):
     models = [model, *(copy.deepcopy(model) for _ in starts[1:])]
     runs = [train(*run, stop=at[-1], at=at, mask=mask, seed=seed, **kwargs) for *run, mask, seed in zip(models, [data]*len(starts), [recipe]*len(starts), starts, masks, seeds)]
     return zip(*runs, strict=True)
 
-def _abreast(model, data, recipe, starts, masks, seeds, at):
+def _abreast(model, data, recipe, starts, masks, seeds, at, augment):
     runs, data = len(starts), data.to(device_of(model))
     check_data(model, data, recipe)
     for start, mask in zip(starts, masks):
         require_same_shapes(model.state_dict(), start.state, f'a snapshot to start from is not one of this {type(model).__name__}')
         check_mask(dict(model.named_parameters()), mask)
     start = Snapshot(starts[0].step, join([s.state for s in starts]), join([s.optimiser for s in starts]))
-    feed = partial(batches_abreast, data, recipe, seeds=seeds)
+    feed = partial(batches_abreast, data, recipe, seeds=seeds, augment=augment)
     way = 'graph' if data.x.device.type == 'cuda' else 'autograd'
     wide = _train(abreast(model, runs), feed, recipe, start, at, join(masks), seeds[0], way, loss=cross_entropy_abreast)
     return (tuple(apart(snapshot, runs)) for snapshot in wide)
@@ -104,11 +105,12 @@ def batches_abreast(
     recipe:Recipe,
     start:int, # first step
     stop:int, # step after the last
-    seeds:Sequence[int] # of each run's SGD noise
+    seeds:Sequence[int], # of each run's SGD noise
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # an augmentation of one's own
 ) -> Iterator[tuple[int, Tensor, Tensor]]: # step; inputs, b × (R·c) × h × w; labels, R × b
     "What `batches` gives each of R runs, as one batch"
-    if recipe.crop or recipe.flip:
-        for run in zip(*(batches(data, recipe, start, stop, seed) for seed in seeds)):
+    if recipe.crop or recipe.flip or augment:
+        for run in zip(*(batches(data, recipe, start, stop, seed, augment=augment) for seed in seeds)):
             yield run[0][0], inputs_abreast(torch.stack([x for _, x, _ in run])), torch.stack([y for *_, y in run])
         return
     for step, chosen in orders(data, recipe, start, stop, seeds):

@@ -33,7 +33,8 @@ def batches(
     start:int, # first step
     stop:int, # step after the last
     seed:int=0, # of the order, and of all else unless the next is given
-    augment_seed:int|None=None # of crops, flips and mixing
+    augment_seed:int|None=None, # of crops, flips and mixing
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # an augmentation of one's own, of inputs by a random stream, after crops and flips
 ) -> Iterator[tuple[int, Tensor, Tensor]]: # step; inputs, b × c × h × w; labels, b, or b × classes where batches are mixed
     "The batches of steps `start` to `stop`, on the data's device"
     augment_seed = seed if augment_seed is None else augment_seed
@@ -43,6 +44,7 @@ def batches(
         flip = recipe.flip if mirrored is None else mirrored[chosen] ^ bool(step//recipe.steps_per_epoch(len(data)) % 2)
         if recipe.crop or recipe.flip: x = crop_flip(x, stream(augment_seed, 'augment', step), recipe.crop, flip)
         x = data.inputs(x)
+        if augment: x = augment(x, stream(augment_seed, 'own augmentation', step))
         if recipe.cutmix: x, y = cutmix(x, y, data.classes, recipe.cutmix, stream(augment_seed, 'cutmix', step))
         yield step, x, y
 
@@ -122,6 +124,7 @@ def train(
     extra_loss:Callable[[nn.Module], Tensor]|None=None, # added to the cross-entropy
     seed:int=0, # of SGD noise: order and augmentation
     augment_seed:int|None=None, # of augmentation alone, where it should differ
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # an augmentation of one's own, of inputs by a random stream
     way:str|None=None # one of `ways`: how updates are computed; `way_for` chooses if None
 ) -> Iterator[Snapshot]: # at the steps asked for, in order
     "Train and yield snapshots; raises `ValueError` before the first step, `Diverged` when the loss is no longer finite"
@@ -134,7 +137,7 @@ def train(
     way = way or way_for(model, recipe, mask, extra_loss)
     if not choose('way', way, ways).engine.serves(model, recipe, mask, extra_loss): raise ValueError(f'{way!r} cannot train this {type(model).__name__} with this recipe: leave way=None, or say \'autograd\'')
     augment_seed = seed if augment_seed is None else augment_seed
-    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed), recipe, start, at, mask, augment_seed, way, **(dict(extra_loss=extra_loss) if extra_loss else {}))
+    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment), recipe, start, at, mask, augment_seed, way, **(dict(extra_loss=extra_loss) if extra_loss else {}))
 
 # %% ../nbs/03_train.ipynb #b6289bd8
 def _train(model, feed, recipe, start, at, mask, layer_seed, way, **losses):
