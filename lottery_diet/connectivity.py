@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from .diets import Images, Pretrain, Scorer, outcome_of, snapshot_of
 from .experiments import Outcome, Run, Task
 from .imp import Mask
-from .lmc import child_seeds, example_barriers, loss_path
+from .lmc import child_seeds, example_barriers, loss_path, point_on, see
 from .lmc import barrier as barrier_of
 from .tickets import Tickets
 
@@ -84,9 +84,11 @@ class Barriers(Scorer):
         look = look.take(torch.arange(min(self.examples or len(look), len(look))))
         ends = [run.ask(child).part('state') for child in self.brood()]
         mask = Mask(run.ask(self.ticket).part('mask')) if self.ticket else None
+        calibration = train if self.batchnorm == 're-estimated' else None
+        seen = [see(net, point_on(net, end, end, 0., calibration, mask), look) for end in ends]
         rows, examples = [], []
         for i, j in combinations(range(self.children), 2):
-            path = loss_path(net, ends[i], ends[j], look, (.5, *self.points), train if self.batchnorm == 're-estimated' else None, mask)
+            path = loss_path(net, ends[i], ends[j], look, (.5, *self.points), calibration, mask, (seen[i], seen[j]))
             found = {of: barrier_of(path, of) for of in ('loss', 'error')}
             rows.append(dict(step=self.pretrain.steps, pair=f'{i}-{j}', **{f'{of}_{kind}': value for of, b in found.items() for kind, value in b._asdict().items()}))
             examples.append(example_barriers(path))

@@ -56,12 +56,14 @@ def loss_path(
     data:ImageSet, # what to look at, un-augmented
     alphas:Sequence[float]=tuple(i/10 for i in range(11)), # 0 and 1 are always added
     calibration:ImageSet|None=None, # re-estimate BatchNorm's statistics on these at every point, ends included; interpolate them if None, as published
-    mask:Mapping[str, Tensor]|None=None # keep pruned weights zero along the path: True where a weight lives
+    mask:Mapping[str, Tensor]|None=None, # keep pruned weights zero along the path: True where a weight lives
+    ends:Sequence[tuple[Tensor, Tensor]]|None=None # what `see` said of both ends, where it is known: each solution of many pairs is looked at once
 ) -> Path:
     "Losses and errors on the line between two solutions (Data Diet, Fig. 1; WIN §2.4); raises `ValueError` for states of different networks or points outside 0…1"
     alphas = tuple(sorted({0., 1., *map(float, alphas)}))
     if alphas[0] < 0 or alphas[-1] > 1: raise ValueError(f'alphas {alphas} must lie in 0…1')
-    points = [see(model, point_on(model, a, b, t, calibration, mask), data) for t in alphas]
+    known = {0.: ends[0], 1.: ends[1]} if ends else {}
+    points = [known[t] if t in known else see(model, point_on(model, a, b, t, calibration, mask), data) for t in alphas]
     return Path(alphas, torch.stack([p[0] for p in points]), torch.stack([p[1] for p in points]))
 
 def point_on(
