@@ -11,14 +11,14 @@ from itertools import combinations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, InstanceOf, model_validator
 
 from .diets import Images, Pretrain, Scorer, outcome_of, snapshot_of
 from .experiments import Outcome, Run, Task
 from .imp import Mask
 from .lmc import child_seeds, example_barriers, loss_path, point_on, see
 from .lmc import barrier as barrier_of
-from .tickets import Tickets
+from .tickets import Masked
 
 # %% ../nbs/09f_connectivity.ipynb #77691bb4
 class Child(Task):
@@ -26,7 +26,7 @@ class Child(Task):
     pretrain: Pretrain # where it starts
     number: Annotated[int, Field(ge=0, le=99)] # which child
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children
-    ticket: Tickets|None = None # whose mask it wears; dense if None
+    ticket: InstanceOf[Masked]|None = None # whose mask it wears; dense if None
 
     @model_validator(mode='after')
     def possible(self):
@@ -54,7 +54,7 @@ class Barriers(Scorer):
     pretrain: Pretrain # where the children start
     children: Annotated[int, Field(ge=2, le=20)] = 2
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children
-    ticket: Tickets|None = None # whose mask they wear; dense if None
+    ticket: InstanceOf[Masked]|None = None # whose mask they wear; dense if None
     look: Literal['train', 'test'] = 'train' # un-augmented images that the losses are of
     examples: Annotated[int, Field(ge=2)]|None = None # only the first so many of them
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (.5,) # alphas besides the ends

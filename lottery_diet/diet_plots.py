@@ -96,7 +96,7 @@ def plot_score_vs_barrier(
     examples:pd.DataFrame, # columns score, barrier (nats): a row for each example
     binned:pd.DataFrame, # columns score, barrier: means over bins of equally many examples
     ax:Axes, # to draw on
-    score:str='EL2N score'
+    score:str='EL2N score' # label of its axis
 ) -> Axes: # the same
     "Each example's barrier against its difficulty, as a cloud of counts, with the means of bins (Data Diet, supporting code)"
     low, high = np.nanquantile(examples.barrier, [.005, .995])
@@ -117,7 +117,7 @@ class Correlation(NamedTuple):
     def __str__(self): return f'{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}, n={self.n})'
 
 def correlation(
-    x:Sequence[float],
+    x:Sequence[float], # one value for each thing
     y:Sequence[float], # as many
     kind:str='pearson' # or 'spearman'
 ) -> Correlation:
@@ -148,7 +148,7 @@ def plot_predictor(
 # %% ../nbs/10c_diet_plots.ipynb #8e1d6106
 def plot_early(
     table:pd.DataFrame, # columns series ('all' or 'easiest'), seed, step and the column that is drawn
-    column:str,
+    column:str, # its name
     ax:Axes, # to draw on
     label:str, # of the axis, with its unit
     scale:float=1., # the column is drawn in these

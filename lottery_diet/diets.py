@@ -17,8 +17,9 @@ import torch
 from pydantic import Field, InstanceOf, JsonValue, field_validator, model_validator
 from torch import Tensor, nn
 
+from .augment import ZCA, whitened
 from .core import choose, derive
-from .data import ImageSet, is_own_data, load_data, random_labels, shrink, sources
+from .data import ImageSet, Splits, is_own_data, load_data, random_labels, shrink, sources, split_off
 from .evaluation import channels_last, evaluate, predict
 from .experiments import Config, Outcome, RecipeField, Run, Task
 from .forgetting import count_forgetting
@@ -33,10 +34,13 @@ from .train import Snapshot
 # %% ../nbs/09c_diets.ipynb #3608360d
 class Images(Config):
     "A data set, or a fixed random part of its training images"
+    later = ('hold_out', 'zca')
     name: str = 'digits' # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     root: Annotated[str|None, Field(exclude=True)] = None # where named sets lie; LOTTERY_DIET_DATA if None
     examples: Annotated[int, Field(ge=1)]|None = None # of the training images; all if None
     pixels: Annotated[int, Field(ge=1)]|None = None # side to which images are shrunk; as they are if None
+    hold_out: Annotated[int, Field(ge=0)] = 0 # training images set aside to choose by, class-balanced: nothing is trained on them
+    zca: bool = False # whitened by what the training images have in common
 
     @field_validator('name')
     @classmethod
@@ -50,12 +54,31 @@ class Images(Config):
         return super().identity() | own
 
     def load(self, recipe:RecipeField, device:torch.device) -> tuple[ImageSet, ImageSet]:
-        "Training and test images on the device, with the recipe's normalisation"
+        "Training and test images on the device, with the recipe's normalisation or whitened"
+        train, _, test = self.parts(recipe, device)
+        return train, test
+
+    def parts(self, recipe:RecipeField, device:torch.device) -> Splits:
+        "Training images, those set aside (None if there are none) and test images"
+        found = self.read()
+        constants = recipe.normalisation or (found.train.mean, found.train.std)
+        ready = partial(whitened, zca=self.whitening()) if self.zca else lambda part: part.normalised_by(*constants)
+        return Splits(*(part and ready(part).to(device) for part in found))
+
+    def read(self) -> Splits:
+        "The same as pixels, as they are"
         train, test = (getattr(_read(self.name, self.root), part) for part in ('train', 'test'))
         if self.examples and self.examples < len(train): train = train.take(keep_random(len(train), self.examples))
         if self.pixels: train, test = (shrink(part, self.pixels) for part in (train, test))
-        constants = recipe.normalisation or (train.mean, train.std)
-        return tuple(part.normalised_by(*constants).to(device) for part in (train, test))
+        train, aside = split_off(train, self.hold_out, 'validation') if self.hold_out else (train, None)
+        return Splits(train, aside, test)
+
+    def whitening(self) -> ZCA:
+        "The transform, fitted on the training images; once in a process"
+        if self not in _fitted: _fitted[self] = ZCA.fit(self.read().train)
+        return _fitted[self]
+
+_fitted = {} # whitening transforms, by the images that they are of
 
 @lru_cache(maxsize=2)
 def _read(name, root):

@@ -41,7 +41,7 @@ def gradient_agreement(
     model:nn.Module,
     data:ImageSet, # what the batches are drawn from
     draws:torch.Generator, # the random stream
-    batches:int=16,
+    batches:int=16, # how many
     batch_size:int=128, # all images where there are fewer
     recipe:Recipe|None=None # whose crops and flips the images get; none if None
 ) -> Tensor: # one cosine for each batch

@@ -34,9 +34,12 @@ class Config(BaseModel):
     "Plain validated data, immutable; raises `ValidationError` for unknown names, wrong types and impossible values"
     model_config = ConfigDict(strict=True, extra='forbid', frozen=True, validate_default=True)
 
+    later: ClassVar[tuple[str, ...]] = () # fields that came when answers were kept already: left out of the identity while they have their default, so that those stay valid
+
     def identity(self) -> dict:
         "All that an answer depends on, as plain data; fields marked `exclude` (where files lie, where to compute) are not among it"
-        return {k: _plain(getattr(self, k)) for k, field in type(self).model_fields.items() if not field.exclude}
+        counts = lambda k, field: not field.exclude and not (k in self.later and getattr(self, k) == field.default)
+        return {k: _plain(getattr(self, k)) for k, field in type(self).model_fields.items() if counts(k, field)}
 
 def _plain(value):
     "Configs, recipes and containers as JSON has them"
@@ -155,24 +158,26 @@ class Run:
         seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.), 3)
         origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
         record = write_record(self.root/self.task.name, self.task.identity(), outcome.metrics, outcome.tensors, origin)
-        shutil.rmtree(self._checkpoint.parent, ignore_errors=True) # with what a killed process left of another
+        shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
         return record
 
     @property
-    def _checkpoint(self): return self.root/'.checkpoints'/self.task.key/'training.safetensors'
+    def checkpoint(self) -> Path:
+        "Where the task that is being computed keeps what it has so far; gone when it is done"
+        return self.root/'.checkpoints'/self.task.key/'training.safetensors'
 
     def train(self, model:nn.Module, data:ImageSet, recipe:Recipe, start:Snapshot|None=None, stop:int|None=None, **kwargs) -> Snapshot:
         "As `fit`, but resumed where a killed process left it, to the same bits; once in each task; raises `OutOfTime`"
         start, stop = start or Snapshot(0, model.state_dict()), recipe.steps if stop is None else stop
         counted = start.step if math.isnan(start.loss) else 0 # a start that knows its loss is the beginning of this very run
-        here, total, earlier = load_checkpoint(self._checkpoint) or (start, (start.step - counted) and start.loss*start.step, 0.)
+        here, total, earlier = load_checkpoint(self.checkpoint) or (start, (start.step - counted) and start.loss*start.step, 0.)
         self.log['earlier'], began = earlier, time.perf_counter()
         saved = began
         for snapshot in train(model, data, recipe, start=here, stop=stop, at=range(here.step//100*100 + 100, stop, 100), **kwargs):
             if snapshot.step > here.step: total += snapshot.loss*(snapshot.step - here.step)
             here, now, late = snapshot, time.perf_counter(), time.time() > self.deadline
             if here.step < stop and (late or now - saved > self.checkpoint_every):
-                save_checkpoint(self._checkpoint, here, total, earlier + now - began)
+                save_checkpoint(self.checkpoint, here, total, earlier + now - began)
                 saved = now
                 if late: raise OutOfTime(f'the deadline passed at step {here.step} of {stop}')
         return replace(here, loss=total/(stop - counted) if stop > counted else math.nan)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scales', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters', 'PanelParameters',
-           'SpawnParameters', 'ScoreParameters', 'put_together', 'title_of', 'Page', 'file_name', 'parameters_of',
-           'open_page', 'notebook_of', 'run_figure', 'main', 'make_parser']
+           'SpawnParameters', 'ScoreParameters', 'DistilParameters', 'put_together', 'title_of', 'Page', 'file_name',
+           'parameters_of', 'open_page', 'notebook_of', 'run_figure', 'main', 'make_parser']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import argparse
@@ -14,7 +14,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,12 +24,12 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from .core import choose, project_root, provenance, runs_root, unknown, write_whole
 from .experiments import Config, Run
-from .presets import panels, preset, presets, score_settings, spawn_setting, with_panels
-from .questions import BarriersBySpawn, Scoring
+from .presets import distil_settings, panels, preset, presets, score_settings, spawn_setting, with_panels
+from .questions import BarriersBySpawn, Distilling, Scoring
 from .questions import Figure as Asked
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import Sweep, status, sweep, until, varied
-from .diets import Images, Network, Share
+from .diets import Network, Share
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -157,21 +157,46 @@ class ScoreParameters(FigureParameters):
         "Where scores, table and figure go"
         return Path(self.out_dir) if self.out_dir else runs_root()/'scores'
 
+class DistilParameters(FigureParameters):
+    "Parameters of `nbs/08d_distill.ipynb`; None leaves a value to the scale"
+    method: Literal['trajectory', 'gradient'] = 'trajectory'
+    dataset: str|None = None
+    data_root: str|None = None
+    per_class: Annotated[int, Field(ge=1)]|None = None
+    iterations: Annotated[int, Field(ge=1)]|None = None
+
+    def question(self) -> Distilling:
+        "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
+        setting, given = distil_settings[self.scale], dict(method=self.method, per_class=self.per_class)
+        if self.iterations: given |= dict(matching=replace(setting.matching, iterations=self.iterations), condensing=replace(setting.condensing, outer=self.iterations))
+        return put_together(setting, self, given)
+
+    @property
+    def name(self) -> str:
+        "Of its files, without ending"
+        parts = [self.method, self.dataset and Path(self.dataset).stem, self.per_class and f'{self.per_class}perclass', self.iterations and f'{self.iterations}iterations', self.scale]
+        return '_'.join(['distil', *filter(None, parts)])
+
+    @property
+    def folder(self) -> Path:
+        "Where images, table and figure go"
+        return Path(self.out_dir) if self.out_dir else runs_root()/'distill'
+
 def put_together(
-    setting:BarriersBySpawn|Scoring, # the scale's
-    asked:'SpawnParameters|ScoreParameters',
+    setting:BarriersBySpawn|Scoring|Distilling, # the scale's
+    asked:SpawnParameters|ScoreParameters|DistilParameters, # data, network and seeds, where they were given
     given:Mapping[str, object] # other values of the setting; None leaves the scale's
-) -> BarriersBySpawn|Scoring:
+) -> BarriersBySpawn|Scoring|Distilling:
     "A setting with what was given in its place; raises `ValueError` in one sentence, also where the data is missing or damaged"
     given = {k: v for k, v in given.items() if v is not None}
     try:
-        data = setting.data if asked.dataset in (None, setting.data.name) else Images(name=asked.dataset)
+        data = setting.data if asked.dataset in (None, setting.data.name) else varied(setting.data, dict(name=asked.dataset, pixels=None))
         given['data'] = varied(data, dict(root=asked.data_root))
-        if asked.model: given['network'] = Network(model=asked.model)
+        if getattr(asked, 'model', None): given['network'] = Network(model=asked.model)
         if asked.seeds: given['seeds'] = tuple(range(setting.seeds[0], setting.seeds[0] + asked.seeds))
         question = varied(setting, given)
     except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
-    question.data.load(question.recipe, 'cpu')
+    question.data.read()
     return question
 
 def title_of(

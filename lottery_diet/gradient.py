@@ -92,18 +92,20 @@ def match_gradients(
     data:ImageSet, # real images
     images:Tensor, # to begin with, as the network sees them: n × c × h × w
     labels:Tensor, # n
-    how:Condensing,
+    how:Condensing, # the plan
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # of real and synthetic images alike; differentiable
     limits:tuple[Tensor, Tensor]|None=None, # of pixels, per channel, as the network sees them; none if None
     every:int=1, # outer iterations between looks
-    seed:int=0
+    seed:int=0, # of draws and networks
+    start:Distilled|None=None # an earlier look, to continue from to the same bits
 ) -> Iterator[Distilled]: # the stored images: `decode` them before use
     "Learn images by gradient matching; raises `ValueError` for networks without convolutions or tiles that do not fit"
     device = data.x.device
-    images, labels, real = images.detach().to(device).clone(), labels.to(device), by_class(torch.arange(len(data), device=device), data.y, range(data.classes))
+    start = start or Distilled(0, images, how.net_lr, float('nan'), memory=dict(images=torch.zeros_like(images)))
+    images, labels, real = start.images.detach().to(device).clone(), labels.to(device), by_class(torch.arange(len(data), device=device), data.y, range(data.classes))
     decode(images[:1], how.factor)
-    speed, total, steps = torch.zeros_like(images), 0., 0
-    for outer in range(how.outer):
+    speed, total, steps = start.memory['images'].to(device).clone(), 0., 0
+    for outer in range(start.iteration, how.outer):
         net = initialise(make, seed, f'condensing {outer}').to(device)
         snapshot = Snapshot(0, net.state_dict())
         for inner in range(how.inner):
@@ -125,7 +127,7 @@ def match_gradients(
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
             snapshot = learn(net, data, how, snapshot, seed, augment)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:
-            yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, 0)
+            yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, memory=dict(images=speed.cpu().clone()))
             total, steps = 0., 0
 
 def _again(draws, state):
@@ -136,10 +138,10 @@ def _again(draws, state):
 def learn(
     net:nn.Module, # trained in place
     data:ImageSet, # real images
-    how:Condensing,
+    how:Condensing, # the plan
     snapshot:Snapshot, # of the network
     seed:int, # of its SGD noise
-    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # of its images
 ) -> Snapshot: # after so many real images
     "The network's own training between two steps on the images, with momentum and weight decay as published"
     if not how.net_images: return snapshot

@@ -41,7 +41,7 @@ def t_interval(
 
 # %% ../nbs/10_plots.ipynb #f305935b
 def plot_intervals(
-    x:Sequence[float],
+    x:Sequence[float], # where
     intervals:Sequence[Interval], # one for each x
     ax:Axes, # to draw on
     **style # of the line

@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
-           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'fresh',
-           'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children', 'presets',
-           'spawn_setting', 'preset', 'substitute']
+           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'small_net',
+           'distil_settings', 'fresh', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets',
+           'cinic_children', 'presets', 'spawn_setting', 'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
 
 from .core import choose
 from .diets import Images, Network
-from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
+from .gradient import Condensing
+from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Distilling, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
 from .settings import cifar_like, el2n_judge, imagenet_constants
 from .sweeps import varied
 from .train import Recipe
+from .trajectory import Matching, published
 
 # %% ../nbs/09n_presets.ipynb #15852801
 lenet = Network(model='lenet_300_100')
@@ -60,6 +62,19 @@ def spawn_setting(
 def _scoring(setting, seeds): return Scoring(data=setting['data'], network=setting['judge'], recipe=setting['judge_recipe'], steps=setting['judge_steps'], scores=('el2n',), seeds=tuple(range(seeds)))
 
 score_settings = dict(smoke=_scoring(on_digits, 4), mini=_scoring(on_small, 4), paper=_scoring(on_cifar10, 16)) # by scale
+
+# %% ../nbs/09n_presets.ipynb #a54a0d2b
+small_net = Network(model='conv_net', options=dict(width=16, depth=2))
+distil_settings = dict( # by scale
+    smoke=Distilling(data=Images(name='digits', hold_out=200), network=small_net, method='trajectory', per_class=1, experts=4, expert_recipe=Recipe(120, 64, lr=.1, momentum=0.), expert_every=18,
+        matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=100), condensing=Condensing(outer=4, inner=15, net_images=128, net_lr=.05, lr_images=.05), augment=None,
+        every=50, choose_by=0, taught=Recipe(100, 10, lr=.05), networks=3, seeds=(0, 1, 2)),
+    mini=Distilling(data=Images(name='cifar10', pixels=16, hold_out=5000, zca=True), network=Network(model='conv_net', options=dict(width=32, depth=2)), method='trajectory', per_class=10, experts=5,
+        expert_recipe=Recipe(176*12, 256, lr=.02, momentum=0.), expert_every=176, matching=Matching(10, 2, 8, 100., 1e-6, .01, iterations=400), condensing=Condensing(outer=20, inner=20, net_images=640, lr_images=.05),
+        every=100, choose_by=1, taught=Recipe(600, 100, lr=.02, weight_decay=5e-4, milestones=(300,)), networks=3, seeds=(10, 11, 12)),
+    paper=Distilling(data=Images(name='cifar10', hold_out=5000, zca=True), network=Network(model='conv_net'), method='trajectory', per_class=10, experts=100,
+        expert_recipe=Recipe(50*176, 256, lr=.01, momentum=0.), expert_every=176, matching=published[('cifar10', 10)], condensing=Condensing(),
+        every=100, choose_by=3, taught=Recipe(1000, 100, lr=.01, weight_decay=5e-4, milestones=(500,)), learnt_rate=True, networks=5, seeds=(0, 1, 2)))
 
 # %% ../nbs/09n_presets.ipynb #ebfbb945
 fresh = dict(seeds=(10, 11, 12, 13, 14))

@@ -8,7 +8,7 @@ __all__ = ['published', 'Expert', 'train_experts', 'refuse_statistics', 'Feed', 
 
 # %% ../nbs/08b_trajectory.ipynb #0238a7d8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value
 
-from .core import State, choose, stream
+from .core import State, stream
 from .data import ImageSet
 from .many import train_many
 from .models import initialise
@@ -27,11 +27,16 @@ from .train import Diverged, Snapshot
 # %% ../nbs/08b_trajectory.ipynb #cf53086c
 class Expert:
     "Parameters of one training at its start and after each epoch, read from its file one at a time; raises `ValueError` for a damaged file"
-    def __init__(self, path:Path|str):
+    def __init__(self,
+        path:Path|str, # what `train_experts` wrote, or tensors of a record that was verified
+        verify:bool=True # read all of it once, and compare with its digest
+    ):
+        from safetensors import safe_open
         self.path = Path(path)
-        try: tensors, notes = load_tensors(self.path)
+        try:
+            if verify: load_tensors(self.path)
         except Damaged as damage: raise ValueError(f'{damage}: train this expert again') from None
-        self.snapshots, self.made = len(next(iter(tensors.values()))), notes
+        with safe_open(self.path, 'pt') as f: self.snapshots = f.get_slice(next(iter(f.keys()))).get_shape()[0]
 
     def __len__(self): return self.snapshots
     def __repr__(self): return f'Expert({self.path.name}, {len(self)} snapshots)'
@@ -126,7 +131,7 @@ def match_unrolled(
     labels:Tensor, # n, or n × classes
     rate:float, # the student's learning rate
     steps:int, # N
-    feed:Feed
+    feed:Feed # what each step sees
 ) -> Matched:
     "Distance after N steps and its gradients, through the graphs of all steps at once (the reference's way)"
     images, rate = images.detach().requires_grad_(), torch.tensor(rate, dtype=images.dtype, device=images.device, requires_grad=True)
@@ -168,7 +173,7 @@ def match_by_adjoint(
     labels:Tensor, # n, or n × classes
     rate:float, # the student's learning rate
     steps:int, # N
-    feed:Feed,
+    feed:Feed, # what each step sees
     exact:bool=True # False leaves the adjoint as it is at the end: TESLA's way, for comparison
 ) -> Matched:
     "Distance after N steps and its exact gradients, in the memory of one step and N parameter sets (adjoint recursion)"
@@ -221,25 +226,28 @@ class Distilled:
     images:Tensor # n × c × h × w, on the CPU
     rate:float # the student's learning rate
     loss:float # mean distance since the last look
-    skipped:int # iterations that taught nothing, since the last look
+    skipped:int=0 # iterations that taught nothing, since the last look
+    memory:Mapping[str, Tensor]=field(default_factory=dict) # of the optimiser, to continue as if nothing had happened
 
 def match_trajectories(
     net:nn.Module, # the experts' network
-    experts:Sequence[Expert],
+    experts:Sequence[Expert], # one of them in each iteration
     images:Tensor, # to begin with, n × c × h × w, as the network sees them
     labels:Tensor, # n, or n × classes
-    how:Matching,
+    how:Matching, # the plan
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # what the student sees of them
     every:int=100, # iterations between looks
-    seed:int=0,
+    seed:int=0, # of draws
+    start:Distilled|None=None, # an earlier look, to continue from to the same bits
     compiled:bool=False # compile a step first: a minute, then faster
 ) -> Iterator[Distilled]: # every so many iterations, and at the end
     "Learn images by trajectory matching; raises `ValueError` for experts that are too short, `Diverged` where students no longer approach their targets"
     if short := [e for e in experts if len(e) < how.max_start + how.expert_epochs]: raise ValueError(f'{short[0]} is too short for max_start={how.max_start} and expert_epochs={how.expert_epochs}: train experts for at least {how.max_start + how.expert_epochs - 1} epochs')
     stepper, device = Stepper(net, compiled), next(net.parameters()).device
-    images, labels, rate = images.detach().to(device).clone(), labels.to(device), how.rate
-    speed, rate_speed, seen, total, skipped, in_a_row = torch.zeros_like(images), 0., 0, 0., 0, 0
-    for iteration in range(how.iterations):
+    start = start or Distilled(0, images, how.rate, float('nan'), memory=dict(images=torch.zeros_like(images), rate=torch.zeros((), dtype=torch.float64)))
+    images, labels, rate = start.images.detach().to(device).clone(), labels.to(device), start.rate
+    speed, rate_speed, seen, total, skipped, in_a_row = start.memory['images'].to(device), start.memory['rate'].item(), 0, 0., 0, 0
+    for iteration in range(start.iteration, how.iterations):
         draws = stream(seed, 'trajectory', iteration)
         expert, begin = (int(torch.randint(n, (1,), generator=draws)) for n in (len(experts), how.max_start))
         start, target = (experts[expert].at(i, device) for i in (begin, begin + how.expert_epochs))
@@ -252,5 +260,6 @@ def match_trajectories(
         else: skipped, in_a_row = skipped + 1, in_a_row + 1
         if in_a_row >= how.patience: raise Diverged(f'{in_a_row} students in a row ended farther from their targets than they began, at iteration {iteration}: lower lr_images={how.lr_images}, lr_rate={how.lr_rate} or rate={how.rate}')
         if (iteration + 1) % every == 0 or iteration + 1 == how.iterations:
-            yield Distilled(iteration + 1, images.cpu().clone(), rate, total/seen if seen else float('nan'), skipped)
+            memory = dict(images=speed.cpu().clone(), rate=torch.tensor(rate_speed, dtype=torch.float64))
+            yield Distilled(iteration + 1, images.cpu().clone(), rate, total/seen if seen else float('nan'), skipped, memory)
             seen, total, skipped = 0, 0., 0
