@@ -44,7 +44,7 @@ def k_centre(
 def random_of_each(
     data:ImageSet,
     per_class:int, # images of each class
-    seed:int=0
+    seed:int=0 # another seed, other images
 ) -> Tensor: # indices, class after class
     "So many random images of each class; raises `ValueError` where a class has fewer"
     order = torch.randperm(len(data), generator=stream(seed, 'of each class'))
@@ -58,7 +58,7 @@ def stand_in(
     data:ImageSet, # real images
     per_class:int, # images of each class
     kind:str='real', # one of `baselines`
-    seed:int=0
+    seed:int=0 # of what is drawn
 ) -> ImageSet: # learnable images, floating point, as a network sees them
     "What a synthetic set is compared with, and where it begins; raises `ValueError` for an unknown kind"
     choose('kind', kind, dict.fromkeys(baselines))
@@ -81,7 +81,7 @@ def begin_at(
     per_class:int, # stored images of each class
     kind:str='real', # or noise
     factor:int=1, # of multi-formation: f² real images in each stored one
-    seed:int=0
+    seed:int=0 # of what is drawn
 ) -> tuple[Tensor, Tensor]: # stored images and labels, class after class
     "Where distillation begins"
     first = stand_in(data, per_class*factor**2, kind, seed)
@@ -101,7 +101,7 @@ def taught_by(
     n:int, # synthetic images
     epochs:int=1000, # published, by MTT
     lr:float=.01, # or the learnt one
-    batch_size:int=256
+    batch_size:int=256 # synthetic images per step
 ) -> Recipe:
     "How a network learns from synthetic images (MTT's evaluation): momentum, weight decay, a tenth of the learning rate for the second half"
     steps = epochs*-(-n//batch_size)
@@ -113,7 +113,7 @@ def evaluate_synthetic(
     real:ImageSet, # asked about: a validation set to choose by, the test set to report
     recipe:Recipe,
     seeds:Iterable[int]=range(5), # fresh networks
-    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # of the synthetic images
 ) -> Tensor: # accuracy of each, 0 to 1
     "What fresh networks know about real images after training on synthetic ones only"
     nets = ((seed, initialise(make, seed, 'taught').to(real.x.device)) for seed in seeds)

@@ -79,10 +79,10 @@ def plane_of_four(
 
 def surface(
     model:nn.Module, # gives the architecture; unchanged
-    plane:Plane,
+    plane:Plane, # whose points
     data:ImageSet, # what to look at, un-augmented
     xs:Sequence[float]=tuple(np.linspace(-1.5, 1.5, 21)), # along the first direction: solutions lie at -1 and 1
-    ys:Sequence[float]=tuple(np.linspace(-1.5, 1.5, 21)),
+    ys:Sequence[float]=tuple(np.linspace(-1.5, 1.5, 21)), # along the second
     calibration:ImageSet|None=None # re-estimate BatchNorm's statistics on these at every point; interpolate them if None, as published
 ) -> pd.DataFrame: # columns x, y, loss (nats), error (0 to 1)
     "Mean loss and error on a grid of a plane's points (SYN, landscapes)"
@@ -114,7 +114,7 @@ class Curvature:
 
     def __len__(self): return int(self.alive.sum())
 
-    def times(self, vectors:Tensor) -> Tensor: # as many
+    def times(self, vectors:Tensor) -> Tensor:
         "Products with some vectors, rows over the living weights"
         with evaluating(self.model): return sum(len(x)/len(self.data)*self._on(x, y, vectors) for x, y in zip(self.data.x.split(self.chunk), self.data.y.split(self.chunk)))
 
@@ -137,7 +137,7 @@ class Curvature:
         return pd.Series([int(part.sum()) for part in self.alive.split([v.numel() for v in self.point.values()])], index=list(self.point))
 
 def diagonal(
-    curvature:Curvature,
+    curvature:Curvature, # where
     indices:Tensor|None=None, # which living weights; all if None, which takes a product for each
     batch:int=16 # products at a time
 ) -> Tensor: # one number for each index
@@ -151,9 +151,9 @@ def diagonal(
     return torch.cat(parts)
 
 def sample_diagonal(
-    curvature:Curvature,
+    curvature:Curvature, # where
     n:int, # weights in all, as many of each layer as its share, at least two where it has them
-    seed:int=0
+    seed:int=0 # another seed, another sample
 ) -> pd.DataFrame: # a row for each layer: living weights, sampled, mean, its standard error, mean magnitude, spread, smallest, largest
     "A stratified sample of the Hessian's diagonal: what a network is too large to be asked in full"
     rows, begin = [], 0
@@ -167,7 +167,7 @@ def sample_diagonal(
     return pd.DataFrame(rows)
 
 def top_eigenvalues(
-    curvature:Curvature,
+    curvature:Curvature, # where
     k:int=3, # how many
     tolerance:float=1e-4 # relative
 ) -> np.ndarray: # falling
@@ -179,9 +179,9 @@ def top_eigenvalues(
     return np.sort(eigsh(LinearOperator((len(curvature),)*2, matvec=product, dtype=float), k=k, which='LA', tol=tolerance, v0=start, return_eigenvectors=False))[::-1]
 
 def trace(
-    curvature:Curvature,
+    curvature:Curvature, # where
     draws:int=64, # random vectors
-    seed:int=0,
+    seed:int=0, # of the signs
     batch:int=8 # products at a time
 ) -> tuple[float, float]: # estimate, standard error
     "The sum of all eigenvalues, from random signs (Hutchinson 1990)"

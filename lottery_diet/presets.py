@@ -68,7 +68,7 @@ small_net = Network(model='conv_net', options=dict(width=16, depth=2))
 distil_settings = dict( # by scale
     smoke=Distilling(data=Images(name='digits', hold_out=200), network=small_net, method='trajectory', per_class=1, experts=4, expert_recipe=Recipe(120, 64, lr=.1, momentum=0.), expert_every=18,
         matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=100), condensing=Condensing(outer=4, inner=15, net_images=128, net_lr=.05, lr_images=.05), augment=None,
-        every=50, choose_by=0, taught=Recipe(100, 10, lr=.05), networks=3, seeds=(0, 1, 2)),
+        every=20, choose_by=0, taught=Recipe(100, 10, lr=.05), networks=3, seeds=(0, 1, 2)),
     mini=Distilling(data=Images(name='cifar10', pixels=16, hold_out=5000, zca=True), network=Network(model='conv_net', options=dict(width=32, depth=2)), method='trajectory', per_class=10, experts=5,
         expert_recipe=Recipe(176*12, 256, lr=.02, momentum=0.), expert_every=176, matching=Matching(10, 2, 8, 100., 1e-6, .01, iterations=400), condensing=Condensing(outer=20, inner=20, net_images=640, lr_images=.05),
         every=100, choose_by=1, taught=Recipe(600, 100, lr=.02, weight_decay=5e-4, milestones=(300,)), networks=3, seeds=(10, 11, 12)),

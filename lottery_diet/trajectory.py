@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['published', 'Expert', 'train_experts', 'refuse_statistics', 'Feed', 'student_loss', 'distance', 'Matched',
-           'match_unrolled', 'pairing', 'Stepper', 'match_by_adjoint', 'Matching', 'Distilled', 'match_trajectories']
+           'match_unrolled', 'Stepper', 'match_by_adjoint', 'Matching', 'Distilled', 'match_trajectories']
 
 # %% ../nbs/08b_trajectory.ipynb #0238a7d8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -145,25 +145,36 @@ def match_unrolled(
     return Matched(loss.item(), pixels, by_rate.item())
 
 # %% ../nbs/08b_trajectory.ipynb #33f116b1
-def pairing(
-    parameters:State,
-    x:Tensor, # what the student sees
-    y:Tensor, # labels
-    adjoint:State, # gradient of the distance with respect to the next parameters
-    net:nn.Module # gives the architecture
-) -> Tensor:
-    "The step's gradient, times the adjoint"
-    step = grad(student_loss)(parameters, x, y, net)
-    return sum((step[k]*adjoint[k]).sum() for k in step)
-
 class Stepper:
-    "Derivatives of one step of a student; compiled, if asked, once for all steps"
-    def __init__(self, net:nn.Module, compiled:bool=False):
+    "Derivatives of one step of a student"
+    def __init__(self,
+        net:nn.Module, # gives the architecture
+        compiled:bool=False # compile both first, through torch.func: a minute, once for all steps
+    ):
         refuse_statistics(net)
-        wrap = torch.compile if compiled else lambda f: f
-        forth = lambda parameters, x, y: grad(student_loss)(parameters, x, y, net)
-        back = lambda parameters, x, y, adjoint: grad_and_value(pairing, argnums=(0, 1))(parameters, x, y, adjoint, net)
-        self.forth, self.back = wrap(forth), wrap(back)
+        self.net = net
+        if compiled: self.forth, self.back = torch.compile(self._forth_by_func), torch.compile(self._back_by_func)
+
+    def forth(self, parameters:State, x:Tensor, y:Tensor) -> dict[str, Tensor]:
+        "The step's gradient"
+        theta = {k: v.detach().requires_grad_() for k, v in parameters.items()}
+        with torch.enable_grad(): return dict(zip(theta, torch.autograd.grad(student_loss(theta, x, y, self.net), list(theta.values()))))
+
+    def back(self, parameters:State, x:Tensor, y:Tensor, adjoint:State) -> tuple[tuple[dict[str, Tensor], Tensor], Tensor]:
+        "Derivatives of the step's gradient times the adjoint, with respect to parameters and images; and that number itself"
+        theta, x = {k: v.detach().requires_grad_() for k, v in parameters.items()}, x.detach().requires_grad_()
+        step = torch.autograd.grad(student_loss(theta, x, y, self.net), list(theta.values()), create_graph=True)
+        s = sum((g*adjoint[k]).sum() for k, g in zip(theta, step))
+        *curvature, by_x = torch.autograd.grad(s, [*theta.values(), x])
+        return (dict(zip(theta, curvature)), by_x), s.detach()
+
+    def _forth_by_func(self, parameters, x, y): return grad(student_loss)(parameters, x, y, self.net)
+
+    def _back_by_func(self, parameters, x, y, adjoint): # a compiled function has no second derivative of its own, but this one is compiled with it
+        def pairing(parameters, x):
+            step = grad(student_loss)(parameters, x, y, self.net)
+            return sum((step[k]*adjoint[k]).sum() for k in step)
+        return grad_and_value(pairing, argnums=(0, 1))(parameters, x)
 
 def match_by_adjoint(
     stepper:Stepper, # of the network
