@@ -25,7 +25,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from .core import choose, project_root, provenance, runs_root, unknown, write_whole
 from .experiments import Config, Run
 from .presets import distil_settings, panels, preset, presets, score_settings, spawn_setting, with_panels
-from .questions import BarriersBySpawn, Distilling, Scoring
+from .distilled_questions import Distilling
+from .questions import BarriersBySpawn, Scoring
 from .questions import Figure as Asked
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import Sweep, status, sweep, until, varied

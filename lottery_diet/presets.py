@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from .core import choose
 from .diets import Images, Network
+from .distilled_questions import Distilling
 from .gradient import Condensing
-from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Distilling, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
+from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
 from .settings import cifar_like, el2n_judge, imagenet_constants
 from .sweeps import varied
 from .train import Recipe

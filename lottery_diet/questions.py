@@ -4,32 +4,25 @@
 
 # %% auto #0
 __all__ = ['Count', 'Step', 'Rate', 'Figure', 'Drawing', 'Diets', 'DietAccuracy', 'Brood', 'BarriersBySpawn', 'ExampleBarriers',
-           'BarrierVsAccuracy', 'ScoreVsBarrier', 'Scoring', 'Distilling', 'Early', 'EarlyDynamics',
-           'GradientAlignment']
+           'BarrierVsAccuracy', 'ScoreVsBarrier', 'Scoring', 'Early', 'EarlyDynamics', 'GradientAlignment']
 
 # %% ../nbs/09m_questions.ipynb #7fa540c4
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, InstanceOf, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from .augment import DSA
 from .connectivity import Barriers
 from .data import ImageSet, random_labels
 from .diets import Images, Judge, Network, Pretrain, Share
-from .distill import baselines
-from .distillation import Distil, ExpertRun, Taught
 from .dynamics import EarlyAccuracy, GradientAgreement
 from .experiments import Config, RecipeField, Run, Task
-from .gradient import Condensing
-from .records import Record
 from .tickets import rung
-from .trajectory import Matching
 
 # %% ../nbs/09m_questions.ipynb #93b5fcb2
 Count = Annotated[int, Field(ge=1)]
@@ -295,63 +288,6 @@ class Scoring(Figure):
         "A row for each image: its place in the data, label, and mean scores"
         found = self.found(run)
         return pd.DataFrame(dict(image=range(len(images := self.images(run))), label=images.y.cpu()) | {score: parts.mean(0) for score, parts in found.items()}) if found else pd.DataFrame()
-
-# %% ../nbs/09m_questions.ipynb #bfd19a7e
-class Distilling(Figure):
-    "What fresh networks learn from distilled images, and from as many real ones and noise"
-    data: Images
-    network: Network
-    method: Literal['trajectory', 'gradient']
-    per_class: Count
-    matching: InstanceOf[Matching] # of trajectories
-    condensing: InstanceOf[Condensing] # of gradients
-    experts: Count # how many
-    expert_recipe: RecipeField
-    expert_every: Count # steps between snapshots: an epoch's
-    augment: InstanceOf[DSA]|None = DSA()
-    every: Count # iterations of trajectory matching between looks
-    outer_every: Count = 1 # outer iterations of gradient matching between looks
-    choose_by: Step # networks that judge a look on the images set aside
-    taught: RecipeField # how fresh networks learn
-    learnt_rate: bool = False # at the rate that trajectory matching learnt
-    networks: Count # fresh ones, for each distillation
-
-    def expert_runs(self) -> tuple[ExpertRun, ...]:
-        "No further than they are needed"
-        own = dict(data=self.data, network=self.network, recipe=self.expert_recipe, every=self.expert_every, snapshots=self.matching.max_start + self.matching.expert_epochs, augment=self.augment)
-        return tuple(ExpertRun(**own, seed=i) for i in range(self.experts))
-
-    def source(self, seed:int) -> Distil:
-        "One distillation"
-        trajectory = self.method == 'trajectory'
-        return Distil(data=self.data, network=self.network, method=self.method, per_class=self.per_class, how=self.matching if trajectory else self.condensing, recipe=self.taught,
-            experts=self.expert_runs() if trajectory else (), augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by, seed=seed)
-
-    def asked(self) -> Iterator[tuple[dict, Taught]]:
-        "Distilled first, then what it must beat; replicate after replicate"
-        own = dict(data=self.data, network=self.network, recipe=self.taught, per_class=self.per_class, networks=self.networks, augment=self.augment)
-        for seed, kind in product(self.seeds, ('distilled', *baselines)):
-            source = self.source(seed) if kind == 'distilled' else None
-            yield dict(seed=seed), Taught(**own, kind=kind, source=source, seed=seed, learnt_rate=self.learnt_rate and self.method == 'trajectory' and bool(source))
-
-    def found(self, run:Run) -> dict[int, Record]:
-        "By replicate, the distillations that are answered"
-        return {seed: record for seed in self.seeds if (record := run.read(self.source(seed)))}
-
-    def looks(self, run:Run) -> pd.DataFrame:
-        "What was seen on the way: a row for each look of each distillation"
-        return pd.DataFrame([dict(seed=seed) | row for seed, record in self.found(run).items() for row in record.metrics.to_dict('records')])
-
-    def images(self, run:Run) -> dict[int, tuple[Tensor, Tensor]]:
-        "By replicate, the images that it began with and those that it ended with"
-        return {seed: (record.tensors['begin'], record.tensors['images']) for seed, record in self.found(run).items()}
-
-    def undo(self, run:Run) -> Callable[[Tensor], Tensor]:
-        "Turns what networks see into what eyes see"
-        if self.data.zca: return self.data.whitening().undo
-        train, _ = self.data.load(self.taught, 'cpu')
-        mean, std = (torch.tensor(v)[:, None, None] for v in (train.mean, train.std))
-        return lambda x: x*std + mean
 
 # %% ../nbs/09m_questions.ipynb #0b9389cf
 class Early(Diets):
