@@ -46,7 +46,7 @@ class Child(Task):
         net, _, train, test = self.pretrain.prepare(run)
         mask = Mask(run.ask(self.ticket).part('mask')) if self.ticket else None
         order, augment = child_seeds(self.pretrain.seed, self.number + 1, self.noise)[-1]
-        end = run.train(net, train, self.pretrain.recipe, start=snapshot_of(run.ask(self.pretrain)).rewound(), mask=mask, seed=order, augment_seed=augment)
+        end = run.train(net, train, self.pretrain.recipe, start=snapshot_of(run.ask(self.pretrain)).rewound(), mask=mask, seed=order, augment_seed=augment, **self.pretrain.extras())
         return outcome_of(end, net, test, mask, child=self.number)
 
 class Barriers(Scorer):

@@ -17,9 +17,10 @@ import torch
 from pydantic import Field, InstanceOf, JsonValue, field_validator, model_validator
 from torch import Tensor, nn
 
-from .augment import ZCA, whitened
+from .augment import DSA, ZCA, whitened
 from .core import choose, derive
 from .data import ImageSet, Splits, is_own_data, load_data, random_labels, shrink, sources, split_off
+from .distill import augmented_by
 from .evaluation import channels_last, evaluate, predict
 from .experiments import Config, Outcome, RecipeField, Run, Task
 from .forgetting import count_forgetting
@@ -119,10 +120,16 @@ def noise_label(
 
 class Training(Task):
     "What is trained on what, and how"
+    later = ('augment',)
     data: Images = Images()
     network: Network = Network()
     recipe: RecipeField
     seed: Annotated[int, Field(ge=0)] = 0 # the replicate: initialisation and SGD noise
+    augment: InstanceOf[DSA]|None = None # of training images besides the recipe's crops and flips; every image draws for itself
+
+    def extras(self) -> dict:
+        "What `run.train` is told besides data and recipe"
+        return dict(augment=augmented_by(self.augment, each=True)) if self.augment else {}
 
     def label(self) -> str:
         "Data, network, replicate"
@@ -197,7 +204,7 @@ class Judge(Training, Scorer):
         train, _ = self.data.load(self.recipe, run.device)
         train = random_labels(train, self.label_noise)
         net = initialise(self.network.maker(train), self.seed, f'judge {self.number}').to(run.device)
-        go = dict(stop=self.steps, seed=derive(self.seed, 'judge', self.number))
+        go = dict(stop=self.steps, seed=derive(self.seed, 'judge', self.number), **self.extras())
         if self.score == 'forgetting':
             epoch, right = self.recipe.steps_per_epoch(len(train)), []
             for end in run.walk(net, train, self.recipe, at=range(epoch, self.steps, epoch), **go): right.append(predict(net, train, end.state).argmax(1) == train.y)
@@ -253,5 +260,5 @@ class Pretrain(Training):
         net, _, train, test = self.prepare(run)
         train = random_labels(train, self.label_noise)
         start = None if self.fraction < 1 or self.label_noise else self.begun(run, self.steps - 1)
-        end = run.train(net, train if self.fraction == 1 else train.take(self.diet(run, train)), self.recipe, start=start, stop=self.steps, seed=self.seed)
+        end = run.train(net, train if self.fraction == 1 else train.take(self.diet(run, train)), self.recipe, start=start, stop=self.steps, seed=self.seed, **self.extras())
         return outcome_of(end, net, test, memory=True)

@@ -34,6 +34,7 @@ Augmenting = InstanceOf[DSA]|None # None: no augmentation
 
 class ExpertRun(Training):
     "One expert: parameters at the start and after each epoch, no further than they are needed (MTT)"
+    later = ()
     every: Annotated[int, Field(ge=1)] # steps between snapshots: an epoch's
     snapshots: Annotated[int, Field(ge=2)] # how many, the start included
     augment: Augmenting = DSA() # every image draws for itself

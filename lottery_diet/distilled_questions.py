@@ -93,6 +93,7 @@ class DistilledPruning(Figure):
     inners: tuple[Inner, ...] # what is inside the loop
     inner_recipe: RecipeField # of trainings on that
     augment: InstanceOf[DSA]|None = DSA() # of the images inside
+    augment_real: InstanceOf[DSA]|None = None # of real ones, besides the recipe's
     levels: tuple[Step, ...] # at which masks are worn
     prune_rate: Rate = .2
     children: Count = 2 # trainings that wear each mask
@@ -106,7 +107,7 @@ class DistilledPruning(Figure):
 
     def start(self, seed:int) -> Pretrain:
         "The initialisation: distilled pruning rewinds to step 0"
-        return Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=0, seed=seed)
+        return Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=0, seed=seed, augment=self.augment_real)
 
     def masks(self, seed:int, level:int) -> dict[str, Masked]:
         "By arm, what found the mask"

@@ -6,14 +6,17 @@
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
            'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'small_net',
            'distil_settings', 'fresh', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets',
-           'cinic_children', 'presets', 'spawn_setting', 'preset', 'substitute']
+           'cinic_children', 'presets', 'syn_fields', 'idc', 'cifar_source', 'digits_source', 'others', 'spawn_setting',
+           'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
 
+from .augment import DSA
 from .core import choose
 from .diets import Images, Network
-from .distilled_questions import Distilling
+from .distillation import Distil, Inner
+from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
 from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
 from .settings import cifar_like, el2n_judge, imagenet_constants
@@ -124,6 +127,24 @@ presets = dict.fromkeys(with_panels, diets) | {
         'mini': GradientAlignment(**on_small, **fresh, balanced=('easiest',), steps=400, every=20, size=2048),
         'paper': GradientAlignment(**on_resnet50, steps=400, every=10, size=2048, augmented=('all',), seeds=(0,))},
     'dd_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
+
+# %% ../nbs/09n_presets.ipynb #de942086
+syn_fields = dict(batch_size=64, weight_decay=5e-4, gamma=.2)
+def _two_thirds(steps, lr, **fields): return Recipe(steps, lr=lr, milestones=(steps*2//3, steps*5//6), **syn_fields | fields)
+
+idc = DSA('color_crop_flip_scale_rotate', mode='idc')
+cifar_source = Distil(data=Images(name='cifar10'), network=Network(model='conv_net'), method='gradient', per_class=10, how=Condensing(), recipe=_two_thirds(7000, .01), every=100)
+digits_source = varied(distil_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0)
+others = (Inner(kind='real', per_class=10), Inner(kind='noise', per_class=10))
+presets |= {
+    'syn_accuracy_vs_sparsity': {
+        'smoke': DistilledPruning(data=Images(name='digits'), network=small_net, recipe=Recipe(200, 64, lr=.05), inners=(Inner(kind='distilled', source=digits_source), Inner(kind='real', per_class=1), Inner(kind='noise', per_class=1)),
+            inner_recipe=Recipe(60, 40, lr=.05), augment=None, levels=(1, 3, 5), prune_rate=.4, seeds=(0, 1)),
+        'mini': DistilledPruning(data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=32)), recipe=_two_thirds(1000, .02), inners=(Inner(kind='ready'), *others),
+            inner_recipe=_two_thirds(500, .02, batch_size=100), levels=(2, 4, 6), prune_rate=.36, **fresh),
+        'paper': DistilledPruning(data=Images(name='cifar10'), network=Network(model='narrow_resnet18'), recipe=_two_thirds(300*782, .01, cutmix=.5), augment_real=idc, inners=(Inner(kind='distilled', source=cifar_source), *others),
+            inner_recipe=_two_thirds(7000, .01, cutmix=.5), augment=idc, levels=tuple(range(1, 11)), seeds=(0, 1, 2, 3))},
+    'syn_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
 
 # %% ../nbs/09n_presets.ipynb #b51f24b2
 def preset(

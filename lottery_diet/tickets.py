@@ -21,7 +21,7 @@ class Dense(Training):
     def compute(self, run:Run) -> Outcome:
         "Train, from the latest pre-training that is there"
         net, _, train, test = self.prepare(run)
-        end = run.train(net, train, self.recipe, start=self.begun(run, self.recipe.steps), seed=self.seed)
+        end = run.train(net, train, self.recipe, start=self.begun(run, self.recipe.steps), seed=self.seed, **self.extras())
         return outcome_of(end, net, test, memory=True, level=0, arm='ticket')
 
 # %% ../nbs/09d_tickets.ipynb #f576e4fa
@@ -60,7 +60,7 @@ class Tickets(Masked):
         check_ladder(mask.kept, self.level, self.prune_rate)
         if above := self.above() and run.ask(self.above()): mask = Mask(above.part('mask') or mask)
         if self.level: mask = prune_global_magnitude(above.part('state'), mask, self.prune_rate)
-        end = run.train(net, train, self.pretrain.recipe, start=rewind, mask=mask, seed=noise_of(self.pretrain.seed, self.level))
+        end = run.train(net, train, self.pretrain.recipe, start=rewind, mask=mask, seed=noise_of(self.pretrain.seed, self.level), **self.pretrain.extras())
         return outcome_of(end, net, test, mask, level=self.level, arm='ticket')
 
 class Controls(Task):
@@ -82,7 +82,7 @@ class Controls(Task):
         net, make, train, test = pretrain.prepare(run)
         mask = Mask(run.ask(self.ticket).part('mask'))
         start, mask = controls(make, snapshot_of(run.ask(pretrain)), mask, pretrain.seed)[self.arm]
-        end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, level))
+        end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, level), **pretrain.extras())
         return outcome_of(end, net, test, mask, level=level, arm=self.arm)
 
 # %% ../nbs/09d_tickets.ipynb #01894c1f
