@@ -83,7 +83,7 @@ class FigureParameters(Config):
     seeds: Annotated[int, Field(ge=1)]|None = None # replicates; the scale's if None
     budget: str|None = None # such as '9m'
     workers: Annotated[int, Field(ge=1)] = 1 # processes
-    out_dir: str|None = None
+    out_dir: Annotated[str|None, Field(exclude=True)] = None # a place is no part of what was asked
 
     @field_validator('scale')
     @classmethod
@@ -115,7 +115,7 @@ class PanelParameters(FigureParameters):
 class SpawnParameters(FigureParameters):
     "Parameters of `nbs/06_lmc.ipynb`; None leaves a value to the scale"
     dataset: str|None = None
-    data_root: str|None = None
+    data_root: Annotated[str|None, Field(exclude=True)] = None
     model: str|None = None
     every: Annotated[int, Field(ge=1)]|None = None
     points: Annotated[int, Field(ge=1)]|None = None
@@ -135,7 +135,7 @@ class SpawnParameters(FigureParameters):
 class ScoreParameters(FigureParameters):
     "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
     dataset: str|None = None
-    data_root: str|None = None
+    data_root: Annotated[str|None, Field(exclude=True)] = None
     model: str|None = None
     steps: Annotated[int, Field(ge=1)]|None = None
     score: str = 'el2n'
@@ -162,7 +162,7 @@ class DistilParameters(FigureParameters):
     "Parameters of `nbs/08d_distill.ipynb`; None leaves a value to the scale"
     method: Literal['trajectory', 'gradient'] = 'trajectory'
     dataset: str|None = None
-    data_root: str|None = None
+    data_root: Annotated[str|None, Field(exclude=True)] = None
     per_class: Annotated[int, Field(ge=1)]|None = None
     iterations: Annotated[int, Field(ge=1)]|None = None
 
