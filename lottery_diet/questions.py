@@ -9,7 +9,7 @@ __all__ = ['Count', 'Step', 'Rate', 'Figure', 'Drawing', 'Diets', 'DietAccuracy'
 # %% ../nbs/09m_questions.ipynb #7fa540c4
 from collections.abc import Iterator
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 
 class Figure(Config):
     "What a figure asks for"
+    columns: ClassVar[tuple[str, ...]] = () # of the table while nothing is answered
     seeds: tuple[Step, ...] # replicates
 
     def asked(self) -> Iterator[tuple[dict, Task]]:
@@ -43,7 +44,8 @@ class Figure(Config):
 
     def table(self, run:Run) -> pd.DataFrame:
         "What is answered so far, tidy: a row for each row of an answer"
-        return pd.DataFrame([columns | row for columns, task in self.asked() if (record := run.read(task)) for row in record.metrics.to_dict('records')])
+        rows = [columns | row for columns, task in self.asked() if (record := run.read(task)) for row in record.metrics.to_dict('records')]
+        return pd.DataFrame(rows, columns=None if rows else self.columns)
 
 class Drawing(Figure):
     "A figure that is drawn, and asks for no runs"
@@ -84,6 +86,7 @@ class Diets(Figure):
 # %% ../nbs/09m_questions.ipynb #1aa3c806
 class DietAccuracy(Diets):
     "Test accuracy of tickets by level, subset, score, wrong labels and replicate (Data Diet, accuracy against sparsity)"
+    columns = ('series', 'score', 'size', 'pretrain_steps', 'seed', 'label_noise', 'level', 'density', 'accuracy')
     rewinds: tuple[Step, ...] # steps of pre-training on all data
     diet_steps: Count # steps of pre-training on a subset
     sizes: tuple[Count, ...] # images in it

@@ -145,3 +145,11 @@ def test_a_panel_is_drawn_from_the_command_line(runs):
     assert sorted(table[table.series == 'all'].pretrain_steps.unique()) == [0, 20, 40] and set(table[table.series != 'all'].pretrain_steps) == {20}
     refused = lottery_diet('figure', 'dd_noisy_labels', '--panel', 'E', runs=runs)
     assert refused.returncode == 1 and "panel" in refused.stderr.splitlines()[-1]
+
+@pytest.mark.figures
+@pytest.mark.parametrize('name', [name for name in presets if presets[name]['paper'].tasks()])
+def test_a_figure_of_which_nothing_is_computed_is_drawn_empty(name, tmp_path):
+    "At the paper's scale, without its data or a GPU: published values lie in an empty frame, and the title says what is missing"
+    drawn = lottery_diet('figure', name, '--scale', 'paper', '--budget', '0s', runs=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr[-2000:]
+    assert json.loads((tmp_path/'figures'/f'{name}_paper.json').read_text())['parameters']['sweep']['left'] > 0
