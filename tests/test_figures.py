@@ -147,6 +147,7 @@ def test_a_panel_is_drawn_from_the_command_line(runs):
     assert refused.returncode == 1 and "panel" in refused.stderr.splitlines()[-1]
 
 @pytest.mark.figures
+@pytest.mark.long
 @pytest.mark.parametrize('name', [name for name in presets if presets[name]['paper'].tasks()])
 def test_a_figure_of_which_nothing_is_computed_is_drawn_empty(name, tmp_path):
     "At the paper's scale, without its data or a GPU: published values lie in an empty frame, and the title says what is missing"

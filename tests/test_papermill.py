@@ -55,6 +55,7 @@ def test_help_names_every_parameter(tmp_path):
     for name in 'fraction dataset data_root model pretrain_steps select levels prune_rate seed device scale'.split(): assert f'  {name}: ' in text
     assert 'share of the training data used for pre-training' in text and 'Unknown' not in text
 
+@pytest.mark.long
 def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, monkeypatch):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'runs'))
     run = papermill(tmp_path, ('score', 'grand_last_layer'), ('beside', 'barrier'), ('seeds', 2), ('steps', 30), notebook='nbs/04_scores.ipynb')
