@@ -112,6 +112,7 @@ class PanelParameters(FigureParameters):
         choose('panel', v, panels)
         return v
 
+# %% ../nbs/11_figures.ipynb #f8b1790f
 class SpawnParameters(FigureParameters):
     "Parameters of `nbs/06_lmc.ipynb`; None leaves a value to the scale"
     dataset: str|None = None
@@ -132,6 +133,7 @@ class SpawnParameters(FigureParameters):
         "Where table and figure go"
         return Path(self.out_dir) if self.out_dir else runs_root()/'lmc'
 
+# %% ../nbs/11_figures.ipynb #36d28c21
 class ScoreParameters(FigureParameters):
     "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
     dataset: str|None = None
@@ -183,6 +185,7 @@ class DistilParameters(FigureParameters):
         "Where images, table and figure go"
         return Path(self.out_dir) if self.out_dir else runs_root()/'distill'
 
+# %% ../nbs/11_figures.ipynb #9d3eb0af
 def put_together(
     setting:BarriersBySpawn|Scoring|Distilling, # the scale's
     asked:SpawnParameters|ScoreParameters|DistilParameters, # data, network and seeds, where they were given
@@ -200,6 +203,7 @@ def put_together(
     question.data.read()
     return question
 
+# %% ../nbs/11_figures.ipynb #11233be4
 def title_of(
     what:str, # the figure shows
     figure:Asked, # its parameters
@@ -273,6 +277,7 @@ def _clear_progress():
     from IPython.display import clear_output
     clear_output()
 
+# %% ../nbs/11_figures.ipynb #b7535d24
 def notebook_of(
     figure:str # a name in `presets`
 ) -> Path:
