@@ -76,10 +76,12 @@ class Images(Config):
 
     def whitening(self) -> ZCA:
         "The transform, fitted on the training images; once in a process"
-        if self not in _fitted: _fitted[self] = ZCA.fit(self.read().train)
-        return _fitted[self]
+        return _whitening(self)
 
-_fitted = {} # whitening transforms, by the images that they are of
+@lru_cache(maxsize=2)
+def _whitening(images):
+    "Fitted once in a process"
+    return ZCA.fit(images.read().train)
 
 @lru_cache(maxsize=2)
 def _read(name, root):

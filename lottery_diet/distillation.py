@@ -23,7 +23,7 @@ from .distill import augmented_by, begin_at, evaluate_synthetic, stand_in, synth
 from .evaluation import evaluate
 from .experiments import Config, OutOfTime, Outcome, RecipeField, Run, Task
 from .gradient import Condensing, decode, match_gradients
-from .imp import Mask, check_ladder, noise_of, prune_global_magnitude
+from .imp import noise_of
 from .models import initialise
 from .records import load_tensors, part_of, save_tensors
 from .tickets import Masked
@@ -207,8 +207,6 @@ class InnerLevel(Masked):
     "One level of pruning with other images inside: the mask, and the network trained on them under it"
     inner: Inner
     recipe: RecipeField # of the training inside
-    level: Annotated[int, Field(ge=0, le=200)] # how often was pruned
-    prune_rate: Annotated[float, Field(gt=0, lt=1)] = .2 # share of living weights that each level removes
     augment: Augmenting = DSA() # every image draws for itself
     leak: bool = False # biases and normalisation are not rewound, as in the released code
 
@@ -234,11 +232,8 @@ class InnerLevel(Masked):
         "Prune what the level above trained, rewind, train on the images inside"
         net, _, train, test = self.pretrain.prepare(run)
         images = self.inner.images(run, train, self.pretrain.data.root, self.pretrain.seed)
-        mask, start = Mask.dense(net), snapshot_of(run.ask(self.pretrain)).rewound()
-        check_ladder(mask.kept, self.level, self.prune_rate)
-        if self.level:
-            above = run.ask(self.above())
-            mask = prune_global_magnitude(above.part('state'), Mask(above.part('mask') or mask), self.prune_rate)
-            if self.leak: start = replace(start, state={k: v if k in mask else above.part('state')[k] for k, v in start.state.items()})
+        start = snapshot_of(run.ask(self.pretrain)).rewound()
+        mask, above = self.worn(run, net)
+        if above and self.leak: start = replace(start, state={k: v if k in mask else above.part('state')[k] for k, v in start.state.items()})
         end = run.train(net, images, self.recipe, start=replace(start, step=0), mask=mask, seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
         return outcome_of(end, net, test, mask, level=self.level, arm=self.inner.kind)

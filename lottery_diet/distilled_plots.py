@@ -7,11 +7,9 @@ __all__ = ['found_with', 'names', 'arm_style', 'plot_masks']
 
 # %% ../nbs/10d_distilled_plots.ipynb #6ab0f449
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
-from .plots import plot_intervals, t_interval
+from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10d_distilled_plots.ipynb #d048e9a1
 found_with = {'imp': ('#0072B2', 'o', '-'), 'distilled': ('#D55E00', '^', '-'), 'ready': ('#D55E00', '^', '-'), 'real': ('#009E73', 's', '-'), 'k-centre': ('#56B4E9', 'P', '-'),
@@ -39,10 +37,6 @@ def plot_masks(
     for arm, rows in table.groupby('arm', sort=False):
         per_level = rows.groupby(['level', 'seed'])[column].mean().mul(100).groupby('level').agg(t_interval)
         plot_intervals([100*densities[level] for level in per_level.index], list(per_level), ax, **arm_style(arm))
-    ticks = sorted({round(100*densities[level], 6) for level in table.level.unique()})
-    ax.set(xscale='log', xlabel='weights remaining (%)', ylabel=label, xlim=(max(ticks)*1.15, min(ticks)/1.15))
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticklabels([f'{t:.3g}' for t in ticks])
-    sns.despine(ax=ax)
+    label_sparsity(ax, 100*densities[sorted(table.level.unique())].to_numpy()).set_ylabel(label)
+    ax.get_legend().remove()
     return ax

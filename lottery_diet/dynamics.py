@@ -67,7 +67,11 @@ class Walk(Task):
         "The pre-training"
         return self.pretrain.label()
 
-    def look(self, run:Run, step:int, net:nn.Module, train:ImageSet, fed:ImageSet, test:ImageSet) -> dict:
+    def looked_at(self, run:Run, train:ImageSet, fed:ImageSet, test:ImageSet) -> dict[str, ImageSet]:
+        "The images that every look is at, chosen once"
+        raise NotImplementedError
+
+    def look(self, step:int, net:nn.Module, images:dict[str, ImageSet]) -> dict:
         "Columns of the table at one step"
         raise NotImplementedError
 
@@ -76,8 +80,8 @@ class Walk(Task):
         asked = self.pretrain
         net, _, whole, test = asked.prepare(run)
         fed = whole if asked.fraction == 1 else whole.take(asked.diet(run, whole))
-        looks = range(0, asked.steps, self.every)
-        rows = [dict(step=s.step, images=len(fed)) | self.look(run, s.step, net, whole, fed, test) for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed)]
+        looks, images = range(0, asked.steps, self.every), self.looked_at(run, whole, fed, test)
+        rows = [dict(step=s.step, images=len(fed)) | self.look(s.step, net, images) for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed)]
         return Outcome(rows)
 
 class EarlyAccuracy(Walk):
@@ -93,9 +97,9 @@ class EarlyAccuracy(Walk):
         "Judges of both diets"
         return [*super().needs(), *self.easy.needs()]
 
-    def look(self, run, step, net, train, fed, test):
-        parts = dict(test=test, train=train, easy=train.take(self.easy.diet(run, train)))
-        return {on: evaluate(net, part).accuracy for on, part in parts.items()}
+    def looked_at(self, run, train, fed, test): return dict(test=test, train=train, easy=train.take(self.easy.diet(run, train)))
+
+    def look(self, step, net, images): return {on: evaluate(net, part).accuracy for on, part in images.items()}
 
 class GradientAgreement(Walk):
     "Agreement of mini-batch gradients (Data Diet, supplement)"
@@ -103,6 +107,8 @@ class GradientAgreement(Walk):
     batch_size: Annotated[int, Field(ge=1)] = 128
     augment: bool = False # crop and flip the images as in training
 
-    def look(self, run, step, net, train, fed, test):
-        cosines = gradient_agreement(net, fed, stream(self.pretrain.seed, 'agreement', step), self.batches, self.batch_size, self.pretrain.recipe if self.augment else None)
+    def looked_at(self, run, train, fed, test): return dict(fed=fed)
+
+    def look(self, step, net, images):
+        cosines = gradient_agreement(net, images['fed'], stream(self.pretrain.seed, 'agreement', step), self.batches, self.batch_size, self.pretrain.recipe if self.augment else None)
         return dict(cosine=cosines.mean().item(), spread=cosines.std().item())

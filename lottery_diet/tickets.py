@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, InstanceOf, model_validator
+from torch import nn
 
 from .diets import Pretrain, Training, outcome_of, snapshot_of
 from .experiments import Outcome, Run, Task
 from .imp import Mask, check_ladder, controls, noise_of, prune_global_magnitude
+from .records import Record
 
 # %% ../nbs/09d_tickets.ipynb #4822dd0f
 class Dense(Training):
@@ -26,14 +28,27 @@ class Dense(Training):
 
 # %% ../nbs/09d_tickets.ipynb #f576e4fa
 class Masked(Task):
-    "A task whose answer has a mask, of a network that starts at `pretrain`"
-    pretrain: Pretrain
+    "One level of a search for masks, whatever is trained on inside: its answer has the mask, and the network trained under it"
+    pretrain: Pretrain # where every level starts
+    level: Annotated[int, Field(ge=0, le=200)] # how often was pruned
+    prune_rate: Annotated[float, Field(gt=0, lt=1)] = .2 # share of living weights that each level removes
+
+    def above(self) -> Task|None:
+        "The level above; None where the mask is dense"
+        raise NotImplementedError
+
+    def worn(self, run:Run, net:nn.Module) -> tuple[Mask, Record|None]:
+        "The level's mask, and the answer of the level above that it comes from; raises `ValueError`, before anything is asked, where no weight would be left"
+        mask, above = Mask.dense(net), self.above()
+        check_ladder(mask.kept, self.level, self.prune_rate)
+        if above is None: return mask, None
+        record = run.ask(above)
+        mask = Mask(record.part('mask') or mask)
+        return prune_global_magnitude(record.part('state'), mask, self.prune_rate) if self.level else mask, record
 
 class Tickets(Masked):
     "One level of iterative magnitude pruning with rewinding; asks for the level above (Data Diet §2; WIN §2.2)"
     later = ('after',)
-    level: Annotated[int, Field(ge=0, le=200)] # how often was pruned
-    prune_rate: Annotated[float, Field(gt=0, lt=1)] = .2 # share of living weights that each level removes
     after: InstanceOf[Masked]|None = None # whose mask level 0 wears; dense if None
 
     @model_validator(mode='after')
@@ -56,10 +71,8 @@ class Tickets(Masked):
     def compute(self, run:Run) -> Outcome:
         "Prune what the level above trained, rewind, train"
         net, _, train, test = self.pretrain.prepare(run)
-        mask, rewind = Mask.dense(net), snapshot_of(run.ask(self.pretrain)).rewound()
-        check_ladder(mask.kept, self.level, self.prune_rate)
-        if above := self.above() and run.ask(self.above()): mask = Mask(above.part('mask') or mask)
-        if self.level: mask = prune_global_magnitude(above.part('state'), mask, self.prune_rate)
+        rewind = snapshot_of(run.ask(self.pretrain)).rewound()
+        mask, _ = self.worn(run, net)
         end = run.train(net, train, self.pretrain.recipe, start=rewind, mask=mask, seed=noise_of(self.pretrain.seed, self.level), **self.pretrain.extras())
         return outcome_of(end, net, test, mask, level=self.level, arm='ticket')
 
@@ -78,7 +91,7 @@ class Controls(Task):
 
     def compute(self, run:Run) -> Outcome:
         "Train it with the ticket's SGD noise"
-        pretrain, level = self.ticket.pretrain, getattr(self.ticket, 'level', 0)
+        pretrain, level = self.ticket.pretrain, self.ticket.level
         net, make, train, test = pretrain.prepare(run)
         mask = Mask(run.ask(self.ticket).part('mask'))
         start, mask = controls(make, snapshot_of(run.ask(pretrain)), mask, pretrain.seed)[self.arm]

@@ -261,8 +261,8 @@ def match_trajectories(
     for iteration in range(start.iteration, how.iterations):
         draws = stream(seed, 'trajectory', iteration)
         expert, begin = (int(torch.randint(n, (1,), generator=draws)) for n in (len(experts), how.max_start))
-        start, target = (experts[expert].at(i, device) for i in (begin, begin + how.expert_epochs))
-        found = match_by_adjoint(stepper, start, target, images, labels, rate, how.steps, Feed(len(images), how.batch_size, augment, seed, iteration))
+        origin, target = (experts[expert].at(i, device) for i in (begin, begin + how.expert_epochs))
+        found = match_by_adjoint(stepper, origin, target, images, labels, rate, how.steps, Feed(len(images), how.batch_size, augment, seed, iteration))
         if found.loss < 1 and found.images.isfinite().all(): # not so where it is not a number
             speed = how.momentum*speed + found.images
             rate_speed = how.momentum*rate_speed + found.rate
