@@ -13,6 +13,7 @@ import pytest
 from lottery_diet.core import project_root
 from lottery_diet.figures import main, make_parser, notebook_of, run_figure
 from lottery_diet.presets import preset, presets
+from lottery_diet.sweeps import with_needs
 
 root = project_root(Path(__file__).parent)
 
@@ -20,8 +21,16 @@ def lottery_diet(*words, runs, **kwargs):
     "The command as a user types it"
     return subprocess.run([sys.executable, '-c', 'import sys; from lottery_diet.figures import main; sys.exit(main())', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory): return tmp_path_factory.mktemp('runs')
+@pytest.fixture(scope='session')
+def runs(tmp_path_factory):
+    "One cache for the processes that test side by side: what two figures share is trained once"
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base)/'figures'
+
+def stamps(runs, name):
+    "When each finished run of a figure was written"
+    keys = {task.key for task in with_needs(preset(name, 'smoke').tasks())}
+    return {p.parent.name: p.stat().st_mtime_ns for p in runs.glob('*/*/checksums.json') if p.parent.name.rsplit('-', 1)[-1] in keys}
 
 @pytest.mark.figures
 @pytest.mark.parametrize('name', presets)
@@ -30,12 +39,12 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs):
     assert first.returncode == 0, first.stderr[-2000:]
     written = {p.name for p in (runs/'figures').iterdir()}
     assert {f'{name}_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')} <= written
-    before = {p: p.stat().st_mtime_ns for p in runs.glob('*/*/checksums.json')}
+    before = stamps(runs, name)
     table = pd.read_csv(runs/'figures'/f'{name}_smoke.csv')
     started = time.perf_counter()
     again = lottery_diet('figure', name, runs=runs)
     assert again.returncode == 0 and time.perf_counter() - started < 40
-    assert {p: p.stat().st_mtime_ns for p in runs.glob('*/*/checksums.json')} == before
+    assert stamps(runs, name) == before and len(before) >= len({task.key for task in preset(name, 'smoke').tasks()})
     pd.testing.assert_frame_equal(table, pd.read_csv(runs/'figures'/f'{name}_smoke.csv'))
     state = lottery_diet('status', name, runs=runs)
     assert state.returncode == 0 and ('minutes left on cpu' if preset(name, 'smoke').tasks() else 'asks for no runs') in state.stdout
@@ -49,16 +58,18 @@ def test_a_budget_draws_what_is_there_and_says_what_is_missing(tmp_path):
 
 @pytest.mark.figures
 def test_what_one_machine_computed_another_draws(runs, tmp_path):
-    archive = tmp_path/'runs.zip'
+    archive, name = tmp_path/'runs.zip', 'dd_accuracy_vs_sparsity'
+    assert lottery_diet('figure', name, runs=runs).returncode == 0
     packed = lottery_diet('pack', archive, runs=runs)
     assert packed.returncode == 0 and archive.is_file(), packed.stderr
     taken = lottery_diet('unpack', archive, runs=tmp_path/'laptop')
-    n = len(list(runs.glob('*/*/checksums.json')))
+    n = len(list((tmp_path/'laptop').glob('*/*/checksums.json')))
+    assert n >= len(stamps(runs, name))
     assert taken.stdout.strip() == f'{n} runs taken in, 0 were there already'
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path/'laptop').glob('*/*/checksums.json')}
-    drawn = lottery_diet('figure', 'dd_accuracy_vs_sparsity', runs=tmp_path/'laptop')
-    assert drawn.returncode == 0 and {p: p.stat().st_mtime_ns for p in (tmp_path/'laptop').glob('*/*/checksums.json')} == before
-    ours, theirs = (pd.read_csv(r/'figures'/'dd_accuracy_vs_sparsity_smoke.csv') for r in (runs, tmp_path/'laptop'))
+    before = stamps(tmp_path/'laptop', name)
+    drawn = lottery_diet('figure', name, runs=tmp_path/'laptop')
+    assert drawn.returncode == 0 and stamps(tmp_path/'laptop', name) == before and set(before) == set(stamps(runs, name))
+    ours, theirs = (pd.read_csv(r/'figures'/f'{name}_smoke.csv') for r in (runs, tmp_path/'laptop'))
     pd.testing.assert_frame_equal(ours, theirs)
 
 @pytest.mark.parametrize('words, says', [
