@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['State', 'state_of', 'lerp', 'require_same_shapes', 'same', 'as_vector', 'as_vectors', 'distance', 'angle', 'derive',
-           'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root', 'runs_root', 'write_whole',
-           'provenance']
+           'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root', 'shipped', 'runs_root',
+           'write_whole', 'provenance']
 
 # %% ../nbs/00_core.ipynb #4e59ce08
 import difflib
@@ -175,6 +175,15 @@ def project_root(
     for d in (start, *start.parents, *Path(__file__ if '__file__' in globals() else '.').resolve().parents):
         if (d/'settings.ini').is_file() and (d/'lottery_diet').is_dir(): return d
     return start
+
+def shipped(
+    path:str # its place in the repository: 'nbs/figures/dd_schematic.ipynb'
+) -> Path: # where it lies here
+    "A notebook or a table that comes with the package: in the checkout, or beside the installed modules; raises `FileNotFoundError`"
+    places = [project_root()/path, Path(__file__ if '__file__' in globals() else '.').resolve().parent/'shipped'/path]
+    found = next((p for p in places if p.exists()), None)
+    if found is None: raise FileNotFoundError(f'{path} is not among the files that came with the package: install it again, or work in a checkout of the repository')
+    return found
 
 def runs_root() -> Path:
     "Where results of runs go: `LOTTERY_DIET_RUNS`, or `runs/` in the project"

@@ -4,33 +4,26 @@
 
 # %% auto #0
 __all__ = ['scales', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters', 'PanelParameters',
-           'SpawnParameters', 'ScoreParameters', 'DistilParameters', 'put_together', 'title_of', 'Page', 'file_name',
-           'parameters_of', 'open_page', 'notebook_of', 'run_figure', 'main', 'make_parser']
+           'title_of', 'Page', 'file_name', 'parameters_of', 'open_page', 'notebook_of', 'run_figure']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
-import argparse
 import ast
 import json
 import sys
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from .core import choose, project_root, provenance, runs_root, unknown, write_whole
+from .core import choose, project_root, provenance, runs_root, shipped, unknown, write_whole
 from .experiments import Config, Run
-from .presets import distil_settings, panels, preset, presets, score_settings, spawn_setting, with_panels
-from .distilled_questions import Distilling
-from .questions import BarriersBySpawn, Scoring
+from .presets import panels, preset, presets, with_panels
 from .questions import Figure as Asked
-from .records import Damaged, all_records, pack, unpack
-from .sweeps import Sweep, status, sweep, until, varied
-from .diets import Network, Share
+from .sweeps import Sweep, sweep, until
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -112,98 +105,7 @@ class PanelParameters(FigureParameters):
         choose('panel', v, panels)
         return v
 
-# %% ../nbs/11_figures.ipynb #f8b1790f
-class SpawnParameters(FigureParameters):
-    "Parameters of `nbs/06_lmc.ipynb`; None leaves a value to the scale"
-    dataset: str|None = None
-    data_root: Annotated[str|None, Field(exclude=True)] = None
-    model: str|None = None
-    every: Annotated[int, Field(ge=1)]|None = None
-    points: Annotated[int, Field(ge=1)]|None = None
-    children: Annotated[int, Field(ge=2, le=20)]|None = None
-    noise: Literal['order', 'augmentation', 'both']|None = None
-    batchnorm: Literal['interpolated', 're-estimated']|None = None
-
-    def question(self) -> BarriersBySpawn:
-        "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        return put_together(spawn_setting(self.scale, self.dataset), self, {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm')})
-
-    @property
-    def folder(self) -> Path:
-        "Where table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'lmc'
-
-# %% ../nbs/11_figures.ipynb #36d28c21
-class ScoreParameters(FigureParameters):
-    "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
-    dataset: str|None = None
-    data_root: Annotated[str|None, Field(exclude=True)] = None
-    model: str|None = None
-    steps: Annotated[int, Field(ge=1)]|None = None
-    score: str = 'el2n'
-    beside: str = 'grand_last_layer forgetting'
-    label_noise: Share = 0.
-
-    def question(self) -> Scoring:
-        "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        scores = tuple(dict.fromkeys([self.score, *self.beside.split()]))
-        return put_together(score_settings[self.scale], self, dict(steps=self.steps, scores=scores, label_noise=self.label_noise))
-
-    @property
-    def name(self) -> str:
-        "Of its files, without ending"
-        parts = [self.dataset and Path(self.dataset).stem, self.model and self.model.split(':')[-1], self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.scale]
-        return '_'.join(['scores', *filter(None, parts)])
-
-    @property
-    def folder(self) -> Path:
-        "Where scores, table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'scores'
-
-class DistilParameters(FigureParameters):
-    "Parameters of `nbs/08d_distill.ipynb`; None leaves a value to the scale"
-    method: Literal['trajectory', 'gradient'] = 'trajectory'
-    dataset: str|None = None
-    data_root: Annotated[str|None, Field(exclude=True)] = None
-    per_class: Annotated[int, Field(ge=1)]|None = None
-    iterations: Annotated[int, Field(ge=1)]|None = None
-
-    def question(self) -> Distilling:
-        "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        setting, given = distil_settings[self.scale], dict(method=self.method, per_class=self.per_class)
-        if self.iterations: given |= dict(matching=replace(setting.matching, iterations=self.iterations), condensing=replace(setting.condensing, outer=self.iterations))
-        return put_together(setting, self, given)
-
-    @property
-    def name(self) -> str:
-        "Of its files, without ending"
-        parts = [self.method, self.dataset and Path(self.dataset).stem, self.per_class and f'{self.per_class}perclass', self.iterations and f'{self.iterations}iterations', self.scale]
-        return '_'.join(['distil', *filter(None, parts)])
-
-    @property
-    def folder(self) -> Path:
-        "Where images, table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'distill'
-
-# %% ../nbs/11_figures.ipynb #9d3eb0af
-def put_together(
-    setting:BarriersBySpawn|Scoring|Distilling, # the scale's
-    asked:SpawnParameters|ScoreParameters|DistilParameters, # data, network and seeds, where they were given
-    given:Mapping[str, object] # other values of the setting; None leaves the scale's
-) -> BarriersBySpawn|Scoring|Distilling:
-    "A setting with what was given in its place; raises `ValueError` in one sentence, also where the data is missing or damaged"
-    given = {k: v for k, v in given.items() if v is not None}
-    try:
-        data = setting.data if asked.dataset in (None, setting.data.name) else varied(setting.data, dict(name=asked.dataset, pixels=None))
-        given['data'] = varied(data, dict(root=asked.data_root))
-        if getattr(asked, 'model', None): given['network'] = Network(model=asked.model)
-        if asked.seeds: given['seeds'] = tuple(range(setting.seeds[0], setting.seeds[0] + asked.seeds))
-        question = varied(setting, given)
-    except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
-    question.data.read()
-    return question
-
-# %% ../nbs/11_figures.ipynb #11233be4
+# %% ../nbs/11_figures.ipynb #524a1ab6
 def title_of(
     what:str, # the figure shows
     figure:Asked, # its parameters
@@ -241,7 +143,7 @@ class Page:
 
     def published(self, file:str) -> pd.DataFrame|None:
         "Published numbers, at the scale that they are of"
-        return pd.read_csv(project_root()/'data'/'published'/file) if self.asked.scale == 'paper' else None
+        return pd.read_csv(shipped(f'data/published/{file}')) if self.asked.scale == 'paper' else None
 
     def save(self, table:pd.DataFrame, fig:Figure) -> list[str]:
         "Write table, parameters, PNG and PDF; the files"
@@ -277,15 +179,13 @@ def _clear_progress():
     from IPython.display import clear_output
     clear_output()
 
-# %% ../nbs/11_figures.ipynb #b7535d24
+# %% ../nbs/11_figures.ipynb #98349ac8
 def notebook_of(
     figure:str # a name in `presets`
 ) -> Path:
-    "Its notebook; raises `ValueError` for an unknown figure and `FileNotFoundError` where it is not at hand"
+    "Its notebook; raises `ValueError` for an unknown figure"
     choose('figure', figure, presets)
-    file = project_root()/'nbs'/'figures'/f'{figure}.ipynb'
-    if not file.is_file(): raise FileNotFoundError(f'{file} is not there: figures are drawn from a checkout of the repository')
-    return file
+    return shipped(f'nbs/figures/{figure}.ipynb')
 
 def run_figure(
     figure:str, # a name in `presets`
@@ -303,67 +203,3 @@ def run_figure(
     try: papermill.execute_notebook(source, page, parameters, kernel_name='python3', progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
     except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page})') from None
     return page
-
-# %% ../nbs/11_figures.ipynb #1f68a7b0
-def main(
-    words:Sequence[str]|None=None # of the command line; the process's own if None
-) -> int: # exit code
-    "`lottery-diet`"
-    asked = make_parser().parse_args(words)
-    warnings.simplefilter('always', UserWarning) # a damaged record is named each time
-    try: asked.do(asked)
-    except (ValueError, OSError, Damaged) as e:
-        print(f'lottery-diet: {e}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('lottery-diet: interrupted; what is finished is kept, and the same command continues', file=sys.stderr)
-        return 130
-    return 0
-
-def make_parser() -> argparse.ArgumentParser:
-    "The commands and their help"
-    parser = argparse.ArgumentParser('lottery-diet', description='Run the figures of the lottery-ticket papers, and move finished runs between machines.')
-    commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    def command(name, do, about):
-        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + '.')
-        sub.set_defaults(do=do)
-        return sub
-    command('figures', _figures, 'list the figures, with the number of trainings at each scale')
-    figure = command('figure', _figure, 'draw a figure, or all of them: read what is computed, compute the rest')
-    state = command('status', _status, 'what of a figure is computed, and how long the rest would take')
-    for sub in (figure, state):
-        sub.add_argument('name', help='of the figure, or all', choices=[*presets, 'all'], metavar='NAME')
-        sub.add_argument('--scale', choices=scales, default='smoke', help='smoke: seconds; mini: an hour of two cores at most; paper: the published protocol (default: %(default)s)')
-        sub.add_argument('--seeds', type=int, help="number of replicates (default: the scale's)")
-        sub.add_argument('--panel', choices=panels, help='of the figures that are drawn for several data sets: ' + '; '.join(f'{k}: {v}' for k, v in panels.items()))
-    figure.add_argument('--budget', help="such as 90s, 9m or 2h: then nothing new starts, what runs is checkpointed, and the same command continues")
-    figure.add_argument('--workers', type=int, default=1, help='processes side by side, one thread each (default: %(default)s)')
-    figure.add_argument('--out', type=Path, help='folder for page, table and figure (default: runs/figures)')
-    packing = command('pack', _pack, 'put finished runs into one file')
-    packing.add_argument('archive', type=Path, help='zip file to make')
-    unpacking = command('unpack', _unpack, 'take in runs that another machine computed')
-    unpacking.add_argument('archive', type=Path, help='file that pack made')
-    return parser
-
-def _names(asked): return list(presets) if asked.name == 'all' else [asked.name]
-
-def _figures(asked):
-    rows = [dict(figure=name) | {scale: len({task.key for task in at.tasks()}) for scale, at in by_scale.items()} for name, by_scale in presets.items()]
-    print(pd.DataFrame(rows).to_string(index=False))
-
-def _figure(asked):
-    parameters = dict(scale=asked.scale, seeds=asked.seeds, panel=asked.panel, budget=asked.budget, workers=asked.workers, out_dir=asked.out and str(asked.out.resolve()))
-    for name in _names(asked): print(run_figure(name, asked.out, **{k: v for k, v in parameters.items() if v is not None}))
-
-def _status(asked):
-    if asked.seeds is not None and asked.seeds < 1: raise ValueError(f'--seeds {asked.seeds} must be at least 1')
-    for name in _names(asked):
-        tasks = preset(name, asked.scale, asked.seeds, asked.panel).tasks()
-        print(f'{name}, scale {asked.scale}', status(tasks).to_string(index=False) if tasks else 'a drawing: it asks for no runs', sep='\n')
-
-def _pack(asked): print(f'{pack(all_records(Run().root), Run().root, asked.archive)} runs in {asked.archive}')
-
-def _unpack(asked):
-    if not asked.archive.is_file(): raise FileNotFoundError(f'there is no file {asked.archive}: make one with lottery-diet pack')
-    taken, there = unpack(asked.archive, Run().root)
-    print(f'{taken} runs taken in, {there} were there already')

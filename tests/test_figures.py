@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lottery_diet.command import main, make_parser
 from lottery_diet.core import project_root
-from lottery_diet.figures import main, make_parser, notebook_of, run_figure
+from lottery_diet.figures import notebook_of, run_figure
 from lottery_diet.presets import preset, presets
 from lottery_diet.sweeps import with_needs
 
@@ -19,7 +20,7 @@ root = project_root(Path(__file__).parent)
 
 def lottery_diet(*words, runs, **kwargs):
     "The command as a user types it"
-    return subprocess.run([sys.executable, '-c', 'import sys; from lottery_diet.figures import main; sys.exit(main())', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
+    return subprocess.run([sys.executable, '-c', 'import sys; from lottery_diet.command import main; sys.exit(main())', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
 
 @pytest.fixture(scope='session')
 def runs(tmp_path_factory):

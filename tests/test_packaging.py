@@ -1,0 +1,82 @@
+"A wheel is all that a user needs: built from the repository's files, installed into an empty environment, used from an empty folder."
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import lottery_diet
+from lottery_diet.core import project_root
+
+root = project_root(Path(__file__).parent)
+
+def call(*words, **kwargs):
+    "Run a command; its words, where it fails, are in the report"
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, **kwargs)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+def version():
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini', encoding='utf-8')
+    return ini['DEFAULT']['version']
+
+def test_what_figures_import_is_installed_with_the_package():
+    "A figure's notebook may not need what only those who edit notebooks have"
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini', encoding='utf-8')
+    known = {re.match(r'[\w-]+', word)[0] for word in ini['DEFAULT']['requirements'].split()} | {'lottery_diet', *sys.stdlib_module_names}
+    for file in (root/'nbs'/'figures').glob('*.ipynb'):
+        code = '\n'.join(''.join(cell['source']) for cell in json.loads(file.read_text())['cells'] if cell['cell_type'] == 'code')
+        needed = {name.split('.')[0] for node in ast.walk(ast.parse(code)) for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else [])}
+        assert needed <= known, (file.name, needed - known)
+
+def test_the_version_is_said_in_one_place(): assert lottery_diet.__version__ == version()
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    "An environment with the wheel, which sees the dependencies of this one, but not this checkout; and an empty folder"
+    folder = tmp_path_factory.mktemp('wheel')
+    shutil.copytree(root, folder/'source', ignore=shutil.ignore_patterns('.*', 'runs', 'build', '*.egg-info', 'out.ipynb', 'site', '_*proc'))
+    call(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q', '-w', folder, folder/'source')
+    call(sys.executable, '-m', 'venv', folder/'env')
+    python, packages = folder/'env'/'bin'/'python', sysconfig.get_path('purelib')
+    own = call(python, '-c', "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    call(python, '-m', 'pip', 'install', '-q', '--no-deps', *folder.glob('*.whl'))
+    Path(own, 'dependencies.pth').write_text(packages + '\n')
+    (folder/'empty').mkdir()
+    return folder/'env'/'bin', folder/'empty'
+
+@pytest.mark.long
+def test_a_wheel_draws_figures_in_an_empty_folder(installed):
+    programs, empty = installed
+    clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
+    where = call(programs/'python', '-c', "import lottery_diet, importlib.metadata as m; print(lottery_diet.__file__, m.version('lottery_diet'))", cwd=empty, env=clean).split()
+    assert Path(where[0]).is_relative_to(programs.parent) and where[1] == version()
+    call(programs/'lottery-diet', 'figure', 'dd_schematic', '--out', 'drawn', cwd=empty, env=clean)
+    call(programs/'lottery-diet', 'figure', 'dd_accuracy_vs_sparsity', '--scale', 'paper', '--budget', '0s', cwd=empty, env=clean)
+    assert {p.name for p in (empty/'drawn').iterdir()} == {f'dd_schematic_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')}
+    drawn = empty/'runs'/'figures'/'dd_accuracy_vs_sparsity_paper.json'
+    assert json.loads(drawn.read_text())['parameters']['sweep']['left'] > 0 and drawn.with_suffix('.png').stat().st_size > 20_000
+    assert {p.name for p in empty.iterdir()} == {'drawn', 'runs'}
+
+@pytest.mark.long
+def test_a_wheel_finds_tickets_of_a_users_network(installed):
+    programs, empty = installed
+    (empty/'mine.py').write_text('''
+from torch import nn
+from lottery_diet.data import load_data
+from lottery_diet.imp import imp
+from lottery_diet.models import initialise
+from lottery_diet.train import Recipe, fit
+net, data, recipe = initialise(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10)), 0), load_data('digits'), Recipe(20, 64, lr=.05)
+print([rung.mask.kept for rung in imp(net, data.train, recipe, fit(net, data.train, recipe, stop=2), levels=2)])
+''')
+    assert call(programs/'python', 'mine.py', cwd=empty, env=os.environ | dict(PYTHONPATH='')).strip() == '[1480, 1184, 947]'
