@@ -64,7 +64,7 @@ def claim(
 columns = ('figure', 'says', 'published', 'ours', 'low', 'high', 'n', 'unit', 'scale', 'setting', 'holds', 'source')
 
 def as_table(
-    claims:Iterable[Claim]
+    claims:Iterable[Claim] # in the order of the table
 ) -> pd.DataFrame: # a row each; numbers to four decimals, as they are written
     "Claims as they are committed"
     return pd.DataFrame([asdict(c) | dict(holds=c.holds) for c in claims], columns=columns).round(dict(ours=4, low=4, high=4))
@@ -74,7 +74,7 @@ def claims_file() -> Path:
     return project_root()/'results'/'claims.csv'
 
 def write_claims(
-    claims:Iterable[Claim],
+    claims:Iterable[Claim], # in the order of the table
     file:Path|None=None # `claims_file()` if None
 ) -> Path: # the file
     "Write them whole or not at all"

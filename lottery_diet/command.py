@@ -16,6 +16,7 @@ import pandas as pd
 
 from .experiments import Run
 from .figures import run_figure, scales
+from .gallery import gallery, where_figures_are
 from .presets import panels, preset, presets
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import status
@@ -57,6 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
     figure.add_argument('--out', type=Path, help='folder for page, table and figure (default: runs/figures)')
     packing = command('pack', _pack, 'put finished runs into one file')
     packing.add_argument('archive', type=Path, help='zip file to make')
+    showing = command('gallery', _gallery, 'put all figures that were drawn on one page, with their claims')
+    showing.add_argument('--out', type=Path, default=Path('gallery.html'), help='HTML file to make (default: %(default)s)')
+    showing.add_argument('--figures', type=Path, nargs='+', help='folders of figures (default: results/ of the checkout, runs/figures)')
     unpacking = command('unpack', _unpack, 'take in runs that another machine computed')
     unpacking.add_argument('archive', type=Path, help='file that pack made')
     return parser
@@ -78,6 +82,8 @@ def _status(asked):
         print(f'{name}, scale {asked.scale}', status(tasks).to_string(index=False) if tasks else 'a drawing: it asks for no runs', sep='\n')
 
 def _pack(asked): print(f'{pack(all_records(Run().root), Run().root, asked.archive)} runs in {asked.archive}')
+
+def _gallery(asked): print(gallery(asked.out, asked.figures or where_figures_are()))
 
 def _unpack(asked):
     if not asked.archive.is_file(): raise FileNotFoundError(f'there is no file {asked.archive}: make one with lottery-diet pack')

@@ -14,7 +14,7 @@ def from_the_top(markdown:str) -> str:
         target = match[1]
         if re.match(r'[a-z]+:|#', target): return match[0]
         return f']({target[3:] if target.startswith("../") else "nbs/" + target})'
-    return re.sub(r'\]\(([^)\s]+)\)', move, markdown)
+    return re.sub(r'\]\(([^)\s]+)\)', move, markdown).replace('src="../', 'src="')
 
 def readme() -> str:
     "The page as markdown"
