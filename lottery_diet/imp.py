@@ -206,10 +206,11 @@ def check_ladder(
 # %% ../nbs/05_imp.ipynb #0b428e7d
 def reinitialise(
     make:Callable[[], nn.Module], # makes the network
-    seed:int=0 # the replicate whose ticket is controlled
+    seed:int=0, # the replicate whose ticket is controlled
+    level:int|None=None # draw it for this level alone; the same one at every level if None
 ) -> Snapshot: # at step 0
     "An initialisation that has nothing to do with the replicate's own (WIN §2.2)"
-    return Snapshot(0, initialise(make, seed, 'reinitialised').state_dict())
+    return Snapshot(0, initialise(make, seed, 'reinitialised' if level is None else f'reinitialised, level {level}').state_dict())
 
 def shuffle_layerwise(
     mask:Mask, # the ticket's
@@ -230,9 +231,10 @@ def controls(
     make:Callable[[], nn.Module], # makes the network
     rewind:Snapshot, # the ticket's
     mask:Mask, # the ticket's
-    seed:int=0 # the replicate
+    seed:int=0, # the replicate
+    level:int|None=None # draw fresh weights for this level alone; the same ones at every level if None
 ) -> dict[str, tuple[Snapshot, Mask]]: # where to start and who lives, by name of the control
     "The three controls of a ticket, for `train_ticket`"
-    return {'re-initialised': (reinitialise(make, seed), mask),
+    return {'re-initialised': (reinitialise(make, seed, level), mask),
             'shuffled': (rewind, shuffle_layerwise(mask, seed)),
             'random': (rewind, prune_random(mask, seed))}

@@ -78,8 +78,10 @@ class Tickets(Masked):
 
 class Controls(Task):
     "A control of a ticket: its mask with other weights, or its weights with another mask"
+    later = ('anew',)
     ticket: InstanceOf[Masked]
     arm: Literal['re-initialised', 'shuffled', 'random']
+    anew: bool = False # fresh weights are drawn for each level, not once for the whole ladder
 
     def label(self) -> str:
         "The ticket and what is controlled"
@@ -94,7 +96,7 @@ class Controls(Task):
         pretrain, level = self.ticket.pretrain, self.ticket.level
         net, make, train, test = pretrain.prepare(run)
         mask = Mask(run.ask(self.ticket).part('mask'))
-        start, mask = controls(make, snapshot_of(run.ask(pretrain)), mask, pretrain.seed)[self.arm]
+        start, mask = controls(make, snapshot_of(run.ask(pretrain)), mask, pretrain.seed, level if self.anew else None)[self.arm]
         end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, level), **pretrain.extras())
         return outcome_of(end, net, test, mask, level=level, arm=self.arm)
 

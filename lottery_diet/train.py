@@ -122,6 +122,7 @@ def train(
     at:Iterable[int]=(), # steps to yield on the way; the last one is always yielded
     mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name; the others are zero before and after every step
     extra_loss:Callable[[nn.Module], Tensor]|None=None, # added to the cross-entropy
+    penalty:Callable[[Mapping[str, Tensor]], Tensor]|None=None, # adds its own gradient to those of the weights that are updated, by name, and returns its value: `Repulsion`
     seed:int=0, # of SGD noise: order and augmentation
     augment_seed:int|None=None, # of augmentation alone, where it should differ
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # an augmentation of one's own, of inputs by a random stream
@@ -137,16 +138,17 @@ def train(
     way = way or way_for(model, recipe, mask, extra_loss)
     if not choose('way', way, ways).engine.serves(model, recipe, mask, extra_loss): raise ValueError(f'{way!r} cannot train this {type(model).__name__} with this recipe: leave way=None, or say \'autograd\'')
     augment_seed = seed if augment_seed is None else augment_seed
-    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment), recipe, start, at, mask, augment_seed, way, **(dict(extra_loss=extra_loss) if extra_loss else {}))
+    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment), recipe, start, at, mask, augment_seed, way, penalty, **(dict(extra_loss=extra_loss) if extra_loss else {}))
 
 # %% ../nbs/03_train.ipynb #b6289bd8
-def _train(model, feed, recipe, start, at, mask, layer_seed, way, **losses):
+def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, **losses):
     device, kind = device_of(model), ways[way]
     model.load_state_dict(start.state)
     engine = kind.engine(model, recipe, mask, **losses, **(dict(compile=True) if kind.compiled else {}))
     optimiser = make_optimiser(recipe, engine.tensors, engine.pack(start.optimiser), kind.replayed)
     def update(x, y):
         loss = engine.gradients(x, y)
+        if penalty: loss = loss + penalty(engine.tensors)
         optimiser.step()
         engine.project()
         return loss
