@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from .experiments import Run
-from .figures import run_figure, scales
+from .figures import letters, run_figure, scales
 from .gallery import gallery, where_figures_are
-from .presets import panels, preset, presets
+from .presets import panels_of, preset, presets
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import status
 
@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument('name', help='of the figure, or all', choices=[*presets, 'all'], metavar='NAME')
         sub.add_argument('--scale', choices=scales, default='smoke', help='smoke: seconds; mini: an hour of two cores at most; paper: the published protocol (default: %(default)s)')
         sub.add_argument('--seeds', type=int, help="number of replicates (default: the scale's)")
-        sub.add_argument('--panel', choices=panels, help='of the figures that are drawn for several data sets: ' + '; '.join(f'{k}: {v}' for k, v in panels.items()))
+        sub.add_argument('--panel', choices=letters, help='of the figures that are drawn for several data sets or networks; `figures` lists them (default: A)')
     figure.add_argument('--budget', help="such as 90s, 9m or 2h: then nothing new starts, what runs is checkpointed, and the same command continues")
     figure.add_argument('--workers', type=int, default=1, help='processes side by side, one thread each (default: %(default)s)')
     figure.add_argument('--out', type=Path, help='folder for page, table and figure (default: runs/figures)')
@@ -70,6 +70,7 @@ def _names(asked): return list(presets) if asked.name == 'all' else [asked.name]
 def _figures(asked):
     rows = [dict(figure=name) | {scale: len({task.key for task in at.tasks()}) for scale, at in by_scale.items()} for name, by_scale in presets.items()]
     print(pd.DataFrame(rows).to_string(index=False))
+    print(*(f'{name}, panel {letter}: {about}' for name in presets for letter, about in panels_of(name).items()), sep='\n')
 
 def _figure(asked):
     parameters = dict(scale=asked.scale, seeds=asked.seeds, panel=asked.panel, budget=asked.budget, workers=asked.workers, out_dir=asked.out and str(asked.out.resolve()))

@@ -7,7 +7,7 @@ __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_ep
            'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'small_net',
            'distil_settings', 'fresh', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets',
            'cinic_children', 'presets', 'syn_fields', 'idc', 'cifar_source', 'digits_source', 'others', 'spawn_setting',
-           'preset', 'substitute']
+           'panels_of', 'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
@@ -23,6 +23,7 @@ from .settings import cifar_like, el2n_judge, imagenet_constants
 from .sweeps import varied
 from .train import Recipe
 from .trajectory import Matching, published
+from .win_presets import win_about, win_panels
 
 # %% ../nbs/09n_presets.ipynb #15852801
 lenet = Network(model='lenet_300_100')
@@ -147,17 +148,33 @@ presets |= {
     'syn_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
 
 # %% ../nbs/09n_presets.ipynb #b51f24b2
+presets |= {figure: by_panel['A'] for figure, by_panel in win_panels.items()}
+
+# %% ../nbs/09n_presets.ipynb #ca9f3c5c
+def panels_of(
+    figure:str # a name in `presets`
+) -> dict[str, str]: # what each shows, by letter; none for a figure without panels
+    "The panels of a figure"
+    return win_about.get(figure) or (panels if figure in with_panels else {})
+
 def preset(
     figure:str, # a name in `presets`
     scale:str, # smoke, mini or paper
     seeds:int|None=None, # replicates; the scale's if None
-    panel:str|None=None # one of `panels`, for the figures that have them; A if None
+    panel:str|None=None # one of `panels_of`; A if None
 ) -> Figure:
     "What a figure asks for at a scale; raises `ValueError` for unknown names"
     found = choose('scale', scale, choose('figure', figure, presets))
-    if panel and figure not in with_panels: raise ValueError(f'{figure} has no panels: leave panel=None')
-    if panel and choose('panel', panel, panels) and panel != 'A': found = paper_panels[panel] if scale == 'paper' else substitute(found, panel)
+    if panel and not panels_of(figure): raise ValueError(f'{figure} has no panels: leave panel=None')
+    if panel and choose('panel', panel, panels_of(figure)) and panel != 'A': found = _other(figure, scale, panel, found)
     return found if seeds is None or not found.seeds else varied(found, dict(seeds=tuple(range(found.seeds[0], found.seeds[0] + seeds))))
+
+def _other(figure, scale, panel, first):
+    "Another panel than the first"
+    if figure in with_panels: return paper_panels[panel] if scale == 'paper' else substitute(first, panel)
+    by_scale = win_panels[figure][panel]
+    if scale not in by_scale: raise ValueError(f'panel {panel} of {figure} is drawn at {" and ".join(by_scale)} only')
+    return by_scale[scale]
 
 def substitute(
     small:DietAccuracy, # panel A at its scale
