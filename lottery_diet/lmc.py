@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['noises', 'Path', 'Barrier', 'loss_path', 'point_on', 'see', 'barrier', 'example_barriers', 'recalibrate_batchnorm',
-           'child_seeds', 'spawn', 'instability', 'angle_matrix']
+           'child_seeds', 'spawn', 'instability']
 
 # %% ../nbs/06_lmc.ipynb #860cdcb7
 import copy
@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import State, angle, derive, lerp
+from .core import State, derive, lerp
 from .data import ImageSet
 from .evaluation import device_of, predict
 from .train import Recipe, Snapshot, fit
@@ -171,17 +170,3 @@ def instability(
     "Error barrier between two children (WIN §2.4): how much SGD noise matters from here on"
     a, b = spawn(model, data, recipe, parent, **kwargs)
     return barrier(loss_path(model, a.state, b.state, look, calibration=calibration, mask=kwargs.get('mask')), 'error')
-
-# %% ../nbs/06_lmc.ipynb #ba5a57b8
-def angle_matrix(
-    states:Sequence[State], # solutions, such as a ladder's
-    masks:Sequence[Mapping[str, Tensor]] # who lives in each; compared on what lives in both
-) -> np.ndarray: # radians, symmetric
-    "Angles between all pairs on their shared weights, by a formula that is exact where they are tiny (WIN, Fig. 4)"
-    n = len(states)
-    angles = np.zeros((n, n))
-    for i in range(n):
-        for j in range(i):
-            shared = {k: masks[i][k] & masks[j][k] for k in masks[i]}
-            angles[i, j] = angles[j, i] = angle(*({k: s[k][m] for k, m in shared.items()} for s in (states[i], states[j])))
-    return angles

@@ -62,7 +62,11 @@ class Tickets(Masked):
 
     def above(self) -> Task|None:
         "The level above; at the top whose mask it wears, or None"
-        return rung(self.pretrain, self.level - 1, self.prune_rate, self.after) if self.level else self.after
+        return self.at(self.level - 1) if self.level else self.after
+
+    def at(self, level:int) -> Task:
+        "Another level of its ladder"
+        return rung(self.pretrain, level, self.prune_rate, self.after)
 
     def needs(self) -> Sequence[Task]:
         "The rewind point and the level above"
@@ -82,6 +86,11 @@ class Controls(Task):
     ticket: InstanceOf[Masked]
     arm: Literal['re-initialised', 'shuffled', 'random']
     anew: bool = False # fresh weights are drawn for each level, not once for the whole ladder
+
+    def at(self, level:int) -> Task:
+        "Of another level of the ticket's ladder; where that is the dense run there is nothing to control, and it is the dense run"
+        ticket = self.ticket.at(level)
+        return Controls(ticket=ticket, arm=self.arm, anew=self.anew) if isinstance(ticket, Masked) else ticket
 
     def label(self) -> str:
         "The ticket and what is controlled"
