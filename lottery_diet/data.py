@@ -231,6 +231,12 @@ def _read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     train = ImageSet(*pooled, classes=10, mean=(.4789, .4723, .4305), std=(.2421, .2383, .2587), name='cinic10')
     return train, train.like(parts[2].x, parts[2].y)
 
+def _read_imagenet(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+    "ImageNet, or any folders in its layout, all images brought to one size; with its usual constants"
+    folder = root/'imagenet'
+    if not folder.is_dir(): raise FileNotFoundError(f'imagenet is not in {root}: {folder} should hold train and val, each with one folder of images per class, all of one size')
+    return tuple(part.normalised_by((.485, .456, .406), (.229, .224, .225)) for part in _read_splits_from_folder(folder))
+
 def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
     "Training and test images from folders of images per class"
     parts = {d.name: d for d in root.iterdir() if d.is_dir()}
@@ -302,7 +308,7 @@ def _kept_pixels(file:Path, listing:str):
 
 # %% ../nbs/01_data.ipynb #3c3a3120
 sources = dict(digits=_read_digits, mnist=_read_mnist, cifar10=_read_cifar('cifar10', 'test_batch', 'labels'),
-    cifar100=_read_cifar('cifar100', 'test', 'fine_labels'), cinic10=_read_cinic10)
+    cifar100=_read_cifar('cifar100', 'test', 'fine_labels'), cinic10=_read_cinic10, imagenet=_read_imagenet)
 
 def default_data_root() -> Path:
     "`LOTTERY_DIET_DATA`, or `data/` in the project"

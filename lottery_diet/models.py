@@ -216,12 +216,13 @@ def cifar_resnet(
     classes:int=10, # outputs
     depth:int=20, # 6·n+2 layers
     width:int=16, # channels of the first stage; doubled twice
-    norm:Callable[[int], nn.Module]=nn.BatchNorm2d, # `partial(nn.BatchNorm2d, affine=False)` for WIN's reading without scale and shift
+    norm:Callable[[int], nn.Module]=nn.BatchNorm2d, # makes a normalisation layer
+    affine:bool=True, # does normalisation learn a scale and a shift? Not in WIN, as we read it
     init:Init=kaiming_normal # of each layer
 ) -> nn.Module:
     "A CIFAR ResNet of any depth 6·n+2; raises `ValueError` for other depths"
     if depth < 8 or depth % 6 != 2: raise ValueError(f'depth={depth} must be 6·n+2: 8, 14, 20, 32, 56, …')
-    return drawn(ResNet(shape, classes, BasicBlock, (depth//6,)*3, (width, 2*width, 4*width), norm=norm), init)
+    return drawn(ResNet(shape, classes, BasicBlock, (depth//6,)*3, (width, 2*width, 4*width), norm=norm if affine else partial(norm, affine=False)), init)
 
 def resnet20(
     shape:Shape=(3, 32, 32), # of an image
@@ -272,10 +273,11 @@ def resnet50(
     classes:int=1000, # outputs
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=True, # 7×7 with stride 2 and a pool, instead of 3×3
+    affine:bool=True, # does normalisation learn a scale and a shift? Not in WIN, as we read it
     init:Init=kaiming_normal # of each layer
 ) -> nn.Module:
     "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
-    return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
+    return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem, partial(nn.BatchNorm2d, affine=affine)), init)
 
 # %% ../nbs/02_models.ipynb #057275ee
 models = dict(lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexnet_mtt=alexnet_mtt,

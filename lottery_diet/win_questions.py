@@ -109,7 +109,7 @@ class Regions(Ladders):
 
 class Basins(Ladders):
     "Lines between the solutions of successive rounds (WIN, Figs. 8, 20, 23)"
-    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'ladder', 'ends', 'level', 'look', 'loss_highest', 'error_highest')
+    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'ladder', 'ends', 'level', 'density', 'look', 'loss_highest', 'error_highest')
     ends: tuple[Literal['unmasked', 'masked'], ...] = ('unmasked', 'masked') # of the line, at the solution that was pruned
     points: Count = 20 # on the line
     examples: Count|None = None # only the first so many training images
@@ -119,6 +119,12 @@ class Basins(Ladders):
         for (columns, start), arm, ends, level in product(self.starts(), self.arms, self.ends, range(1, self.levels + 1)):
             a, b = (self.trained(arm, start, k) for k in (level - 1, level))
             yield columns | dict(ladder=arm, ends=ends, level=level), Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples)
+
+    def table(self, run:Run) -> pd.DataFrame:
+        "A row for each line that is answered and kind of images, with the share of weights that remain in its sparser end"
+        found = ((columns | dict(density=run.read(task.second).metrics.density.item()), record) for columns, task in self.asked() if (record := run.read(task)))
+        rows = [columns | row for columns, record in found for row in record.metrics.to_dict('records')]
+        return pd.DataFrame(rows, columns=None if rows else self.columns)
 
     def paths(self, run:Run, look:str='test') -> pd.DataFrame:
         "The lines themselves: a row for each point, with mean loss (nats) and error (0 to 1)"
