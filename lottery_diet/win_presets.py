@@ -54,7 +54,7 @@ def sgd_mnist(
     steps = steps or 240_000//batch_size
     return Recipe(steps, batch_size, lr=lr, weight_decay=1e-4, milestones=(steps//2, steps*3//4), warmup=round(warmup*steps))
 
-levers = (sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.3, warmup=.1), sgd_mnist(lr=.2, steps=1000))
+levers = (sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1), sgd_mnist(120, lr=.2), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.2, steps=1000))
 digits = tuple(Recipe(steps, b, lr=.2, milestones=(steps//2,), warmup=warmup) for b, steps in ((32, 246), (128, 66), (512, 18)) for warmup in (0, 6))
 
 # %% ../nbs/09mc_win_presets.ipynb #2f2c41be
@@ -71,7 +71,7 @@ on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50
 win_panels = { # figure → panel → scale
     'win_batch_size': {
         'A': {'smoke': Ladders(**on_digits, recipes=digits, levels=3, prune_rate=.6),
-              'mini': Ladders(**on_mnist, **fresh, recipes=levers[3:7], levels=6, prune_rate=.36),
+              'mini': Ladders(**on_mnist, **fresh, recipes=levers[3:5] + levers[6:8], levels=6, prune_rate=.36),
               'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('epochs'))},
         'B': {'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('steps'))},
         'C': {'paper': Ladders(**on_conv4, **rounds, recipes=(unstable_conv4(16), unstable_conv4(128)))},
