@@ -196,6 +196,11 @@ class Inner(Config):
         if (self.source is None) == (self.kind == 'distilled'): raise ValueError("kind='distilled' needs a source, and the others have none")
         return self
 
+    @property
+    def stored(self) -> int:
+        "Images of each class"
+        return self.source.per_class if self.source else self.per_class
+
     def images(self, run:Run, train:ImageSet, root:str|None, seed:int) -> ImageSet:
         "The images, as a network sees them"
         if self.kind == 'ready': return read_distilled(root and f'{root}/cifar10-distilled').to(run.device)

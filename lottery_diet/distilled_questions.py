@@ -98,22 +98,32 @@ class DistilledPruning(Figure):
     prune_rate: Rate = .2
     children: Count = 2 # trainings that wear each mask
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ('re-initialised', 'shuffled') # of the first of inners
+    inner_recipes: tuple[RecipeField, ...] = () # one for each of inners, where they differ
 
     @model_validator(mode='after')
     def possible(self):
         if not self.inners: raise ValueError('distilled pruning needs something inside: give inners=(Inner(…), …)')
         if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1: raise ValueError(f'levels={self.levels} must rise from at least 1')
+        if self.inner_recipes and len(self.inner_recipes) != len(self.inners): raise ValueError(f'{len(self.inner_recipes)} inner_recipes must be as many as inners, {len(self.inners)}, or none')
         return self
 
     def start(self, seed:int) -> Pretrain:
         "The initialisation: distilled pruning rewinds to step 0"
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=0, seed=seed, augment=self.augment_real)
 
+    def arm(self, inner:Inner) -> str:
+        "What the table calls it: with its images per class, where that tells it from another"
+        return inner.kind if sum(other.kind == inner.kind for other in self.inners) == 1 else f'{inner.kind} {inner.stored}'
+
+    def inside(self, seed:int, level:int, inner:Inner, **fields) -> InnerLevel:
+        "A level of pruning with other images inside"
+        recipe = self.inner_recipes[self.inners.index(inner)] if self.inner_recipes else self.inner_recipe
+        return InnerLevel(pretrain=self.start(seed), inner=inner, recipe=recipe, level=level, prune_rate=self.prune_rate, augment=self.augment, **fields)
+
     def masks(self, seed:int, level:int) -> dict[str, Masked]:
         "By arm, what found the mask"
-        start = self.start(seed)
-        found = {inner.kind: InnerLevel(pretrain=start, inner=inner, recipe=self.inner_recipe, level=level, prune_rate=self.prune_rate, augment=self.augment) for inner in self.inners}
-        return {'imp': Tickets(pretrain=start, level=level, prune_rate=self.prune_rate)} | found
+        found = {self.arm(inner): self.inside(seed, level, inner) for inner in self.inners}
+        return {'imp': Tickets(pretrain=self.start(seed), level=level, prune_rate=self.prune_rate)} | found
 
     def asked(self) -> Iterator[tuple[dict, Task]]:
         "Accuracy of every mask, and of its controls; replicate after replicate"
@@ -121,13 +131,17 @@ class DistilledPruning(Figure):
             masks, common = self.masks(seed, level), dict(seed=seed, level=level)
             for arm, mask in masks.items(): yield from ((common | dict(arm=arm, child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
             yield common | dict(arm='random', child=0), Controls(ticket=masks['imp'], arm='random')
-            yield from ((common | dict(arm=f'{self.inners[0].kind}, {control}', child=0), Controls(ticket=masks[self.inners[0].kind], arm=control)) for control in self.controls)
+            yield from ((common | dict(arm=f'{self.arm(self.inners[0])}, {control}', child=0), Controls(ticket=masks[self.arm(self.inners[0])], arm=control)) for control in self.controls)
+
+    def barrier(self, seed:int, mask:Masked|None=None) -> Barriers:
+        "Between the trainings that wear a mask, or none"
+        return Barriers(pretrain=self.start(seed), children=self.children, ticket=mask)
 
     def between(self) -> Iterator[tuple[dict, Barriers]]:
         "Barriers between the trainings that wear one mask, and between two dense ones"
         for seed in self.seeds:
-            yield dict(seed=seed, level=0, arm='dense'), Barriers(pretrain=self.start(seed), children=self.children)
-            for level in self.levels: yield from ((dict(seed=seed, level=level, arm=arm), Barriers(pretrain=self.start(seed), children=self.children, ticket=mask)) for arm, mask in self.masks(seed, level).items())
+            yield dict(seed=seed, level=0, arm='dense'), self.barrier(seed)
+            for level in self.levels: yield from ((dict(seed=seed, level=level, arm=arm), self.barrier(seed, mask)) for arm, mask in self.masks(seed, level).items())
 
     def tasks(self) -> list[Task]:
         "All of it; barriers only where masks are worn more than once"

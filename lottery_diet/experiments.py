@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -44,7 +44,7 @@ class Config(BaseModel):
 def _plain(value):
     "Configs, recipes and containers as JSON has them"
     if isinstance(value, Config): return value.identity()
-    if is_dataclass(value): return _plain(asdict(value))
+    if is_dataclass(value): return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
     if isinstance(value, Mapping): return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
     return value

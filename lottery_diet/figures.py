@@ -143,9 +143,9 @@ class Page:
         "A title that says scale, data, network and n, and what is missing"
         return title_of(what, self.figure, self.asked.scale, self.done)
 
-    def published(self, file:str) -> pd.DataFrame|None:
-        "Published numbers, at the scale that they are of"
-        return pd.read_csv(shipped(f'data/published/{file}')) if self.asked.scale == 'paper' else None
+    def published(self, file:str, anyway:bool=False) -> pd.DataFrame|None:
+        "Published numbers, at the scale that they are of; or anyway, for a table that says what is compared"
+        return pd.read_csv(shipped(f'data/published/{file}')) if anyway or self.asked.scale == 'paper' else None
 
     def save(self, table:pd.DataFrame, fig:Figure) -> list[str]:
         "Write table, parameters, PNG and PDF; the files"

@@ -108,7 +108,7 @@ class Curvature:
         self.model, self.data, self.chunk = model, data.to(device_of(model)), chunk
         state = {k: v.to(device_of(model)) for k, v in state.items()}
         names = list(mask) if mask else [k for k, p in model.named_parameters() if p.requires_grad]
-        self.point, self.fixed = {k: state[k].detach() for k in names}, {k: v for k, v in state.items() if k not in names}
+        self.point, self.fixed = {k: state[k].detach().contiguous() for k in names}, {k: v for k, v in state.items() if k not in names}
         self.alive = torch.cat([(mask[k] if mask else torch.ones_like(v, dtype=torch.bool)).flatten().to(v.device) for k, v in self.point.items()])
         if not self.alive.any(): raise ValueError('no weight lives: there is no curvature to measure')
 
@@ -153,15 +153,16 @@ def diagonal(
 def sample_diagonal(
     curvature:Curvature, # where
     n:int, # weights in all, as many of each layer as its share, at least two where it has them
-    seed:int=0 # another seed, another sample
+    seed:int=0, # another seed, another sample
+    batch:int=16 # products at a time
 ) -> pd.DataFrame: # a row for each layer: living weights, sampled, mean, its standard error, mean magnitude, spread, smallest, largest
     "A stratified sample of the Hessian's diagonal: what a network is too large to be asked in full"
     rows, begin = [], 0
     for name, size in curvature.layers().items():
         k = min(size, max(2, round(n*size/len(curvature))))
         chosen = begin + torch.randperm(size, generator=stream(seed, 'diagonal', name))[:k]
-        values = diagonal(curvature, chosen).double()
-        error = values.std().item()/k**.5*(1 - k/size)**.5 if k > 1 else float('nan')
+        values = diagonal(curvature, chosen, batch).double()
+        error = values.std().item()/k**.5*(1 - k/size)**.5 if k < size else 0.
         if size: rows.append(dict(layer=name, living=size, sampled=k, mean=values.mean().item(), error=error, magnitude=values.abs().mean().item(), spread=values.std().item(), smallest=values.min().item(), largest=values.max().item()))
         begin += size
     return pd.DataFrame(rows)

@@ -6,7 +6,7 @@
 __all__ = ['Shape', 'Init', 'models', 'prunable', 'count_prunable', 'kaiming_normal', 'kaiming_uniform', 'initialise', 'drawn',
            'mlp', 'lenet_300_100', 'conv4', 'conv_net', 'alexnet_mtt', 'BasicBlock', 'conv', 'shortcut', 'Bottleneck',
            'ResNet', 'cifar_resnet', 'resnet20', 'resnet32', 'resnet56', 'resnet10', 'resnet18', 'resnet50',
-           'find_model']
+           'PooledBlock', 'instance_norm', 'kaiming_fan_out', 'resnet_ap10', 'find_model']
 
 # %% ../nbs/02_models.ipynb #371c5701
 import importlib
@@ -279,11 +279,49 @@ def resnet50(
     "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
     return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem, partial(nn.BatchNorm2d, affine=affine)), init)
 
+# %% ../nbs/02_models.ipynb #a40a8be2
+class PooledBlock(BasicBlock):
+    "A basic block that halves the image by average pooling"
+    def __init__(self,
+        inputs:int, # channels coming in
+        width:int, # channels inside and going out
+        stride:int, # 2 halves the image
+        norm:Callable[[int], nn.Module] # makes a normalisation layer
+    ):
+        super().__init__(inputs, width, 1, norm)
+        self.pool = nn.AvgPool2d(stride)
+        if stride > 1: self.downsample = nn.Sequential(conv(inputs, width, 1), nn.AvgPool2d(stride), norm(width))
+
+    def forward(self, x:Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.pool(self.relu(self.bn1(self.conv1(x))))))
+        return self.relu(out + self.downsample(x))
+
+def instance_norm(channels:int) -> nn.Module:
+    "Each channel of each image by itself, with scale and shift"
+    return nn.GroupNorm(channels, channels)
+
+def kaiming_fan_out(m:nn.Module) -> None:
+    "Kaiming-normal convolutions by fan-out (IDC's code)"
+    if isinstance(m, nn.modules.conv._ConvNd): nn.init.kaiming_normal_(m.weight, mode='fan_out')
+
+def resnet_ap10(
+    shape:Shape=(3, 224, 224), # of an image
+    classes:int=10, # outputs
+    width:int=64, # channels of the first stage; doubled at each next one
+    norm:Callable[[int], nn.Module]=instance_norm, # makes a normalisation layer
+    init:Init=kaiming_fan_out # of each layer
+) -> nn.Module:
+    "ResNetAP-10, with which IDC distils ImageNet-10: average pooling instead of strides, instance norm (SYN §2.4)"
+    net = ResNet(shape, classes, PooledBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), norm=norm)
+    kernel, pool = (7, 4) if shape[1] > 128 else (3, 2) if shape[1] > 64 else (3, 1)
+    net.conv1, net.maxpool = conv(shape[0], width, kernel), nn.AvgPool2d(pool)
+    return drawn(net, init)
+
 # %% ../nbs/02_models.ipynb #057275ee
 models = dict(lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexnet_mtt=alexnet_mtt,
     resnet20=resnet20, resnet32=resnet32, resnet56=resnet56, resnet10=resnet10, resnet18=resnet18, resnet50=partial(resnet50, imagenet_stem=False),
     narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
-    small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32))
+    resnet_ap10=resnet_ap10, small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32))
 
 def find_model(
     name:str # a name in `models`, or 'package.module:function' of your own, called with shape= and classes=

@@ -6,8 +6,10 @@
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
            'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'small_net',
            'distil_settings', 'fresh', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets',
-           'cinic_children', 'presets', 'syn_fields', 'idc', 'cifar_source', 'digits_source', 'others', 'spawn_setting',
-           'panels_of', 'preset', 'substitute']
+           'cinic_children', 'presets', 'syn_fields', 'idc', 'imagenet_augment', 'cifar_source', 'digits_source',
+           'others', 'conv_net_3', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor', 'one_pair',
+           'mini_source', 'syn_panels', 'with_syn_panels', 'panel_networks', 'spawn_setting', 'syn_panel', 'panels_of',
+           'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
@@ -20,6 +22,7 @@ from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
 from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
 from .settings import cifar_like, el2n_judge, imagenet_constants
+from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskOverlap, MaskPaths, Searches
 from .sweeps import varied
 from .train import Recipe
 from .trajectory import Matching, published
@@ -134,6 +137,7 @@ syn_fields = dict(batch_size=64, weight_decay=5e-4, gamma=.2)
 def _two_thirds(steps, lr, **fields): return Recipe(steps, lr=lr, milestones=(steps*2//3, steps*5//6), **syn_fields | fields)
 
 idc = DSA('color_crop_flip_scale_rotate', mode='idc')
+imagenet_augment = DSA('color_flip_zoom_lighting', mode='all')
 cifar_source = Distil(data=Images(name='cifar10'), network=Network(model='conv_net'), method='gradient', per_class=10, how=Condensing(), recipe=_two_thirds(7000, .01), every=100)
 digits_source = varied(distil_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0)
 others = (Inner(kind='real', per_class=10), Inner(kind='noise', per_class=10))
@@ -151,11 +155,80 @@ presets |= {
 presets |= {figure: by_panel['A'] for figure, by_panel in win_panels.items()}
 
 # %% ../nbs/09n_presets.ipynb #ca9f3c5c
+def _as_pruned(kind, scale, **values):
+    "The setting of `syn_accuracy_vs_sparsity` in the fields that another figure shares, with other values"
+    own = presets['syn_accuracy_vs_sparsity'][scale]
+    return kind(**{k: getattr(own, k) for k in DistilledPruning.model_fields if k in kind.model_fields} | dict(controls=()) | values)
+
+def _first(scale): return dict(inners=presets['syn_accuracy_vs_sparsity'][scale].inners[:1])
+
+def _condensed(source, per_class, **how): return varied(source, dict(per_class=per_class, how=replace(source.how, lr_images=source.how.lr_images*per_class/source.per_class, **how)))
+
+conv_net_3 = dict(network=Network(model='conv_net'), inners=(Inner(kind='distilled', source=cifar_source),))
+imagenet_source = Distil(data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10, recipe=_two_thirds(15_000, .01), every=25,
+    how=Condensing(outer=500, factor=3, metric='absolute', lr_images=3e-3, net_images=500))
+on_imagenet10 = dict(data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)), recipe=_two_thirds(300*204, .01, cutmix=1.), augment_real=imagenet_augment,
+    inners=(Inner(kind='distilled', source=imagenet_source),), inner_recipe=_two_thirds(15_000, .01, cutmix=1.), augment=imagenet_augment)
+by_mtt = varied(distil_settings['paper'], dict(data=Images(name='cifar10', zca=True), per_class=50, matching=published[('cifar10', 50)], choose_by=0))
+predecessor = dict(data=Images(name='cifar10', zca=True), network=Network(model='alexnet_mtt'), recipe=Recipe(60*196, 256, lr=8e-4, optimiser='adam', weight_decay=8e-4, milestones=(50*196,), gamma=.15),
+    inners=(Inner(kind='ready'), Inner(kind='distilled', per_class=50, source=by_mtt.source(0))), inner_recipe=Recipe(1000, 512, lr=.01, weight_decay=5e-4, milestones=(500,)),
+    inner_recipes=tuple(Recipe(epochs, 512, lr=.01, weight_decay=5e-4, milestones=(epochs//2,)) for epochs in (3000, 1000)))
+one_pair = dict(seeds=(0,)) # published for one initialisation, one mask, two orders
+mini_source = Distil(data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=32)), method='gradient', per_class=10, how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
+def _sizes(source, per_class): return tuple(Inner(kind='distilled', source=_condensed(source, p)) for p in per_class)
+
+presets |= {
+    'syn_masks': {scale: _as_pruned(MaskOverlap, scale) for scale in ('smoke', 'mini', 'paper')},
+    'syn_barrier_surface': {
+        'smoke': _as_pruned(MaskPaths, 'smoke', **_first('smoke'), **one_pair),
+        'mini': _as_pruned(MaskPaths, 'mini', **_first('mini'), examples=2000),
+        'paper': _as_pruned(MaskPaths, 'paper', **conv_net_3, **one_pair)},
+    'syn_landscape': {
+        'smoke': _as_pruned(Landscapes, 'smoke', **_first('smoke'), **one_pair, levels=(5,), side=15, examples=500),
+        'mini': _as_pruned(Landscapes, 'mini', **_first('mini'), levels=(4,), seeds=(10,)),
+        'paper': _as_pruned(Landscapes, 'paper', **conv_net_3, **one_pair, levels=(9,), side=100, examples=None)},
+    'syn_hessian': {
+        'smoke': _as_pruned(HessianStatistics, 'smoke', **_first('smoke'), **one_pair, levels=(3, 5)),
+        'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(2, 6), sampled=200, draws=32, seeds=(10, 11, 12)),
+        'paper': _as_pruned(HessianStatistics, 'paper', **conv_net_3, **one_pair, levels=(4, 10))},
+    'syn_ratio': {
+        'smoke': _as_pruned(CompressionRatio, 'smoke', inners=_sizes(digits_source, (1, 2)), levels=(3, 5)),
+        'mini': _as_pruned(CompressionRatio, 'mini', inners=(Inner(kind='ready'), *_sizes(mini_source, (1, 50))), levels=(2, 4), seeds=(10, 11, 12)),
+        'paper': _as_pruned(CompressionRatio, 'paper', network=Network(model='conv_net'), inners=_sizes(cifar_source, (1, 10, 50)), inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (1, 7, 32)), levels=(4, 9))},
+    'syn_then_imp': {
+        'smoke': _as_pruned(Searches, 'smoke', **_first('smoke'), children=1, levels=(1, 2, 3, 4, 5), rewinds=(0, 20), then=3),
+        'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(2, 4, 5, 6), rewinds=(0, 100), then=4, seeds=(10, 11, 12)),
+        'paper': Searches(**on_imagenet10, levels=tuple(range(1, 21)), rewinds=(0, 3*204), then=8, seeds=(0, 1, 2, 3))},
+    'syn_predecessor': {
+        'smoke': _as_pruned(Searches, 'smoke', children=1, rewinds=(0, 20), random=True, leak=True),
+        'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 100), random=True, leak=True, seeds=(10, 11, 12)),
+        'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, seeds=(0, 1, 2, 3, 4))}}
+
+
+syn_panels = {'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
+with_syn_panels = ('syn_barrier_surface', 'syn_ratio')
+panel_networks = { # at the paper's scale, and narrower at others
+    'B': (Network(model='narrow_resnet10'), Network(model='narrow_resnet10', options=dict(width=8))), 'C': (Network(model='narrow_resnet18'), Network(model='narrow_resnet18', options=dict(width=8))),
+    'D': (on_imagenet10['network'], Network(model='resnet10', options=dict(width=8, imagenet_stem=True)))}
+
+def syn_panel(
+    found:DistilledPruning, # panel A at its scale
+    panel:str, # one of `syn_panels`
+    scale:str # smoke, mini or paper
+) -> DistilledPruning:
+    "The same question of another network, at the paper's scale on its own data"
+    own = dict(network=panel_networks[panel][scale != 'paper'])
+    if panel == 'D' and scale == 'paper':
+        sizes = {'inners': _sizes(imagenet_source, (10, 20)), 'inner_recipes': tuple(_two_thirds(1000*batches, .01, cutmix=1.) for batches in (15, 29))} if isinstance(found, CompressionRatio) else {}
+        own = on_imagenet10 | sizes
+    return varied(found, own)
+
+# %% ../nbs/09n_presets.ipynb #49c7e3d1
 def panels_of(
     figure:str # a name in `presets`
 ) -> dict[str, str]: # what each shows, by letter; none for a figure without panels
     "The panels of a figure"
-    return win_about.get(figure) or (panels if figure in with_panels else {})
+    return win_about.get(figure) or (panels if figure in with_panels else syn_panels if figure in with_syn_panels else {})
 
 def preset(
     figure:str, # a name in `presets`
@@ -172,6 +245,7 @@ def preset(
 def _other(figure, scale, panel, first):
     "Another panel than the first"
     if figure in with_panels: return paper_panels[panel] if scale == 'paper' else substitute(first, panel)
+    if figure in with_syn_panels: return syn_panel(first, panel, scale)
     by_scale = win_panels[figure][panel]
     if scale not in by_scale: raise ValueError(f'panel {panel} of {figure} is drawn at {" and ".join(by_scale)} only')
     return by_scale[scale]

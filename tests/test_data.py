@@ -130,13 +130,13 @@ def test_cinic10_merges_train_and_valid(tmp_path):
     assert splits.train.x[:10].eq(1).all() and splits.train.x[10:].eq(2).all() and splits.test.x.eq(3).all()
     assert splits.train.mean == (.4789, .4723, .4305)
 
-def test_imagenet_is_folders_of_one_size(tmp_path):
+def test_imagenet_is_folders_brought_to_one_size(tmp_path):
     with pytest.raises(FileNotFoundError, match='should hold train and val'): load_data('imagenet', tmp_path)
     for part, n in dict(train=3, val=2).items():
         for c in ('cat', 'dog'):
             for i in range(n): save(tmp_path/'imagenet'/part/c/f'{i}.png', 10*i)
     splits = load_data('imagenet', tmp_path)
-    assert (len(splits.train), len(splits.test), splits.train.classes, splits.train.shape) == (6, 4, 2, (3, 6, 6))
+    assert (len(splits.train), len(splits.test), splits.train.classes, splits.train.shape) == (6, 4, 2, (3, 224, 224))
     assert splits.train.mean == splits.test.mean == (.485, .456, .406) and splits.train.std == (.229, .224, .225)
 
 def test_crop_flip_reaches_every_shift_and_only_those():
