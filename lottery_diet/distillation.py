@@ -96,7 +96,7 @@ class Distil(Task):
     def looks(self, run:Run, train:ImageSet, stored:Tensor, labels:Tensor, start:Distilled|None) -> Iterator[Distilled]:
         "Synthetic images on their way"
         make, common = self.network.maker(train), dict(augment=augmented_by(self.augment), every=self.every, seed=self.seed, start=start)
-        if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), **common)
+        if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), taught_with=augmented_by(self.augment, each=not self.how.net_alike), **common)
         experts = [Expert(run.ask(expert).folder/'tensors.safetensors', verify=False) for expert in self.experts]
         return match_trajectories(initialise(make, self.seed).to(run.device), experts, stored, labels, self.how, **common)
 

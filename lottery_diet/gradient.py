@@ -81,6 +81,7 @@ class Condensing:
     net_batch:int=64
     net_lr:float=.01
     cutmix:float=.5 # probability, in the network's own training
+    net_alike:bool=False # images of a batch share one augmentation there too; published: each draws for itself
 
     def __post_init__(self):
         for key in ('outer', 'inner', 'batch_real', 'batch_synthetic', 'factor', 'net_batch'):
@@ -95,6 +96,7 @@ def match_gradients(
     how:Condensing, # the plan
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # of real and synthetic images alike; differentiable
     limits:tuple[Tensor, Tensor]|None=None, # of pixels, per channel, as the network sees them; none if None
+    taught_with:Callable[[Tensor, torch.Generator], Tensor]|None=None, # augmentation of the images that networks learn from in between
     every:int=1, # outer iterations between looks
     seed:int=0, # of draws and networks
     start:Distilled|None=None # an earlier look, to continue from to the same bits
@@ -125,7 +127,7 @@ def match_gradients(
                 total, steps = total + gap.item(), steps + 1
             images = images - how.lr_images*speed
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
-            snapshot = learn(net, data, how, snapshot, seed, augment)
+            snapshot = learn(net, data, how, snapshot, seed, taught_with)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:
             yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, memory=dict(images=speed.cpu().clone()))
             total, steps = 0., 0

@@ -36,6 +36,6 @@ def overlap(
 
 def layer_densities(
     mask:Mask
-) -> pd.Series: # 0 to 1, by layer, in the network's order
+) -> pd.Series: # 0 to 1, by layer
     "Which share of each layer's weights lives"
     return pd.Series({k: m.float().mean().item() for k, m in mask.items()}, dtype=float)

@@ -188,7 +188,7 @@ presets |= {
         'mini': _as_pruned(Landscapes, 'mini', **_first('mini'), levels=(4,), seeds=(10,)),
         'paper': _as_pruned(Landscapes, 'paper', **conv_net_3, **one_pair, levels=(9,), side=100, examples=None)},
     'syn_hessian': {
-        'smoke': _as_pruned(HessianStatistics, 'smoke', **_first('smoke'), **one_pair, levels=(3, 5)),
+        'smoke': _as_pruned(HessianStatistics, 'smoke', **_first('smoke'), **one_pair, levels=(3, 5), examples=32, draws=32),
         'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(2, 6), sampled=200, draws=32, seeds=(10, 11, 12)),
         'paper': _as_pruned(HessianStatistics, 'paper', **conv_net_3, **one_pair, levels=(4, 10))},
     'syn_ratio': {

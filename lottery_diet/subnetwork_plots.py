@@ -32,10 +32,12 @@ def plot_path_surface(
     ax.plot_surface(across, along, grid.to_numpy(), cmap='cividis', vmin=limits[0], vmax=limits[1], alpha=.85, lw=0, rstride=1, cstride=1)
     for i, level in enumerate(grid.index):
         if level in levels: ax.plot(grid.columns, [i]*len(grid.columns), grid.loc[level], color='black', lw=1.6)
-    ax.set(xlabel='α', ylabel='level of pruning', zlabel='training loss (nats)', zlim=limits)
+    ax.set(xlabel='α', ylabel='level of pruning', zlim=limits, xticks=[0, .5, 1])
+    ax.set_zlabel('training loss (nats)', labelpad=8)
     ax.set_yticks(range(len(grid)), [str(level) for level in grid.index])
+    ax.tick_params(labelsize=8)
     ax.view_init(22, -60)
-    ax.set_box_aspect(None, zoom=.82)
+    ax.set_box_aspect(None, zoom=.85)
     return ax
 
 def plot_paths(

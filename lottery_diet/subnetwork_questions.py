@@ -19,6 +19,7 @@ from .distilled_questions import DistilledPruning
 from .experiments import Run, Task
 from .imp import Mask
 from .landscapes import Sharpness, Surface
+from .models import prunable
 from .overlap import layer_densities, overlap
 from .questions import Count, Step
 from .tickets import Controls, Masked, Tickets, rung
@@ -66,11 +67,12 @@ class MaskOverlap(DistilledPruning):
         return pd.DataFrame(rows, columns=None if rows else ['seed', 'level', 'arm', 'other', 'density', 'jaccard', 'jaccard_by_chance', 'hamming', 'hamming_by_chance'])
 
     def layers(self, run:Run) -> pd.DataFrame:
-        "A row for each layer of each mask: its density, and by how much its living weights were larger at initialisation than all of its weights (ratio of mean magnitudes)"
-        rows = []
-        for columns, mask in self.found(run):
-            first = run.read(self.start(columns['seed'])).part('state')
-            rows += [columns | dict(layer=k, density=density, kept_magnitude=(first[k][mask[k]].abs().mean()/first[k].abs().mean()).item()) for k, density in layer_densities(mask).items()]
+        "A row for each layer of each mask, in the network's order: its density, and by how much its living weights were larger at initialisation than all of its weights (ratio of mean magnitudes)"
+        rows, found = [], list(self.found(run))
+        names = prunable(self.network.maker(self.data.read().train)()) if found else []
+        for columns, mask in found:
+            first, densities = run.read(self.start(columns['seed'])).part('state'), layer_densities(mask)
+            rows += [columns | dict(layer=k, density=densities[k], kept_magnitude=(first[k][mask[k]].abs().mean()/first[k].abs().mean()).item()) for k in names]
         return pd.DataFrame(rows, columns=None if rows else ['seed', 'level', 'arm', 'layer', 'density', 'kept_magnitude'])
 
 # %% ../nbs/09mc_subnetwork_questions.ipynb #214038fa
