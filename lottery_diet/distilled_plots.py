@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10d_distilled_plots.ipynb #d048e9a1
-found_with = {'imp': ('#0072B2', 'o', '-'), 'distilled': ('#D55E00', '^', '-'), 'ready': ('#D55E00', '^', '-'), 'real': ('#009E73', 's', '-'), 'k-centre': ('#56B4E9', 'P', '-'),
+found_with = {'imp': ('#0072B2', 'o', '-'), 'distilled': ('#D55E00', '^', '-'), 'ready': ('#E69F00', '<', '-'), 'real': ('#009E73', 's', '-'), 'k-centre': ('#56B4E9', 'P', '-'),
     'noise': ('#CC79A7', 'v', '-'), 'random': ('#888888', 'X', ':')}
 names = {'imp': 'IMP on real data', 'distilled': 'distilled images', 'ready': 'ready distilled images', 'real': 'as many real images', 'k-centre': 'k-centre images', 'noise': 'noise', 'random': 'random mask'}
 controlled = {'shuffled': '-.', 'then imp': '-'}

@@ -9,7 +9,6 @@ __all__ = ['Overlap', 'overlap', 'layer_densities']
 from typing import NamedTuple
 
 import pandas as pd
-import torch
 
 from .imp import Mask
 

@@ -9,12 +9,10 @@ __all__ = ['plot_path_surface', 'plot_paths', 'plot_plane', 'contour_levels', 'p
 # %% ../nbs/10f_subnetwork_plots.ipynb #1bb51306
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from .distilled_plots import arm_style
 from .plots import label_sparsity, plot_intervals, t_interval

@@ -7,9 +7,11 @@ __all__ = ['published', 'Expert', 'train_experts', 'refuse_statistics', 'Feed', 
            'match_unrolled', 'Stepper', 'match_by_adjoint', 'Matching', 'Distilled', 'match_trajectories']
 
 # %% ../nbs/08b_trajectory.ipynb #0238a7d8
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -149,11 +151,13 @@ class Stepper:
     "Derivatives of one step of a student"
     def __init__(self,
         net:nn.Module, # gives the architecture
-        compiled:bool=False # compile both first, through torch.func: a minute, once for all steps
+        compiled:bool=False, # compile both first, through torch.func: a minute, once for all steps
+        chunk:int=50 # images whose second derivatives are held at a time
     ):
         refuse_statistics(net)
-        self.net = net
-        if compiled: self.forth, self.back = torch.compile(self._forth_by_func), torch.compile(self._back_by_func)
+        self.net, self.chunk, self._back = net, chunk, self._back_by_autograd
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()): self.chunk = sys.maxsize # normalised by the batch: all images at once
+        if compiled: self.forth, self._back = torch.compile(self._forth_by_func), torch.compile(self._back_by_func)
 
     def forth(self, parameters:State, x:Tensor, y:Tensor) -> dict[str, Tensor]:
         "The step's gradient"
@@ -161,7 +165,13 @@ class Stepper:
         with torch.enable_grad(): return dict(zip(theta, torch.autograd.grad(student_loss(theta, x, y, self.net), list(theta.values()))))
 
     def back(self, parameters:State, x:Tensor, y:Tensor, adjoint:State) -> tuple[tuple[dict[str, Tensor], Tensor], Tensor]:
-        "Derivatives of the step's gradient times the adjoint, with respect to parameters and images; and that number itself"
+        "Derivatives of the step's gradient times the adjoint, with respect to parameters and images; and that number itself: sums over chunks of images"
+        if len(x) <= self.chunk: return self._back(parameters, x, y, adjoint)
+        parts = [(len(some)/len(x), self._back(parameters, some, labels, adjoint)) for some, labels in zip(x.split(self.chunk), y.split(self.chunk))]
+        curvature = {k: sum(share*found[k] for share, ((found, _), _) in parts) for k in adjoint}
+        return (curvature, torch.cat([share*by_x for share, ((_, by_x), _) in parts])), sum(share*s for share, (_, s) in parts)
+
+    def _back_by_autograd(self, parameters, x, y, adjoint):
         theta, x = {k: v.detach().requires_grad_() for k, v in parameters.items()}, x.detach().requires_grad_()
         step = torch.autograd.grad(student_loss(theta, x, y, self.net), list(theta.values()), create_graph=True)
         s = sum((g*adjoint[k]).sum() for k, g in zip(theta, step))
@@ -220,11 +230,16 @@ class Matching:
     batch_size:int|None=None # synthetic images in a student's step; all if None
     momentum:float=.5 # on both
     patience:int=50 # skipped iterations in a row that end it
+    min_start:int=0 # the first of those snapshots (DATM's window)
+    average:float=0. # weight of what was in a running mean of the images, which is what is kept (FTD, DATM: .9999 to .995); 0 for none
+    later:ClassVar[tuple[str, ...]] = ('min_start', 'average') # fields that came when answers were kept already
 
     def __post_init__(self):
         for key in ('steps', 'expert_epochs', 'max_start', 'iterations', 'patience'):
             if getattr(self, key) < 1: raise ValueError(f'{key}={getattr(self, key)} must be at least 1')
         if self.rate <= 0: raise ValueError(f'rate={self.rate} must be positive')
+        if not 0 <= self.min_start < self.max_start: raise ValueError(f'min_start={self.min_start} must lie in 0…{self.max_start - 1}, below max_start')
+        if not 0 <= self.average < 1: raise ValueError(f'average={self.average} must be at least 0 and below 1')
 
 published = { # by data set and images per class; 10 per class of CIFAR-10 as its authors corrected it
     ('cifar10', 1): Matching(50, 2, 2, 1e2, 1e-7, 1e-2), ('cifar10', 10): Matching(30, 2, 20, 1e2, 1e-5, 1e-3), ('cifar10', 50): Matching(30, 2, 40, 1e3, 1e-5, 1e-3),
@@ -256,21 +271,23 @@ def match_trajectories(
     if short := [e for e in experts if len(e) < how.max_start + how.expert_epochs]: raise ValueError(f'{short[0]} is too short for max_start={how.max_start} and expert_epochs={how.expert_epochs}: train experts for at least {how.max_start + how.expert_epochs - 1} epochs')
     stepper, device = Stepper(net, compiled), next(net.parameters()).device
     start = start or Distilled(0, images, how.rate, float('nan'), memory=dict(images=torch.zeros_like(images), rate=torch.zeros((), dtype=torch.float64)))
-    images, labels, rate = start.images.detach().to(device).clone(), labels.to(device), start.rate
+    images, labels, rate = start.memory.get('unaveraged', start.images).detach().to(device).clone(), labels.to(device), start.rate
+    mean = start.images.detach().to(device).clone()
     speed, rate_speed, seen, total, skipped, in_a_row = start.memory['images'].to(device), start.memory['rate'].item(), 0, 0., 0, 0
     for iteration in range(start.iteration, how.iterations):
         draws = stream(seed, 'trajectory', iteration)
-        expert, begin = (int(torch.randint(n, (1,), generator=draws)) for n in (len(experts), how.max_start))
+        expert, begin = (int(torch.randint(*limits, (1,), generator=draws)) for limits in ((0, len(experts)), (how.min_start, how.max_start)))
         origin, target = (experts[expert].at(i, device) for i in (begin, begin + how.expert_epochs))
         found = match_by_adjoint(stepper, origin, target, images, labels, rate, how.steps, Feed(len(images), how.batch_size, augment, seed, iteration))
         if found.loss < 1 and found.images.isfinite().all(): # not so where it is not a number
             speed = how.momentum*speed + found.images
             rate_speed = how.momentum*rate_speed + found.rate
             images, rate = images - how.lr_images*speed, max(rate - how.lr_rate*rate_speed, 1e-6)
+            mean = torch.lerp(images, mean, how.average)
             seen, total, in_a_row = seen + 1, total + found.loss, 0
         else: skipped, in_a_row = skipped + 1, in_a_row + 1
         if in_a_row >= how.patience: raise Diverged(f'{in_a_row} students in a row ended farther from their targets than they began, at iteration {iteration}: lower lr_images={how.lr_images}, lr_rate={how.lr_rate} or rate={how.rate}')
         if (iteration + 1) % every == 0 or iteration + 1 == how.iterations:
-            memory = dict(images=speed.cpu().clone(), rate=torch.tensor(rate_speed, dtype=torch.float64))
-            yield Distilled(iteration + 1, images.cpu().clone(), rate, total/seen if seen else float('nan'), skipped, memory)
+            memory = dict(images=speed.cpu().clone(), rate=torch.tensor(rate_speed, dtype=torch.float64)) | (dict(unaveraged=images.cpu().clone()) if how.average else {})
+            yield Distilled(iteration + 1, mean.cpu().clone(), rate, total/seen if seen else float('nan'), skipped, memory)
             seen, total, skipped = 0, 0., 0

@@ -166,3 +166,74 @@ def test_a_figure_of_which_nothing_is_computed_is_drawn_empty(name, tmp_path):
     drawn = lottery_diet('figure', name, '--scale', 'paper', '--budget', '0s', runs=tmp_path)
     assert drawn.returncode == 0, drawn.stderr[-2000:]
     assert json.loads((tmp_path/'figures'/f'{name}_paper.json').read_text())['parameters']['sweep']['left'] > 0
+
+def smoke(runs, name):
+    "A figure's table, drawn before or now"
+    if not (file := runs/'figures'/f'{name}_smoke.csv').is_file():
+        drawn = lottery_diet('figure', name, runs=runs)
+        assert drawn.returncode == 0, drawn.stderr[-2000:]
+    return pd.read_csv(file)
+
+@pytest.mark.figures
+def test_figures_of_distilled_pruning_hold_what_they_say(runs):
+    "Points, arms and levels; what each looks at lies in the same runs"
+    paths, planes, curves, masks, ratios, first, before = (smoke(runs, f'syn_{name}') for name in ('barrier_surface', 'landscape', 'hessian', 'masks', 'ratio', 'then_imp', 'predecessor'))
+    assert (paths.groupby(['arm', 'level', 'pair']).alpha.apply(list).map(len) == 11).all() and set(paths.arm) == {'dense', 'imp', 'distilled'} and set(paths.level) == {0, 1, 3, 5}
+    assert (planes.groupby(['arm', 'level']).size() == 15**2).all() and set(planes.arm) == {'dense', 'imp', 'distilled'}
+    assert (planes.groupby('arm').x.max() == 1.5).all() and planes.loss.gt(0).all()
+    assert set(zip(curves.arm, curves.level)) == {('dense', 0)} | {(arm, level) for arm in ('imp', 'distilled') for level in (3, 5)}
+    assert (curves.sampled == curves.living).all() and (curves.error == 0).all() # exact
+    assert (curves.smallest <= curves['mean']).all() and (curves['mean'] <= curves.largest).all() and (curves.spread_with_zeros <= curves.spread).where(curves.level > 0, True).all()
+    assert ((curves.trace - curves['mean']*curves.living).abs() < 5*curves.trace_error).all() # two ways to the same number
+    assert set(masks.arm) | set(masks.other) == {'imp', 'distilled', 'real', 'noise'} and len(masks) == 2*3*6
+    assert masks[['jaccard', 'jaccard_by_chance', 'hamming', 'hamming_by_chance']].stack().between(0, 1).all()
+    assert len(ratios) == 2*2 and set(ratios.stored) == {1, 2} and (ratios.accuracy_ratio - ratios.accuracy/ratios.accuracy_imp).abs().max() < 1e-9
+    assert sorted(first[first.arm == 'distilled, then imp'].level.unique()) == [4, 5] and set(first.arm) == {'imp, k=0', 'imp, k=20', 'distilled', 'distilled, then imp'}
+    assert set(before.arm) == {'imp, k=0', 'imp, k=20', 'distilled', 'distilled, leaked', 'real', 'noise', 'random'}
+    for table in (first, before): assert table.groupby('level').density.nunique().max() == 1 # one number of weights at a level, whatever found them
+
+def on_cifar(p): return (p.data.name, p.data.examples, p.data.pixels, p.data.zca, p.recipe.lr, p.recipe.batch_size, p.recipe.momentum, p.recipe.weight_decay, p.recipe.gamma, p.recipe.cutmix, p.augment_real.mode)
+
+@pytest.mark.parametrize('name, panel, model, levels, seeds, extra', [
+    ('barrier_surface', 'A', 'conv_net', tuple(range(1, 11)), 1, {}), ('barrier_surface', 'B', 'narrow_resnet10', tuple(range(1, 11)), 1, {}), ('barrier_surface', 'C', 'narrow_resnet18', tuple(range(1, 11)), 1, {}),
+    ('landscape', None, 'conv_net', (9,), 1, dict(plane='two', side=100, examples=None, filter_normalised=False, batchnorm='interpolated')),
+    ('hessian', None, 'conv_net', (4, 10), 1, dict(examples=64, sampled=None)), ('ratio', 'A', 'conv_net', (4, 9), 4, {}),
+    ('masks', None, 'narrow_resnet18', tuple(range(1, 11)), 4, {}), ('accuracy_vs_sparsity', None, 'narrow_resnet18', tuple(range(1, 11)), 4, dict(controls=('re-initialised', 'shuffled')))])
+def test_distilled_pruning_presets_are_the_published_protocol(name, panel, model, levels, seeds, extra):
+    "CIFAR-10: §2.2 to §2.8 of the protocol"
+    p = preset(f'syn_{name}', 'paper', panel=panel)
+    assert on_cifar(p) == ('cifar10', None, None, False, .01, 64, .9, 5e-4, .2, .5, 'idc')
+    assert (p.recipe.steps, p.recipe.milestones) == (300*782, (200*782, 250*782))
+    assert (p.network.model, p.network.options, p.levels, len(p.seeds), p.prune_rate, p.children) == (model, {}, levels, seeds, .2, 2)
+    assert (p.inner_recipe.steps, p.inner_recipe.lr, p.inner_recipe.batch_size, p.inner_recipe.cutmix, p.inner_recipe.milestones) == (1000*7, .01, 64, .5, (4666, 5833))
+    source = p.inners[min(1, len(p.inners) - 1) if name == 'ratio' else 0].source
+    assert (source.per_class, source.network.model, source.how.factor, source.how.outer, source.how.inner, source.how.net_images, source.how.lr_images, source.how.momentum, source.how.metric) == (10, 'conv_net', 2, 2000, 100, 2000, 5e-3, .5, 'squared')
+    assert {k: getattr(p, k) for k in extra} == extra
+
+def test_points_of_paths_and_sizes_of_ratios_are_published():
+    paths, ratio = preset('syn_barrier_surface', 'paper'), preset('syn_ratio', 'paper')
+    assert (paths.points, paths.examples, paths.batchnorm) == (tuple(i/10 for i in range(1, 10)), None, 'interpolated')
+    assert [(i.stored, i.source.how.lr_images, r.steps) for i, r in zip(ratio.inners, ratio.inner_recipes)] == [(1, 5e-4, 1000), (10, 5e-3, 7000), (50, 2.5e-2, 32_000)]
+
+def test_imagenet_and_predecessor_presets_are_the_published_protocol():
+    "§2.2 to §2.4, Fig. 7; and §2.10"
+    for p in (preset('syn_then_imp', 'paper'), preset('syn_barrier_surface', 'paper', panel='D'), preset('syn_ratio', 'paper', panel='D')):
+        assert (p.data.name, p.network.model, p.network.options) == ('imagenet10', 'resnet10', dict(imagenet_stem=True))
+        assert (p.recipe.steps, p.recipe.batch_size, p.recipe.lr, p.recipe.cutmix, p.recipe.weight_decay) == (300*204, 64, .01, 1., 5e-4)
+        assert (p.augment_real.names, p.augment_real.mode, p.augment_real.zoom) == (['color', 'flip', 'zoom', 'lighting'], 'all', .5)
+        source = p.inners[0].source
+        assert (source.network.model, source.per_class, source.how.factor, source.how.outer, source.how.lr_images, source.how.metric, source.how.net_images) == ('resnet_ap10', 10, 3, 500, 3e-3, 'absolute', 500)
+    then = preset('syn_then_imp', 'paper')
+    assert (then.rewinds, then.then, then.prune_rate) == ((0, 3*204), 8, .2)
+    p = preset('syn_predecessor', 'paper')
+    assert (p.data.name, p.data.zca, p.network.model, p.levels, len(p.seeds), p.prune_rate, p.rewinds) == ('cifar10', True, 'alexnet_mtt', tuple(range(1, 31)), 5, .2, (0, 196))
+    r = p.recipe
+    assert (r.optimiser, r.lr, r.weight_decay, r.batch_size, r.steps, r.milestones, r.gamma, r.crop, r.flip, r.cutmix) == ('adam', 8e-4, 8e-4, 256, 60*196, (50*196,), .15, 0, False, 0.) and p.augment_real is None
+    assert [(i.kind, i.stored, q.steps, q.lr, q.batch_size, q.weight_decay, q.milestones) for i, q in zip(p.inners, p.inner_recipes)] == [('ready', 10, 3000, .01, 512, 5e-4, (1500,)), ('distilled', 50, 1000, .01, 512, 5e-4, (500,))]
+
+def test_small_figures_of_distilled_pruning_read_the_runs_of_the_first():
+    "At mini only what a figure is about is trained beyond them"
+    from lottery_diet.sweeps import with_needs
+    first = {t.key for t in with_needs(preset('syn_accuracy_vs_sparsity', 'mini').tasks())}
+    beyond = {name: {type(t).__name__ for t in with_needs(preset(f'syn_{name}', 'mini').tasks()) if t.key not in first} for name in ('masks', 'barrier_surface', 'landscape', 'hessian')}
+    assert beyond == dict(masks=set(), barrier_surface={'Barriers'}, landscape={'Surface'}, hessian={'Sharpness'})
