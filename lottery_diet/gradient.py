@@ -25,22 +25,25 @@ def decode(
     images:Tensor, # n × c × h × w
     factor:int=1 # f; 1 leaves them as they are
 ) -> Tensor: # f²·n × c × h × w; the tiles of an image lie n apart
-    "Each image's f×f tiles, drawn to full size (IDC multi-formation); raises `ValueError` where tiles do not fit"
+    "Each image's f×f tiles, drawn to full size (IDC multi-formation); raises `ValueError` for tiles smaller than a pixel"
     n, c, h, w = images.shape
-    if factor < 1 or h % factor or w % factor: raise ValueError(f'images of {h}×{w} pixels have no {factor}×{factor} equal tiles: choose a factor that divides both sides')
+    if not 1 <= factor <= min(h, w): raise ValueError(f'images of {h}×{w} pixels have no {factor}×{factor} tiles: choose a factor from 1 to {min(h, w)}')
     if factor == 1: return images
-    tiles = images.view(n, c, factor, h//factor, factor, w//factor).permute(2, 4, 0, 1, 3, 5).reshape(factor**2*n, c, h//factor, w//factor)
+    high, wide = -(-h//factor), -(-w//factor)
+    whole = F.pad(images, (0, factor*wide - w, 0, factor*high - h))
+    tiles = whole.view(n, c, factor, high, factor, wide).permute(2, 4, 0, 1, 3, 5).reshape(factor**2*n, c, high, wide)
     return F.interpolate(tiles, size=(h, w), mode='bilinear', align_corners=False)
 
 def encode(
     images:Tensor, # f²·n × c × h × w
     factor:int=1 # f
 ) -> Tensor: # n × c × h × w
-    "Images shrunk to tiles and put together: where `decode` begins; raises `ValueError` where their number or size does not fit"
+    "Images shrunk to tiles and put together: where `decode` begins; raises `ValueError` where their number does not fit"
     m, c, h, w = images.shape
-    if m % factor**2 or h % factor or w % factor: raise ValueError(f'{m} images of {h}×{w} pixels make no images of {factor}×{factor} tiles: give a multiple of {factor**2}')
-    tiles = F.avg_pool2d(images, factor).view(factor, factor, m//factor**2, c, h//factor, w//factor)
-    return tiles.permute(2, 3, 0, 4, 1, 5).reshape(m//factor**2, c, h, w)
+    if m % factor**2: raise ValueError(f'{m} images make no images of {factor}×{factor} tiles: give a multiple of {factor**2}')
+    high, wide = -(-h//factor), -(-w//factor)
+    tiles = (F.adaptive_avg_pool2d(images, (high, wide)) if h % factor or w % factor else F.avg_pool2d(images, factor)).view(factor, factor, m//factor**2, c, high, wide)
+    return tiles.permute(2, 3, 0, 4, 1, 5).reshape(m//factor**2, c, factor*high, factor*wide)[:, :, :h, :w].contiguous()
 
 # %% ../nbs/08c_gradient.ipynb #c4508b47
 def matched_weights(
