@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scales', 'letters', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters',
-           'PanelParameters', 'title_of', 'Page', 'file_name', 'parameters_of', 'open_page', 'notebook_of',
-           'run_figure']
+           'PanelParameters', 'MeasureParameters', 'title_of', 'Page', 'file_name', 'parameters_of', 'open_page',
+           'notebook_of', 'run_figure']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import ast
@@ -24,6 +24,7 @@ from .core import choose, project_root, provenance, runs_root, shipped, unknown,
 from .experiments import Config, Run
 from .presets import panels_of, preset, presets
 from .questions import Figure as Asked
+from .regions import measures
 from .sweeps import Sweep, sweep, until
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
@@ -97,6 +98,11 @@ class FigureParameters(Config):
         "Where table and figure go"
         return Path(self.out_dir) if self.out_dir else runs_root()/'figures'
 
+    @property
+    def variant(self) -> str:
+        "What the names of its files say besides figure, panel and scale"
+        return ''
+
 class PanelParameters(FigureParameters):
     "Parameters of the figures that have panels"
     panel: str = 'A'
@@ -106,6 +112,21 @@ class PanelParameters(FigureParameters):
     def drawn(cls, v):
         choose('panel', v, dict.fromkeys(letters))
         return v
+
+class MeasureParameters(PanelParameters):
+    "Parameters of the figure of distances"
+    measure: str = 'angular'
+
+    @field_validator('measure')
+    @classmethod
+    def known_measure(cls, v):
+        choose('measure', v, dict.fromkeys((*measures, 'disagreement')))
+        return v
+
+    @property
+    def variant(self) -> str:
+        "The measure, where it is not the usual one"
+        return self.measure if self.measure != 'angular' else ''
 
 # %% ../nbs/11_figures.ipynb #524a1ab6
 def title_of(
@@ -149,20 +170,22 @@ class Page:
 
     def save(self, table:pd.DataFrame, fig:Figure) -> list[str]:
         "Write table, parameters, PNG and PDF; the files"
-        return save_results(table, fig, self.asked.folder, file_name(self.name, self.asked.scale, self.panel), dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts), self.run.device)
+        return save_results(table, fig, self.asked.folder, file_name(self.name, self.asked.scale, self.panel, self.asked.variant), dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts), self.run.device)
 
 def file_name(
     figure:str, # a name in `presets`
     scale:str, # smoke, mini or paper
-    panel:str|None=None # A is not written
+    panel:str|None=None, # A is not written
+    variant:str='' # such as a measure
 ) -> str: # without ending
     "Of a figure's files"
-    return '_'.join([figure, *([panel] if panel and panel != 'A' else []), scale])
+    return '_'.join(filter(None, [figure, panel if panel != 'A' else '', variant, scale]))
 
 def parameters_of(
     figure:str # a name in `presets`
 ) -> type[FigureParameters]:
     "The parameters that its notebook takes"
+    if figure == 'win_regions': return MeasureParameters
     return PanelParameters if panels_of(figure) else FigureParameters
 
 def open_page(
@@ -198,10 +221,10 @@ def run_figure(
     import papermill
     from papermill.exceptions import PapermillExecutionError
     choose('figure', figure, presets)
-    read_parameters(parameters_of(figure), parameters | {'In': [f'# Parameters\n{k} = 0\n' for k in parameters]})
+    asked = read_parameters(parameters_of(figure), parameters | {'In': [f'# Parameters\n{k} = 0\n' for k in parameters]})
     source, folder = notebook_of(figure), Path(folder or runs_root()/'figures')
     folder.mkdir(parents=True, exist_ok=True)
-    page = folder/f'{file_name(figure, parameters.get("scale", "smoke"), parameters.get("panel"))}.ipynb'
+    page = folder/f'{file_name(figure, asked.scale, getattr(asked, "panel", None), asked.variant)}.ipynb'
     try: papermill.execute_notebook(source, page, parameters, kernel_name='python3', progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
     except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page})') from None
     return page

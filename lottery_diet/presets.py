@@ -228,7 +228,8 @@ def panels_of(
     figure:str # a name in `presets`
 ) -> dict[str, str]: # what each shows, by letter; none for a figure without panels
     "The panels of a figure"
-    return win_about.get(figure) or (panels if figure in with_panels else syn_panels if figure in with_syn_panels else {})
+    if figure in win_about: return win_about[figure] if len(win_about[figure]) > 1 else {}
+    return panels if figure in with_panels else syn_panels if figure in with_syn_panels else {}
 
 def preset(
     figure:str, # a name in `presets`
