@@ -13,6 +13,7 @@ import pytest
 from lottery_diet.command import main, make_parser
 from lottery_diet.core import project_root
 from lottery_diet.figures import notebook_of, run_figure
+from lottery_diet.gallery import about_figures
 from lottery_diet.presets import preset, presets
 from lottery_diet.sweeps import with_needs
 
@@ -97,6 +98,14 @@ def test_a_damaged_archive_leaves_the_cache_alone(tmp_path, capsys, monkeypatch)
     (tmp_path/'half.zip').write_bytes(b'PK half of a zip')
     assert main(['unpack', str(tmp_path/'half.zip')]) == 1
     assert 'half.zip cannot be read' in capsys.readouterr().err and not (tmp_path/'runs').exists()
+
+def test_every_figure_says_what_it_shows_and_how_certain_that_is():
+    about = about_figures()
+    assert set(about.index[about.paper != '']) == set(presets) and about[about.paper != ''].map(bool).all(axis=None)
+
+def test_a_gallery_of_no_figures_is_refused(tmp_path, capsys):
+    assert main(['gallery', '--out', str(tmp_path/'page.html'), '--figures', str(tmp_path)]) == 1
+    assert 'draw one with lottery-diet figure' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 def test_every_figure_has_a_notebook_that_runs_by_plain_papermill():
     for name in presets:

@@ -16,10 +16,16 @@ def from_the_top(markdown:str) -> str:
         return f']({target[3:] if target.startswith("../") else "nbs/" + target})'
     return re.sub(r'\]\(([^)\s]+)\)', move, markdown).replace('src="../', 'src="')
 
+def shown(cell):
+    "What a reader sees of a cell: nothing of hidden ones, of those that do not echo what they give"
+    if cell.source.startswith('#| hide'): return []
+    if not cell.source.startswith('#| echo: false'): return [cell]
+    return [nbformat.v4.new_markdown_cell(''.join(o.data['text/markdown'])) for o in cell.outputs]
+
 def readme() -> str:
     "The page as markdown"
     page = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
-    page.cells = [c for c in page.cells if not c.source.startswith('#| hide')]
+    page.cells = [part for c in page.cells for part in shown(c)]
     body, resources = MarkdownExporter().from_notebook_node(page)
     if resources['outputs']: sys.exit('the index has pictures among its outputs: save them in results/ and link them')
     lines = (line.rstrip() for line in from_the_top(body).replace('\n```\nfrom', '\n```python\nfrom').splitlines())
