@@ -53,9 +53,12 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs):
 
 @pytest.mark.figures
 def test_a_budget_draws_what_is_there_and_says_what_is_missing(tmp_path):
-    part = lottery_diet('figure', 'dd_accuracy_vs_sparsity', '--budget', '6s', runs=tmp_path)
-    assert part.returncode == 0, part.stderr[-2000:]
-    sweep = json.loads((tmp_path/'figures'/'dd_accuracy_vs_sparsity_smoke.json').read_text())['parameters']['sweep']
+    sweep = dict(run=0)
+    for _ in range(4): # a busy machine may finish nothing within a budget: the same command continues
+        if sweep['run']: break
+        part = lottery_diet('figure', 'dd_accuracy_vs_sparsity', '--budget', '6s', runs=tmp_path)
+        assert part.returncode == 0, part.stderr[-2000:]
+        sweep = json.loads((tmp_path/'figures'/'dd_accuracy_vs_sparsity_smoke.json').read_text())['parameters']['sweep']
     assert sweep['left'] > 0 and sweep['run'] > 0 and sum(sweep.values()) == len({t.key for t in preset('dd_accuracy_vs_sparsity', 'smoke').tasks()})
 
 @pytest.mark.figures
