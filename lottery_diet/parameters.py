@@ -18,7 +18,8 @@ from .diets import Network, Share
 from .distilled_questions import Distilling
 from .figures import FigureParameters, one_sentence
 from .presets import distil_settings, score_settings, spawn_setting
-from .questions import BarriersBySpawn, Scoring
+from .questions import Scoring
+from .barrier_questions import BarriersBySpawn
 from .sweeps import varied
 
 # %% ../nbs/11a_parameters.ipynb #5c73638e

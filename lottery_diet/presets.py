@@ -20,7 +20,8 @@ from .diets import Images, Network
 from .distillation import Distil, Inner
 from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
-from .questions import BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, Drawing, EarlyDynamics, ExampleBarriers, Figure, GradientAlignment, ScoreVsBarrier, Scoring
+from .questions import DietAccuracy, Drawing, EarlyDynamics, Figure, GradientAlignment, Scoring
+from .barrier_questions import BarriersBySpawn, BarrierVsAccuracy, ExampleBarriers, ScoreVsBarrier
 from .settings import cifar_like, el2n_judge, imagenet_constants
 from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskOverlap, MaskPaths, Searches
 from .sweeps import varied
