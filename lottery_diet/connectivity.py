@@ -94,7 +94,7 @@ class Barriers(Scorer):
             found = {of: barrier_of(path, of) for of in ('loss', 'error')}
             rows.append(dict(step=self.pretrain.steps, pair=f'{i}-{j}', **{f'{of}_{kind}': value for of, b in found.items() for kind, value in b._asdict().items()}))
             examples.append(example_barriers(path))
-            paths.append(torch.from_numpy(path.table.to_numpy()))
+            paths.append(torch.tensor(path.table.to_numpy()))
         return Outcome(rows, dict(example_barriers=torch.stack(examples), scores=torch.stack(examples).mean(0), paths=torch.stack(paths)))
 
 def paths_of(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scales', 'letters', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters',
-           'PanelParameters', 'MeasureParameters', 'title_of', 'Page', 'file_name', 'parameters_of', 'open_page',
-           'notebook_of', 'run_figure']
+           'PanelParameters', 'LandscapeParameters', 'MeasureParameters', 'title_of', 'Page', 'file_name',
+           'parameters_of', 'open_page', 'notebook_of', 'run_figure']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import ast
@@ -14,18 +14,18 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from .core import choose, project_root, provenance, runs_root, shipped, unknown, write_whole
 from .experiments import Config, Run
 from .presets import panels_of, preset, presets
 from .questions import Figure as Asked
 from .regions import measures
-from .sweeps import Sweep, sweep, until
+from .sweeps import Sweep, sweep, until, varied
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -113,6 +113,21 @@ class PanelParameters(FigureParameters):
         choose('panel', v, dict.fromkeys(letters))
         return v
 
+class LandscapeParameters(FigureParameters):
+    "Parameters of the landscapes"
+    plane: Literal['two', 'four'] = 'two' # solutions that it goes through
+    filter_normalised: bool = False # the random direction has the lengths of the solutions' filters
+
+    @model_validator(mode='after')
+    def possible(self):
+        if self.filter_normalised and self.plane == 'four': raise ValueError("the plane of four has no random direction: leave filter_normalised=False, or say plane='two'")
+        return self
+
+    @property
+    def variant(self) -> str:
+        "What file names say of another plane than the paper's"
+        return '_'.join([*(['four'] if self.plane == 'four' else []), *(['filters'] if self.filter_normalised else [])])
+
 class MeasureParameters(PanelParameters):
     "Parameters of the figure of distances"
     measure: str = 'angular'
@@ -157,8 +172,8 @@ class Page:
 
     @property
     def panel(self) -> str|None:
-        "Which panel, where the figure has some"
-        return getattr(self.asked, 'panel', None)
+        "Which panel or variant, where the figure has some"
+        return getattr(self.asked, 'panel', None) or getattr(self.asked, 'variant', None)
 
     def title(self, what:str) -> str:
         "A title that says scale, data, network and n, and what is missing"
@@ -185,8 +200,8 @@ def parameters_of(
     figure:str # a name in `presets`
 ) -> type[FigureParameters]:
     "The parameters that its notebook takes"
-    if figure == 'win_regions': return MeasureParameters
-    return PanelParameters if panels_of(figure) else FigureParameters
+    own = dict(win_regions=MeasureParameters, syn_landscape=LandscapeParameters)
+    return own.get(figure) or (PanelParameters if panels_of(figure) else FigureParameters)
 
 def open_page(
     figure:str, # a name in `presets`
@@ -195,6 +210,7 @@ def open_page(
     "Read the notebook's parameters, read what is computed, compute the rest until the budget is spent; raises `ValueError` in one sentence before anything runs"
     asked = read_parameters(parameters_of(figure), namespace)
     found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run()
+    found = varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
     done = sweep(found.tasks(), budget=asked.budget, workers=asked.workers, run=run)
     if 'In' in namespace: _clear_progress()
     return Page(figure, asked, found, run, done)

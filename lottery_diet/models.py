@@ -296,7 +296,9 @@ class PooledBlock(BasicBlock):
         out = self.bn2(self.conv2(self.pool(self.relu(self.bn1(self.conv1(x))))))
         return self.relu(out + self.downsample(x))
 
-def instance_norm(channels:int) -> nn.Module:
+def instance_norm(
+    channels:int # coming in
+) -> nn.Module:
     "Each channel of each image by itself, with scale and shift"
     return nn.GroupNorm(channels, channels)
 
