@@ -55,7 +55,7 @@ def sgd_mnist(
     return Recipe(steps, batch_size, lr=lr, weight_decay=1e-4, milestones=(steps//2, steps*3//4), warmup=round(warmup*steps))
 
 levers = (sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1), sgd_mnist(120, lr=.2), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.2, steps=1000))
-digits = tuple(Recipe(steps, b, lr=.2, milestones=(steps//2,), warmup=warmup) for b, steps in ((32, 246), (128, 66), (512, 18)) for warmup in (0, 6))
+digits = tuple(Recipe(steps, b, lr=.1, milestones=(steps//2, steps*3//4), warmup=warmup) for b, steps in ((32, 328), (128, 88), (512, 24)) for warmup in (0, 8))
 
 # %% ../nbs/09mc_win_presets.ipynb #2f2c41be
 lenet, resnet20, scaled = Network(model='lenet_300_100'), Network(model='resnet20', options=dict(affine=False)), Network(model='resnet20')

@@ -109,7 +109,7 @@ class Regions(Ladders):
 
 class Basins(Ladders):
     "Lines between the solutions of successive rounds (WIN, Figs. 8, 20, 23)"
-    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'ladder', 'ends', 'level', 'density', 'look', 'loss_highest', 'error_highest')
+    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'ladder', 'ends', 'level', 'density', 'look', 'loss_above_line', 'error_above_line', 'error_highest')
     ends: tuple[Literal['unmasked', 'masked'], ...] = ('unmasked', 'masked') # of the line, at the solution that was pruned
     points: Count = 20 # on the line
     examples: Count|None = None # only the first so many training images

@@ -1,0 +1,201 @@
+"Why Lottery Tickets Win: the penalty in every way to train, distances against another implementation, presets against the protocol table."
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lottery_diet.core import distance, same, stream
+from lottery_diet.data import load_data
+from lottery_diet.diets import Images, Network
+from lottery_diet.experiments import Run
+from lottery_diet.imp import Mask, imp
+from lottery_diet.models import cifar_resnet, initialise, lenet_300_100, mlp, resnet20, resnet50
+from lottery_diet.presets import panels_of, preset
+from lottery_diet.regions import distance_matrix, matched_units, measures
+from lottery_diet.repel import repulsion
+from lottery_diet.solutions import level_of, levels_of
+from lottery_diet.sweeps import sweep, varied
+from lottery_diet.train import Recipe, Snapshot, fit
+from lottery_diet.win_presets import win_about, win_panels
+
+digits = load_data('digits')
+exact = replace(digits.train, x=digits.train.inputs(digits.train.x).double())
+resnet = partial(cifar_resnet, (1, 8, 8), depth=8, width=16) # wide enough for channels-last weights
+
+def random_mask(make, share, seed=0):
+    return Mask({k: torch.rand(m.shape, generator=stream(seed, 'test', k)) < share for k, m in Mask.dense(make()).items()})
+
+def as_written(optima, mask, strength):
+    "λ/|Θ| Σ cos²(θ⊙m, θ_r⊙m), by loops"
+    def loss(model):
+        weights, total = dict(model.named_parameters()), 0.
+        for other in optima:
+            products = [sum((p[k]*q[k]*mask[k]).sum() for k in mask) for p, q in ((weights, other), (weights, weights), (other, other))]
+            total = total + products[0]**2/products[1]/products[2]
+        return strength*total/len(optima)
+    return loss
+
+@pytest.mark.parametrize('make, share, way', [(partial(lenet_300_100, (1, 8, 8)), 1., 'closed form'), (partial(lenet_300_100, (1, 8, 8)), .3, 'closed form'), (partial(mlp, (1, 8, 8), hidden=(800, 20)), .05, 'sparse'),
+    (resnet, 1., 'autograd'), (resnet, .3, 'autograd')])
+@pytest.mark.parametrize('strength', [2., -1.])
+def test_the_penalty_is_the_written_formula_in_every_way_to_train(make, share, way, strength):
+    mask, optima = random_mask(make, share), [initialise(make, seed).double().state_dict() for seed in (0, 1, 2)]
+    recipe = Recipe(6, 64, lr=.05, weight_decay=1e-3)
+    train = partial(fit, data=exact, recipe=recipe, mask=mask)
+    slow, ours, plain = (train(initialise(make, 0).double(), **how) for how in (dict(extra_loss=as_written(optima, mask, strength)), dict(penalty=repulsion(optima, mask, strength)), {}))
+    assert (slow.way, ours.way) == ('autograd', way) and abs(slow.loss - ours.loss) < 1e-10
+    assert distance(slow.state, ours.state) < 1e-9*distance(plain.state, ours.state)
+    assert all(not ours.state[k][~m].any() for k, m in mask.items())
+
+def test_channels_last_weights_are_pushed_where_they_live():
+    net, mask = initialise(resnet, 0).double(), random_mask(resnet, .4)
+    fit(net, exact, Recipe(1, 32))
+    assert any(not p.is_contiguous() for p in net.parameters())
+    others = [initialise(resnet, 1).double().state_dict()]
+    for p in net.parameters(): p.grad = torch.zeros_like(p)
+    repulsion(others, mask, 2.)(dict(net.named_parameters()))
+    ours = {k: net.get_parameter(k).grad.clone() for k in mask}
+    net.zero_grad()
+    as_written(others, mask, 2.)(net).backward()
+    assert all(torch.allclose(ours[k], net.get_parameter(k).grad, atol=1e-14) for k in mask)
+
+def test_in_single_precision_it_agrees_to_rounding():
+    make = partial(lenet_300_100, (1, 8, 8))
+    net, mask, optima = initialise(make, 0), random_mask(make, .5), [initialise(make, s).state_dict() for s in (1, 2)]
+    for p in net.parameters(): p.grad = torch.zeros_like(p)
+    value = repulsion(optima, mask, 2.)(dict(net.named_parameters()))
+    ours = {k: net.get_parameter(k).grad.clone() for k in mask}
+    net.zero_grad()
+    slow = as_written(optima, mask, 2.)(net)
+    slow.backward()
+    assert abs(value - slow) < 1e-6 and all(torch.allclose(ours[k], net.get_parameter(k).grad, rtol=1e-3, atol=1e-7) for k in mask)
+
+@pytest.mark.parametrize('way', [None, 'autograd', 'graph'])
+def test_a_pushed_training_stops_and_resumes_to_the_bit(way):
+    make, recipe = partial(lenet_300_100, (1, 8, 8)), Recipe(20, 64, lr=1e-2, optimiser='adam')
+    mask, optima = random_mask(make, .5), [initialise(make, s).state_dict() for s in (1, 2)]
+    train = lambda **how: fit(initialise(make, 0), digits.train, recipe, mask=mask, penalty=repulsion(optima, mask, 2.), way=way, **how)
+    assert same(train().state, train(start=train(stop=7)).state)
+    assert not same(train().state, fit(initialise(make, 0), digits.train, recipe, mask=mask, way=way).state)
+
+def test_distances_against_another_implementation():
+    make = partial(lenet_300_100, (1, 8, 8))
+    rungs = list(imp(initialise(make, 0), digits.train, Recipe(80, 64, lr=.05), Snapshot(0, initialise(make, 0).state_dict()), 3, .5))
+    states, masks = [r.trained.state for r in rungs], [r.mask for r in rungs]
+    expected = {measure: np.zeros((4, 4)) for measure in measures}
+    for i in range(4):
+        for j in range(4):
+            u, v = (np.concatenate([(states[n][k]*masks[i][k]*masks[j][k]).double().numpy().ravel() for k in masks[0]]) for n in (i, j))
+            cosine = u@v/np.sqrt(u@u)/np.sqrt(v@v)
+            expected['angular'][i, j], expected['cosine'][i, j], expected['euclidean'][i, j] = 2/np.pi*np.arccos(min(1., cosine)), 1 - cosine, np.sqrt(((u - v)**2).sum())
+    for measure in measures:
+        found = distance_matrix(states, masks, measure)
+        assert np.allclose(found, expected[measure], atol=1e-7) and (np.diag(found) == 0).all() and (found == found.T).all()
+
+def test_matching_undoes_any_order_and_never_leads_away():
+    make = partial(mlp, (1, 8, 8), hidden=(20, 15, 10))
+    for seed in range(3):
+        a, b = (initialise(make, s).state_dict() for s in (seed, seed + 10))
+        moved = matched_units(make(), a, b)
+        x = torch.rand(5, 1, 8, 8)
+        net, other = make(), make()
+        net.load_state_dict(b)
+        other.load_state_dict(moved)
+        assert torch.allclose(net(x), other(x), atol=1e-5) and distance(a, moved) <= distance(a, b)
+
+def recipe_of(r): return (r.optimiser, r.batch_size, r.lr, r.steps, r.milestones, r.cosine, r.weight_decay, r.momentum, r.warmup, r.crop, r.flip)
+
+per = {b: -(-50_000//b) for b in (16, 64, 128, 256, 512, 1024, 2048)} # batches of an epoch
+def resnet20_row(b, warmup=0, epoch=None):
+    n = epoch or per[b]
+    return ('sgd', b, .1, 85*n, (56*n, 71*n), False, 1e-5, .9, warmup*n, 4, True)
+
+def conv4_row(b): return ('sgd', b, .01, 75*per[b], (55*per[b], 65*per[b]), False, .01, .9, 0, 4, True)
+
+lenet_row = ('adam', 60, 12e-4, 25_000, (), False, 0., .9, 0, 0, False)
+conv4_table = ('sgd', 128, .01, 75*391, (), True, 1e-5, .9, 0, 4, True)
+all_batches = [resnet20_row(b, w) for w in (0, 10) for b in (64, 128, 256, 512, 1024, 2048)]
+same_steps = [resnet20_row(b, w, 391) for w in (0, 10) for b in (64, 128, 256, 512, 1024, 2048)]
+
+@pytest.mark.parametrize('figure, panel, data, model, options, rows', [
+    *((figure, 'A', 'mnist', 'lenet_300_100', {}, [lenet_row]) for figure in ('win_repel', 'win_regions', 'win_weights', 'win_barriers')),
+    *((figure, 'B', 'cifar10', 'conv4', {}, [conv4_table]) for figure in ('win_repel', 'win_regions', 'win_barriers')),
+    *((figure, panel, 'cifar10', 'resnet20', dict(affine=False), all_batches) for figure, panel in (('win_batch_size', 'A'), ('win_instability', 'A'), ('win_regions', 'C'), ('win_weights', 'C'))),
+    *((figure, 'B', 'cifar10', 'resnet20', dict(affine=False), same_steps) for figure in ('win_batch_size', 'win_instability')),
+    *((figure, panel, 'cifar10', 'conv4', {}, [conv4_row(16), conv4_row(128)]) for figure, panel in (('win_batch_size', 'C'), ('win_regions', 'E'), ('win_weights', 'B'))),
+    ('win_batch_size', 'D', 'cifar10', 'resnet20', {}, all_batches),
+    *((figure, panel, 'cifar10', 'resnet20', dict(affine=False), [resnet20_row(b)]) for figure, panel, b in (('win_repel', 'C', 2048), ('win_repel', 'D', 128), ('win_regions', 'D', 2048), ('win_barriers', 'C', 2048))),
+    ('win_weights', 'D', 'cifar10', 'resnet20', dict(affine=False), [resnet20_row(512), (*resnet20_row(512)[:6], 0., *resnet20_row(512)[7:])])])
+def test_presets_are_the_published_protocol(figure, panel, data, model, options, rows):
+    "Against Table 1 of the paper, number for number"
+    p = preset(figure, 'paper', panel=panel)
+    assert (p.data.name, p.data.examples, p.data.pixels, p.network.model, p.network.options) == (data, None, None, model, options)
+    assert [recipe_of(r) for r in p.recipes] == rows
+    assert (p.levels, p.prune_rate, p.seeds) == (25, .2, (0, 1, 2))
+    assert all(start.steps == 0 for _, start in p.starts())
+
+def test_what_else_is_published():
+    "Strengths, rounds, points, the round of the histograms, one-shot pruning"
+    arms = {panel: preset('win_repel', 'paper', panel=panel).arms for panel in 'ABCD'}
+    assert arms['A'] == ('ticket', 're-initialised', 'repelled', 'repelled, re-initialised', 'repelled from the last')
+    assert arms['B'] == arms['C'] == arms['A'][:4] and arms['D'] == ('ticket', 're-initialised', 'attracted', 'attracted, re-initialised')
+    for panel, strength in dict(C=2., D=-1.).items():
+        p = preset('win_repel', 'paper', panel=panel)
+        pushed = [t for t in p.tasks() if hasattr(t, 'strength')]
+        assert {t.strength for t in pushed} == {strength} and not any(t.last_only for t in pushed) and len(pushed) == 75
+    last = [t for t in preset('win_repel', 'paper').tasks() if getattr(t, 'last_only', False)]
+    assert len(last) == 75 and all(len(t.before()) == 1 for t in last)
+    stability, basins, weights, shot = (preset(f'win_{name}', 'paper') for name in ('instability', 'barriers', 'weights', 'one_shot'))
+    assert (stability.rounds, stability.points) == ((5, 10, 15), 31) and (basins.points, basins.ends) == (20, ('unmasked', 'masked')) and weights.looked_at == 10
+    assert round(100*.8**weights.looked_at, 1) == 10.7
+    assert (shot.data.name, shot.network.model, shot.levels, shot.prune_rate, shot.seeds) == ('imagenet', 'resnet50', 1, .7, (0,))
+    assert [(r.lr, r.batch_size, r.weight_decay, r.steps, r.milestones) for r in shot.recipes] == [(lr, 1024, 1e-5, 90*1252, (30*1252, 60*1252, 80*1252)) for lr in (.4, .1)]
+    assert len({t.key for t in preset('win_batch_size', 'paper').tasks()}) == 1800 + 36 # the paper's count, and the dense runs
+    assert sum(p.numel() for p in resnet20().parameters()) == 272_474 and sum(p.numel() for p in resnet50().parameters()) == 25_557_032
+
+def test_mini_has_fresh_seeds_and_a_size_that_two_cores_manage():
+    for figure, panels in win_panels.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name == 'mnist'
+    asked = preset('win_instability', 'mini')
+    assert len({recipe_of(r) for r in asked.recipes}) == 10 and len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == 10
+
+def test_panels_are_named_and_refused_where_they_are_not_drawn():
+    for figure, panels in win_panels.items(): assert set(win_about[figure]) == set(panels) and (panels_of(figure) == win_about[figure] or len(panels) == 1)
+    with pytest.raises(ValueError, match='panel C of win_repel is drawn at paper only'): preset('win_repel', 'mini', panel='C')
+    with pytest.raises(ValueError, match="panel 'E' is unknown"): preset('win_repel', 'paper', panel='E')
+    with pytest.raises(ValueError, match='has no panels'): preset('win_one_shot', 'smoke', panel='A')
+
+def test_one_shot_pruning_on_a_made_folder(tmp_path):
+    "The ImageNet table on any folder of images per class: here two classes that shade tells apart"
+    from PIL import Image
+    draws = np.random.default_rng(0)
+    for part, n in dict(train=12, val=6).items():
+        for c, shade in dict(cat=60, dog=190).items():
+            for i in range(n):
+                file = tmp_path/'pictures'/part/c/f'{i}.png'
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((shade + draws.integers(-40, 40, (16, 16, 3))).astype(np.uint8)).save(file)
+    asked = varied(preset('win_one_shot', 'paper'), dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='resnet50', options=dict(imagenet_stem=True, width=4, affine=False)), recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
+    run = Run(root=tmp_path/'runs', device='cpu')
+    assert sweep(asked.tasks(), run=run, progress=False).counts['failed'] == 0
+    table = asked.table(run)
+    assert sorted(table.ladder) == ['re-initialised']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
+
+def test_ladders_know_their_levels():
+    p = preset('win_repel', 'smoke')
+    for arm in p.arms:
+        foot = p.trained(arm, next(p.starts())[1], p.levels)
+        assert [level_of(t) for t in levels_of(foot)] == [0, 1, 2, 3, 4]
+        assert levels_of(foot)[0].name.startswith('dense/') and len({t.key for t in levels_of(foot)}) == 5
+
+def test_normalisation_without_scale_and_shift_trains_and_predicts():
+    make = partial(cifar_resnet, (1, 8, 8), depth=8, width=4, affine=False)
+    net = initialise(make, 0)
+    assert not any(isinstance(m, nn.BatchNorm2d) and m.affine for m in net.modules())
+    end = fit(net, digits.train, Recipe(60, 64, lr=.1))
+    from lottery_diet.evaluation import evaluate, predict
+    net.eval()
+    with torch.no_grad(): plain = net(digits.test.inputs(digits.test.x))
+    assert torch.allclose(predict(net, digits.test, end.state), plain, atol=1e-3) and evaluate(net, digits.test, end.state).accuracy > .7
