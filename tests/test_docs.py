@@ -1,0 +1,98 @@
+"The site as a reader opens it: every public name with its parameters, every notebook within reach, nothing fetched, no link that leads nowhere."
+import importlib
+import inspect
+import json
+import os
+import posixpath
+import re
+import subprocess
+import sys
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from fastcore.docments import docments
+
+from lottery_diet.core import project_root
+
+root = project_root(Path(__file__).parent)
+modules = sorted(p.stem for p in (root/'lottery_diet').glob('*.py') if not p.stem.startswith('_'))
+pytestmark = pytest.mark.long
+
+class Page(HTMLParser):
+    "Links of text and navigation, ids, and the text under each heading with an id"
+    def __init__(self, file):
+        super().__init__()
+        self.links, self.fetched, self.ids, self.nav, self.texts, self.heading, self._in_nav = [], [], set(), [], {}, None, 0
+        self.feed(file.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        if tag == 'nav': self._in_nav += 1
+        if tag in ('link', 'script', 'img', 'iframe', 'source'): self.fetched += filter(None, (a.get('src'), a.get('href') if a.get('rel') != 'canonical' else None))
+        if tag == 'a' and 'href' in a: (self.nav if self._in_nav else self.links).append(a['href'])
+        if 'id' in a: self.ids.add(a['id'])
+        if tag in ('h2', 'h3') and 'id' in a: self.heading = a['id']
+
+    def handle_endtag(self, tag):
+        if tag == 'nav': self._in_nav -= 1
+
+    def handle_data(self, text):
+        if self.heading: self.texts[self.heading] = self.texts.get(self.heading, '') + text
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('built')/'site'
+    made = subprocess.run([sys.executable, root/'tools'/'make_docs.py', folder], capture_output=True, text=True, env=os.environ | dict(PYTHONDONTWRITEBYTECODE='1'))
+    assert made.returncode == 0, made.stderr[-3000:]
+    return folder
+
+@pytest.fixture(scope='module')
+def pages(site): return {p.relative_to(site).as_posix(): Page(p) for p in site.rglob('*.html') if p.name != '404.html'}
+
+@pytest.mark.parametrize('name', modules)
+def test_every_public_name_is_there_with_what_its_parameters_mean(pages, name):
+    module, page = importlib.import_module(f'lottery_diet.{name}'), pages[f'api/{name}.html']
+    for public in module.__all__:
+        value = getattr(module, public)
+        elsewhere = getattr(value, '__module__', module.__name__) not in (module.__name__, 'typing', None) and (inspect.isfunction(value) or inspect.isclass(value))
+        if elsewhere:
+            assert any(link.endswith(f'#{public}') for link in page.links), public
+            continue
+        assert public in page.ids or any(public in text for text in page.texts.values()), public
+        if not inspect.isfunction(value): continue
+        shown = page.texts[public]
+        assert ''.join(value.__doc__.replace('`', '').split())[:40] in ''.join(shown.replace('`', '').split()) or '$' in value.__doc__, public
+        for parameter, comment in docments(inspect.unwrap(value)).items():
+            if parameter != 'return': assert parameter in shown, f'{public}({parameter})'
+            if comment and '$' not in comment and '`' not in comment and '_' not in comment: assert ' '.join(comment.split()) in ' '.join(shown.split()), f'{public}({parameter}): {comment}'
+
+def test_every_notebook_is_reached_from_the_navigation(pages):
+    reached = {posixpath.normpath(posixpath.join('api', link)) for link in pages['api/index.html'].nav}
+    notebooks = {p.relative_to(root).with_suffix('.html').as_posix() for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts and p.name != 'index.ipynb'}
+    assert notebooks <= reached and {f'api/{m}.html' for m in modules} <= reached
+
+def test_no_link_leads_nowhere_and_nothing_is_fetched(site, pages):
+    for name, page in pages.items():
+        here = (site/name).parent
+        for link in [*page.links, *page.nav, *page.fetched]:
+            if re.match('(https?:|mailto:|data:)', link):
+                assert link not in page.fetched, f'{name} fetches {link}'
+                continue
+            target, _, anchor = link.partition('#')
+            file = (here/unquote(target)).resolve() if target else site/name
+            assert file.is_file(), f'{name}: {link}'
+            if anchor and file.suffix == '.html': assert unescape(unquote(anchor)) in pages[file.relative_to(site).as_posix()].ids | {'__toc', '__skip'}, f'{name}: {link}'
+
+def test_search_finds_words_of_notebooks_and_names(site):
+    assert (site/'search'/'search_index.js').read_text().startswith('var __index = ') # read from a file, without a server
+    found = json.loads((site/'search'/'search_index.json').read_text())['docs']
+    where = lambda word: {doc['location'].split('#')[0] for doc in found if word in doc['text'] + doc['title']}
+    assert {'nbs/05_imp.html', 'api/imp.html'} <= where('prune_global_magnitude') and 'nbs/lessons/rewind_mnist.html' in where('stability is not what limits tickets')
+
+def test_no_page_names_a_path_of_the_machine(site):
+    paths = [str(root), str(Path.home()) + '/', str(site)]
+    for file in site.rglob('*'):
+        if file.suffix in ('.html', '.js', '.json', '.xml', '.css'): assert not any(path in file.read_text() for path in paths), file

@@ -1,0 +1,125 @@
+"Build the site: notebooks as they are read, an API page for each module, the tutorials; every link checked, nothing fetched by the pages."
+import ast
+import base64
+import json
+import logging
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from api_pages import api_page, described_modules
+from latex2mathml.converter import convert
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+
+root = Path(__file__).resolve().parent.parent
+floors = { # how the notebooks are grouped, by the beginning of their numbers
+    'Ground': ('00', '01'), 'Networks and training': ('02', '03'), 'Examples': ('04',), 'Tickets': ('05',), 'Between solutions': ('06', '07'),
+    'Distillation': ('08',), 'Experiments': ('09',), 'Plots and figures': ('10', '11')}
+papers = {'dd': 'Data Diet', 'win': 'Why Lottery Tickets Win', 'syn': 'Distilled pruning'} # by the beginning of a figure's name
+link = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)')
+
+blocks, spans = r'^```.*?^```', r'`[^`\n]+`'
+
+def outside(code:str, markdown:str, change) -> str:
+    "A page with `change` done to all of it but what the pattern `code` finds"
+    return ''.join(part if i % 2 else change(part) for i, part in enumerate(re.split(f'({code})', markdown, flags=re.S | re.M)))
+
+def with_math(markdown:str) -> str:
+    "TeX as MathML, which browsers draw without a script"
+    shown = lambda m: '<span>' + re.sub(r'[*_]', lambda c: f'&#{ord(c[0])};', convert(m[1])) + '</span>'
+    return outside(f'{blocks}|{spans}', markdown, lambda text: re.sub(r'\$([^$\n]+)\$', shown, text))
+
+def with_pages(markdown:str, page:Path, staged:Path) -> str:
+    "Links to notebooks lead to their pages; other files that are linked are taken along"
+    def lead(match):
+        text, (target, *anchor) = match[1], match[2].split('#', 1)
+        if re.match('[a-z]+:', target) or not target: return match[0]
+        there = (root/page.parent/target).resolve()
+        if there.is_dir(): return text.strip('![]')
+        if there.suffix == '.ipynb': target = 'README.md' if there.stem == 'index' else target[:-6] + '.md'
+        elif there.is_file() and there.suffix != '.md':
+            copy = staged/there.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(there, copy)
+        return f'{text}({"#".join([target, *anchor])})'
+    return outside(blocks, markdown, lambda text: link.sub(lead, text))
+
+def code_of(cell:dict, module:str|None) -> str:
+    "A code cell as its reader sees it: without directives; nothing where it is hidden"
+    lines = ''.join(cell['source']).splitlines()
+    said = [line.removeprefix('#|').strip().split()[0] for line in lines if line.startswith('#|') and line.strip('#| ')]
+    shown = '\n'.join(line for line in lines if not line.startswith('#|')).strip()
+    if not shown or {'hide', 'default_exp'} & set(said): return ''
+    exported = module and {'export', 'exports'} & set(said)
+    if exported and all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(shown).body): return f'<details markdown="1"><summary>Imports of lottery_diet.{module}</summary>\n\n```python\n{shown}\n```\n\n</details>'
+    title = f' title="exported to lottery_diet.{module}"' if exported else ''
+    return f'```python{title}\n{shown}\n```'
+
+def output_of(output:dict, picture:Path) -> str:
+    "What a cell left: a table, a picture, markdown or text"
+    data = output.get('data', {})
+    joined = lambda value: value if isinstance(value, str) else ''.join(value)
+    if 'image/png' in data:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(base64.b64decode(joined(data['image/png'])))
+        return f'![What this cell draws]({picture.parent.name}/{picture.name})'
+    if 'text/markdown' in data: return joined(data['text/markdown'])
+    if 'text/html' in data: return re.sub(r'<style scoped>.*?</style>|\n\s*(?=<)', '', joined(data['text/html']), flags=re.S)
+    text = joined(output.get('text', data.get('text/plain', ''))).rstrip()
+    return f'```text\n{text}\n```' if text else ''
+
+def page_of(notebook:Path, staged:Path) -> str:
+    "A notebook as a page; its pictures are written beside it"
+    cells, source = json.loads(notebook.read_text())['cells'], notebook.read_text()
+    module = re.search(r'#\| *default_exp (\w+)', source)
+    parts, pictures = [], staged/notebook.relative_to(root).parent/f'{notebook.stem}_pictures'
+    for i, cell in enumerate(cells):
+        if cell['cell_type'] == 'markdown': parts.append(with_math(''.join(cell['source'])))
+        if cell['cell_type'] != 'code' or not (code := code_of(cell, module and module[1])): continue
+        shown = [shown for j, output in enumerate(cell['outputs']) if (shown := output_of(output, pictures/f'{i}_{j}.png'))]
+        parts += [code, *(f'<div class="output" markdown="1">\n\n{one}\n\n</div>' for one in shown)]
+    if module: parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({"../"*len(notebook.relative_to(root).parent.parts)}api/{module[1]}.md), notebook `{notebook.relative_to(root)}`.*')
+    return '\n\n'.join(parts) + '\n'
+
+def title_of(notebook:Path) -> str:
+    "Its first heading"
+    return next(m[1].replace('`', '') for cell in json.loads(notebook.read_text())['cells'] if (m := re.match(r'# (.+)', ''.join(cell['source']))))
+
+def navigation(notebooks:list[Path], modules:list[str]) -> list:
+    "Home, tutorials, the floors, figures by paper, lessons, API"
+    number = lambda p: f'{m[0]} ' if (m := re.match(r'\d+[a-z]*', p.name)) else ''
+    entry = lambda p: {number(p) + title_of(p): f'{p.relative_to(root).with_suffix(".md")}'}
+    inside = lambda folder: [p for p in notebooks if p.parent.name == folder]
+    floor = {name: [entry(p) for p in inside('nbs') if p.name[:2] in numbers] for name, numbers in floors.items()}
+    figures = {paper: [entry(p) for p in inside('figures') if p.name.startswith(f'{short}_')] for short, paper in papers.items()}
+    grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
+    found = [{'Home': ['README.md', {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in inside('tutorials')]}, {'Read': grouped(floor)},
+             {'Figures': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
+    return [section for section in found if all(section.values())]
+
+def stage(staged:Path) -> list:
+    "Write all pages as markdown; how one gets to them"
+    notebooks = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts and p.name != 'index.ipynb']
+    modules = described_modules(root/'lottery_diet')
+    pages = {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in notebooks}
+    pages |= {Path(name): (root/name).read_text() for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')}
+    source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp (\w+)', p.read_text()))}
+    pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
+    pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *(f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())])
+    for page, text in pages.items():
+        (staged/page).parent.mkdir(parents=True, exist_ok=True)
+        (staged/page).write_text(with_pages(text, page, staged))
+    (staged/'tools').mkdir()
+    for file in ('extra.css', 'iframe-worker.js'): shutil.copy(root/'tools'/'docs'/file, staged/'tools')
+    return navigation(notebooks, list(modules))
+
+def main(site:Path) -> None:
+    "Stage the pages in `_docs/` and build them; any broken link stops it"
+    staged = root/'_docs'
+    shutil.rmtree(staged, ignore_errors=True)
+    logging.basicConfig(format='%(message)s') # which link is broken
+    build(load_config(str(root/'tools'/'docs'/'mkdocs.yml'), docs_dir=str(staged), site_dir=str(site), nav=stage(staged), strict=True))
+
+if __name__ == '__main__': main(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else root/'site')
