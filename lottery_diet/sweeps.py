@@ -228,7 +228,7 @@ def submit(
     progress:bool=True, # show a bar
     **parameters # of submitit: slurm_partition, gpus_per_node, mem_gb, slurm_setup, …
 ) -> Sweep:
-    "Answer all tasks on a cluster and wait; raises `ValueError` where there is no such cluster or parameter"
+    "Answer all tasks on a cluster and wait; raises `ValueError` where there is no such cluster or parameter, or the cluster refuses the jobs"
     import submitit
     logging.getLogger('submitit').setLevel(logging.ERROR) # it repeats each second that SLURM keeps no accounts
     tasks, run = list({task.key: task for task in tasks}.values()), run or Run()
@@ -239,7 +239,9 @@ def submit(
     except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as e: raise ValueError(f'cannot submit to {cluster!r}: {e}') from None
     groups = chunks([t for t in tasks if not run.read(t)], chunk)
     found = {t.key: ('cached', '') for t in tasks if t.key not in {u.key for group in groups for u in group}}
-    with quiet_threads(): jobs = executor.map_array(work_through, groups, [run]*len(groups), [60*max(minutes - 1, .5)]*len(groups)) if groups else []
+    try:
+        with quiet_threads(): jobs = executor.map_array(work_through, groups, [run]*len(groups), [60*max(minutes - 1, .5)]*len(groups)) if groups else []
+    except RuntimeError as e: raise ValueError(f'cannot submit to {cluster!r}: {str(e).strip().splitlines()[-1]}') from None # sbatch refused
     with tqdm(total=len(tasks), initial=len(found), desc=f'tasks on {cluster}', disable=not progress) as bar:
         for job, group in zip(jobs, groups):
             while not ended(job): time.sleep(1)

@@ -226,6 +226,13 @@ wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1'
          Tickets: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Controls: dict(arm=['shuffle', None], ticket=[begin, None])}
 good = {Pretrain: dict(recipe=recipe, steps=50), Tickets: dict(pretrain=begin, level=1), Controls: dict(ticket=Tickets(pretrain=begin, level=1), arm='random')}
 
+def test_a_cluster_that_refuses_is_one_sentence(tmp_path, monkeypatch):
+    for command in ('sbatch', 'srun'):
+        (tmp_path/command).write_text('#!/bin/sh\necho "first line" >&2\necho "sbatch: fatal: no controller" >&2\nexit 1\n')
+        (tmp_path/command).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    with pytest.raises(ValueError, match="^cannot submit to 'slurm': sbatch: fatal: no controller$"): submit([begin], 'slurm', run=run_in(tmp_path/'jobs'), progress=False)
+
 @pytest.mark.parametrize('kind, field, value', [(kind, k, v) for kind, fields in wrong.items() for k, values in fields.items() for v in values])
 def test_what_cannot_be_asked_is_refused_in_a_sentence(kind, field, value):
     with pytest.raises(ValidationError) as refusal: kind(**good[kind] | {field: value})

@@ -78,3 +78,18 @@ def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, mo
 def test_impossible_scores_are_refused_in_one_sentence(tmp_path, parameter, sentence):
     run = papermill(tmp_path, parameter, notebook='nbs/04_scores.ipynb')
     assert run.returncode != 0 and last_line(run).startswith(sentence), last_line(run)
+
+@pytest.mark.tutorials
+@pytest.mark.parametrize('name, parameter, sentence', [
+    ('three_papers', ('diet', 5), 'ValueError: diet=5 must be greater than or equal to 10'), ('three_papers', ('level', 3), "ValueError: parameter 'level' is unknown, did you mean 'levels'?"),
+    ('from_laptop_to_slurm', ('cluster', 'slum'), "ValueError: cluster='slum' must be 'slurm' or 'local'")])
+def test_a_tutorial_refuses_nonsense_in_one_sentence(tmp_path, name, parameter, sentence):
+    given = ('-p', parameter[0], str(parameter[1]))
+    run = subprocess.run([sys.executable, '-m', 'papermill', root/'nbs'/'tutorials'/f'{name}.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode != 0 and last_line(run).startswith(sentence), last_line(run)
+
+@pytest.mark.tutorials
+def test_a_tutorial_takes_parameters(tmp_path):
+    given = [word for k, v in dict(seeds=1, levels=2, diet=64).items() for word in ('-p', k, str(v))]
+    run = subprocess.run([sys.executable, '-m', 'papermill', root/'nbs/tutorials/three_papers.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr[-2000:]
