@@ -46,6 +46,11 @@ class Distances(Task):
     "Distances between all solutions of a ladder and its initialisation: in weights they share, and in what they say of the test images (WIN, Figs. 4, 9–11, 15–18, 21)"
     foot: InstanceOf[Task] # the deepest level of the ladder, or a control of it
 
+    @model_validator(mode='after')
+    def possible(self):
+        if not level_of(self.foot): raise ValueError('distances are between levels of a ladder: give a foot of level 1 or deeper')
+        return self
+
     def needs(self) -> Sequence[Task]:
         "The initialisation and all levels"
         return [training_of(self.foot), *levels_of(self.foot)]

@@ -73,6 +73,7 @@ class Stability(Ladders):
     rounds: tuple[Count, ...] # levels at which tickets are looked at
     look: Literal['train', 'test'] = 'test' # images that the error on the line is of
     points: Count = 11 # on the line
+    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics on the line
 
     @model_validator(mode='after')
     def possible(self):
@@ -82,7 +83,7 @@ class Stability(Ladders):
     def three(self, start:Pretrain, level:int) -> dict[str, Task]:
         "What is asked of a round"
         ticket, control = (self.trained(arm, start, level) for arm in ladders[:2])
-        return dict(ticket=ticket, control=control, line=Line(first=ticket, second=Child(pretrain=start, number=0, ticket=ticket), points=self.points, looks=(self.look,)))
+        return dict(ticket=ticket, control=control, line=Line(first=ticket, second=Child(pretrain=start, number=0, ticket=ticket), points=self.points, looks=(self.look,), batchnorm=self.batchnorm))
 
     def asked(self) -> Iterator[tuple[dict, Task]]:
         "Ticket, control and line of every round"
@@ -113,12 +114,13 @@ class Basins(Ladders):
     ends: tuple[Literal['unmasked', 'masked'], ...] = ('unmasked', 'masked') # of the line, at the solution that was pruned
     points: Count = 20 # on the line
     examples: Count|None = None # only the first so many training images
+    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics on the line
 
     def asked(self) -> Iterator[tuple[dict, Task]]:
         "Every pair of successive rounds"
         for (columns, start), arm, ends, level in product(self.starts(), self.arms, self.ends, range(1, self.levels + 1)):
             a, b = (self.trained(arm, start, k) for k in (level - 1, level))
-            yield columns | dict(ladder=arm, ends=ends, level=level), Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples)
+            yield columns | dict(ladder=arm, ends=ends, level=level), Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples, batchnorm=self.batchnorm)
 
     def table(self, run:Run) -> pd.DataFrame:
         "A row for each line that is answered and kind of images, with the share of weights that remain in its sparser end"
