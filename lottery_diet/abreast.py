@@ -40,6 +40,7 @@ class LinearAbreast(nn.Module):
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().repeat(runs))
 
     def forward(self, x:Tensor) -> Tensor: # b × (R·in) to b × (R·out)
+        "Outputs of all"
         outputs, inputs = self.shape
         x, weight = x.view(len(x), self.runs, inputs).transpose(0, 1), self.weight.view(self.runs, outputs, inputs).transpose(1, 2)
         out = torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.view(self.runs, 1, outputs), x, weight)

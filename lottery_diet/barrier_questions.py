@@ -23,11 +23,11 @@ from .tickets import rung
 # %% ../nbs/09me_barrier_questions.ipynb #6321842c
 class Brood(Config):
     "How children are spawned and looked at"
-    children: Annotated[int, Field(ge=2, le=20)] = 3
+    children: Annotated[int, Field(ge=2, le=20)] = 3 # trainings from each start, compared in pairs
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between them
     look: Literal['train', 'test'] = 'train' # un-augmented images that the losses are of
     examples: Count|None = None # only the first so many of them
-    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated'
+    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics along the path
 
     def barriers(self, pretrain:Pretrain) -> Barriers:
         "Between the children of one rewind point"
@@ -57,7 +57,7 @@ class ExampleBarriers(Diets, Brood):
     diet_steps: Count # steps of pre-training on a subset
     size: Count # images in it
     limits: tuple[float, float] = (-5., 10.) # nats: of the histogram; what lies beyond is counted in the last bins
-    bins: Count = 30
+    bins: Count = 30 # of the histogram
 
     def initialisations(self, seed:int) -> dict[str, Pretrain]:
         "The four, by the published names"

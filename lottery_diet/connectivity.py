@@ -54,7 +54,7 @@ class Child(Task):
 class Barriers(Scorer):
     "Barriers between all pairs of children, of the mean and of each example"
     pretrain: Pretrain # where the children start
-    children: Annotated[int, Field(ge=2, le=20)] = 2
+    children: Annotated[int, Field(ge=2, le=20)] = 2 # compared in pairs
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children
     ticket: InstanceOf[Masked]|None = None # whose mask they wear; dense if None
     look: Literal['train', 'test'] = 'train' # un-augmented images that the losses are of

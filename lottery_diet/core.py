@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 # %% ../nbs/00_core.ipynb #1e11235c
-State = Mapping[str, Tensor]
+State = Mapping[str, Tensor] # parameters and buffers by name: a solution
 
 def state_of(
     model:nn.Module # any network

@@ -150,7 +150,7 @@ def split_off(
     return data.take(rest.nonzero()[:, 0]), data.take(aside)
 
 # %% ../nbs/01_data.ipynb #e3a38e84
-md5s = dict(
+md5s = dict( # published checksums by data set and file
     mnist={'MNIST/raw/train-images-idx3-ubyte': '6bbc9ace898e44ae57da46a324031adb', 'MNIST/raw/train-labels-idx1-ubyte': 'a25bea736e30d166cdddb491f175f624',
            'MNIST/raw/t10k-images-idx3-ubyte': '2646ac647ad5339dbf082846283269ea', 'MNIST/raw/t10k-labels-idx1-ubyte': '27ae3e4e09519cfbb04c329615203637'},
     cifar10={'cifar-10-batches-py/data_batch_1': 'c99cafc152244af753f735de768cd75f', 'cifar-10-batches-py/data_batch_2': 'd4bba439e000b95fd0a9bffe97cbabec',

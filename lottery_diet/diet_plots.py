@@ -71,7 +71,7 @@ def plot_diet_sizes(
     return ax
 
 # %% ../nbs/10c_diet_plots.ipynb #01661344
-conditions = {'all': '#0072B2', 'random': '#009E73', 'easiest': '#D55E00'}
+conditions = {'all': '#0072B2', 'random': '#009E73', 'easiest': '#D55E00'} # colours
 
 def plot_barrier_counts(
     table:pd.DataFrame, # columns bin_left, bin_right, count, values; one initialisation, rows of its replicates
@@ -111,8 +111,8 @@ def plot_score_vs_barrier(
 class Correlation(NamedTuple):
     "A correlation and its 95 % interval"
     value:float # -1 to 1
-    low:float
-    high:float
+    low:float # end of the interval
+    high:float # the other end
     n:int # pairs
     def __str__(self): return f'{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}, n={self.n})'
 

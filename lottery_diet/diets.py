@@ -112,7 +112,7 @@ class Network(Config):
         return partial(find_model(self.model), shape=data.shape, classes=data.classes, **self.options)
 
 # %% ../nbs/09c_diets.ipynb #61095abe
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)] # 0 to 1
 
 def noise_label(
     share:float # of labels drawn at random

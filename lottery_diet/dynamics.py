@@ -97,18 +97,25 @@ class EarlyAccuracy(Walk):
         "Judges of both diets"
         return [*super().needs(), *self.easy.needs()]
 
-    def looked_at(self, run, train, fed, test): return dict(test=test, train=train, easy=train.take(self.easy.diet(run, train)))
+    def looked_at(self, run, train, fed, test):
+        "Test images, training images, and the easy ones among them"
+        return dict(test=test, train=train, easy=train.take(self.easy.diet(run, train)))
 
-    def look(self, step, net, images): return {on: evaluate(net, part).accuracy for on, part in images.items()}
+    def look(self, step, net, images):
+        "Accuracy on each, 0 to 1"
+        return {on: evaluate(net, part).accuracy for on, part in images.items()}
 
 class GradientAgreement(Walk):
     "Agreement of mini-batch gradients (Data Diet, supplement)"
-    batches: Annotated[int, Field(ge=2)] = 16
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batches: Annotated[int, Field(ge=2)] = 16 # at each look
+    batch_size: Annotated[int, Field(ge=1)] = 128 # images; all where there are fewer
     augment: bool = False # crop and flip the images as in training
 
-    def looked_at(self, run, train, fed, test): return dict(fed=fed)
+    def looked_at(self, run, train, fed, test):
+        "What it is trained on"
+        return dict(fed=fed)
 
     def look(self, step, net, images):
+        "Mean and standard deviation of the cosines"
         cosines = gradient_agreement(net, images['fed'], stream(self.pretrain.seed, 'agreement', step), self.batches, self.batch_size, self.pretrain.recipe if self.augment else None)
         return dict(cosine=cosines.mean().item(), spread=cosines.std().item())

@@ -80,7 +80,7 @@ def _convolution(m, x, g): # one row of the kernel at a time; channels last, so 
     rows = x.unfold(1, height, down).unfold(2, width, right).permute(4, 0, 1, 2, 5, 3)
     return sum(torch.bmm(g.flatten(2), row.flatten(3).flatten(1, 2)).square().sum((1, 2)) for row in rows)
 
-weight_squares = {nn.Linear: _linear, nn.Conv2d: _convolution, nn.BatchNorm2d: _norm, nn.GroupNorm: _norm}
+weight_squares = {nn.Linear: _linear, nn.Conv2d: _convolution, nn.BatchNorm2d: _norm, nn.GroupNorm: _norm} # by kind of layer: squared length of each example's gradient
 
 def separable(
     m:nn.Module # has parameters of its own

@@ -21,7 +21,7 @@ from .recipe import Recipe
 from .train import Snapshot, _train, batches, check_data, check_mask, orders, steps_between, train
 
 # %% ../nbs/03a_many.ipynb #94e6cd1a
-groupings = {'in turn': 'each run as `train` does it', 'abreast': 'all runs as one wide network'}
+groupings = {'in turn': 'each run as `train` does it', 'abreast': 'all runs as one wide network'} # how several runs are trained
 
 def grouping_for(
     model:nn.Module, # on the device that it is trained on

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 # %% ../nbs/10_plots.ipynb #8421b675
 class Interval(NamedTuple):
     "A mean and its 95 % interval"
-    mean:float
+    mean:float # of the values
     half:float # the interval is mean ± half; nan from a single value
     n:int # values
     def __str__(self): return f'{self.mean:+.2f} ± {self.half:.2f} (95 %, n={self.n})'
@@ -52,7 +52,8 @@ def plot_intervals(
     return ax
 
 # %% ../nbs/10_plots.ipynb #33996824
-arms = {'ticket': ('#0072B2', 'o', '-'), 're-initialised': ('#D55E00', 's', '--'), 'shuffled': ('#009E73', '^', '-.'), 'random': ('#CC79A7', 'X', ':')}
+arms = { # colour, marker and line style
+    'ticket': ('#0072B2', 'o', '-'), 're-initialised': ('#D55E00', 's', '--'), 'shuffled': ('#009E73', '^', '-.'), 'random': ('#CC79A7', 'X', ':')}
 
 def plot_accuracy_vs_sparsity(
     table:pd.DataFrame, # columns density (0 to 1), accuracy (0 to 1), arm, level; one row per replicate

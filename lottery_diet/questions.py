@@ -24,9 +24,9 @@ from .experiments import Config, RecipeField, Run, Task
 from .tickets import rung
 
 # %% ../nbs/09m_questions.ipynb #93b5fcb2
-Count = Annotated[int, Field(ge=1)]
-Step = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)] # at least 1
+Step = Annotated[int, Field(ge=0)] # at least 0
+Rate = Annotated[float, Field(gt=0, lt=1)] # between 0 and 1
 
 class Figure(Config):
     "What a figure asks for"
@@ -89,7 +89,7 @@ class DietAccuracy(Diets):
     rewinds: tuple[Step, ...] # steps of pre-training on all data
     diet_steps: Count # steps of pre-training on a subset
     sizes: tuple[Count, ...] # images in it
-    selects: tuple[str, ...] = ('easiest', 'random', 'hardest')
+    selects: tuple[str, ...] = ('easiest', 'random', 'hardest') # how subsets are chosen
     scores: tuple[str, ...] = ('el2n',) # what is easy
     label_noises: tuple[Share, ...] = (0.,) # shares of labels that are wrong while pre-training
     levels: Count # how often to prune
@@ -121,7 +121,7 @@ class Scoring(Figure):
     network: Network
     recipe: RecipeField
     steps: Count # of training before a network scores; children are spawned there too
-    scores: tuple[Literal['el2n', 'grand', 'grand_last_layer', 'forgetting', 'barrier'], ...]
+    scores: tuple[Literal['el2n', 'grand', 'grand_last_layer', 'forgetting', 'barrier'], ...] # which
     label_noise: Share = 0. # of the labels are drawn at random first
 
     @model_validator(mode='after')
@@ -180,7 +180,7 @@ class EarlyDynamics(Early):
 
 class GradientAlignment(Early):
     "Agreement of mini-batch gradients over the first steps (Data Diet, supplement)"
-    batch_size: Count = 128
+    batch_size: Count = 128 # images
     augmented: tuple[Literal['all', 'easiest'], ...] = () # whose gradients are of cropped and flipped images; published: all, which favours the easiest
 
     def asked(self) -> Iterator[tuple[dict, GradientAgreement]]:

@@ -14,8 +14,8 @@ from numbers import Integral
 import torch
 
 # %% ../nbs/02c_recipe.ipynb #9aa0930e
-optimisers = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam)
-precisions = ('float32', 'tf32', 'bfloat16')
+optimisers = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam) # by name
+precisions = ('float32', 'tf32', 'bfloat16') # of a GPU's arithmetic
 
 @dataclass(frozen=True)
 class Recipe:
@@ -28,7 +28,7 @@ class Recipe:
     nesterov:bool=False # SGD's other momentum
     weight_decay:float=0. # L2 penalty on all parameters
     milestones:tuple[int, ...]=() # steps at which the learning rate is multiplied by `gamma`
-    gamma:float=.1
+    gamma:float=.1 # factor on the learning rate at each milestone
     cosine:bool=False # anneal to zero over `steps`; excludes milestones
     warmup:int=0 # steps over which the learning rate rises linearly
     crop:int=0 # random crops after padding by so many pixels

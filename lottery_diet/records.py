@@ -72,7 +72,7 @@ def load_tensors(
     raise Damaged(f'{path} is not as it was written')
 
 # %% ../nbs/00c_records.ipynb #1a928042
-record_files = ('config.json', 'metrics.csv', 'provenance.json', 'tensors.safetensors')
+record_files = ('config.json', 'metrics.csv', 'provenance.json', 'tensors.safetensors') # question, table, origin and tensors of an answer
 
 @dataclass(frozen=True)
 class Record:

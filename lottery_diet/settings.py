@@ -56,11 +56,11 @@ class TicketSetting:
         recipe = self.judge_recipe or self.recipe
         return partial(find_model(self.judge_model or self.model), shape=data.shape, classes=data.classes), recipe, recipe.steps if self.judge_recipe else recipe.steps//10
 
-cifar_like = dict(lr=.1, weight_decay=1e-4, crop=4, flip=True)
-imagenet_constants = ((.485, .456, .406), (.229, .224, .225))
-el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=True, drop_last=True)
+cifar_like = dict(lr=.1, weight_decay=1e-4, crop=4, flip=True) # fields of a recipe
+imagenet_constants = ((.485, .456, .406), (.229, .224, .225)) # mean and standard deviation per channel, of pixels scaled to 0…1
+el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=True, drop_last=True) # of the networks that score CIFAR-10 (Data Diet, Appendix B)
 
-ticket_settings = {
+ticket_settings = { # by scale and data set
     ('smoke', 'any'): TicketSetting('lenet_300_100', Recipe(250, 64, lr=.05), pretrain_steps=20, levels=8, prune_rate=.4, train_examples=1500),
     ('mini', 'any'): TicketSetting('small_resnet', in_epochs(5_000, 10, milestones=(6, 9), **cifar_like), 80, 4, .6, train_examples=5_000),
     ('mini', 'digits'): TicketSetting('lenet_300_100', in_epochs(1297, 60, 64, lr=.05), 20, 12, .36),
@@ -79,16 +79,16 @@ selections = dict(random=None, easiest=keep_easiest, hardest=keep_hardest) # by 
 class ImpExperiment(BaseModel):
     "Parameters of `nbs/05_imp.ipynb`; None leaves a value to the scale"
     model_config = ConfigDict(strict=True, extra='forbid', frozen=True, validate_default=True)
-    fraction: Annotated[float, Field(gt=0, le=1)] = .1
+    fraction: Annotated[float, Field(gt=0, le=1)] = .1 # of the training images, pre-trained on
     dataset: str = 'digits'
     data_root: str|None = None
     model: str|None = None
-    pretrain_steps: Annotated[int, Field(ge=0)]|None = None
-    select: str = 'random'
-    scores: str|None = None
-    levels: Annotated[int, Field(ge=0, le=100)]|None = None
-    prune_rate: Annotated[float, Field(gt=0, lt=1)]|None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    pretrain_steps: Annotated[int, Field(ge=0)]|None = None # and the step to rewind to
+    select: str = 'random' # one of `selections`
+    scores: str|None = None # a file that `04_scores` wrote; scored here if None
+    levels: Annotated[int, Field(ge=0, le=100)]|None = None # how often to prune
+    prune_rate: Annotated[float, Field(gt=0, lt=1)]|None = None # share of living weights that each level removes
+    seed: Annotated[int, Field(ge=0)] = 0 # the replicate
     device: str = 'auto'
     scale: str = 'smoke'
     out_dir: str|None = None

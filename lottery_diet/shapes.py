@@ -20,8 +20,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 # %% ../nbs/10a_shapes.ipynb #9bf8f61e
-Point = tuple[float, float]
-blue, vermillion, green, purple, ink, faint = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#222222', '#E4E4E4'
+Point = tuple[float, float] # x and y, inches
+blue, vermillion, green, purple, ink, faint = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#222222', '#E4E4E4' # distinct to all eyes (Okabe and Ito)
 small, large = 8, 9 # font sizes in points
 halo = [withStroke(linewidth=2, foreground='white', alpha=.7)] # keeps a text legible over contours
 

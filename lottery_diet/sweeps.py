@@ -43,7 +43,7 @@ def varied(
     config, # a task, or a config inside
     changes:Mapping[str, object] # new values, by dotted name
 ): # another of its kind
-    "A validated copy with some fields changed"
+    "A validated copy with some fields changed; raises `ValueError` for an unknown field or an impossible value"
     kind, values = type(config), {k: getattr(config, k) for k in type(config).model_fields}
     for name in {k.split('.')[0] for k in changes}:
         if name not in values: raise ValueError(unknown(f'field of {kind.__name__}', name, values))
