@@ -18,9 +18,8 @@ floors = { # how the notebooks are grouped, by the beginning of their numbers
     'Ground': ('00', '01'), 'Networks and training': ('02', '03'), 'Examples': ('04',), 'Tickets': ('05',), 'Between solutions': ('06', '07'),
     'Distillation': ('08',), 'Experiments': ('09',), 'Plots and figures': ('10', '11')}
 papers = {'dd': 'Data Diet', 'win': 'Why Lottery Tickets Win', 'syn': 'Distilled pruning'} # by the beginning of a figure's name
-link = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)')
-
-blocks, spans = r'^```.*?^```', r'`[^`\n]+`'
+tutorials = ('own_network', 'three_papers', 'new_experiment', 'from_laptop_to_slurm') # the order of tutorials; others follow
+link, blocks, spans = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)'), r'^```.*?^```', r'`[^`\n]+`' # in markdown
 
 def outside(code:str, markdown:str, change) -> str:
     "A page with `change` done to all of it but what the pattern `code` finds"
@@ -95,7 +94,8 @@ def navigation(notebooks:list[Path], modules:list[str]) -> list:
     floor = {name: [entry(p) for p in inside('nbs') if p.name[:2] in numbers] for name, numbers in floors.items()}
     figures = {paper: [entry(p) for p in inside('figures') if p.name.startswith(f'{short}_')] for short, paper in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
-    found = [{'Home': ['README.md', {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in inside('tutorials')]}, {'Read': grouped(floor)},
+    taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
+    found = [{'Home': ['README.md', {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
              {'Figures': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
     return [section for section in found if all(section.values())]
 
