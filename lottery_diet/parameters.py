@@ -17,7 +17,8 @@ from .core import runs_root
 from .diets import Network, Share
 from .distilled_questions import Distilling
 from .figures import FigureParameters, one_sentence
-from .presets import distil_settings, score_settings, spawn_setting
+from .presets import score_settings, spawn_setting
+from .syn_presets import distil_settings
 from .questions import Scoring
 from .barrier_questions import BarriersBySpawn
 from .sweeps import varied

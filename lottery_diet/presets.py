@@ -4,29 +4,21 @@
 
 # %% auto #0
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
-           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'small_net',
-           'distil_settings', 'fresh', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets',
-           'cinic_children', 'presets', 'syn_fields', 'idc', 'imagenet_augment', 'cifar_source', 'digits_source',
-           'others', 'conv_net_3', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor', 'one_pair',
-           'mini_source', 'syn_panels', 'with_syn_panels', 'panel_networks', 'spawn_setting', 'syn_panel', 'panels_of',
-           'preset', 'substitute']
+           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'smoke',
+           'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children', 'presets',
+           'spawn_setting', 'panels_of', 'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
 
-from .augment import DSA
 from .core import choose
 from .diets import Images, Network
-from .distillation import Distil, Inner
-from .distilled_questions import DistilledPruning, Distilling
-from .gradient import Condensing
 from .questions import DietAccuracy, Drawing, EarlyDynamics, Figure, GradientAlignment, Scoring
 from .barrier_questions import BarriersBySpawn, BarrierVsAccuracy, ExampleBarriers, ScoreVsBarrier
-from .settings import cifar_like, el2n_judge, imagenet_constants
-from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskOverlap, MaskPaths, Searches
+from .settings import cifar_like, el2n_judge, fresh, imagenet_constants
 from .sweeps import varied
+from .syn_presets import syn_panel, syn_panels, syn_presets, with_syn_panels
 from .train import Recipe
-from .trajectory import Matching, published
 from .win_presets import win_about, win_panels
 
 # %% ../nbs/09n_presets.ipynb #15852801
@@ -72,21 +64,7 @@ def _scoring(setting, seeds): return Scoring(data=setting['data'], network=setti
 
 score_settings = dict(smoke=_scoring(on_digits, 4), mini=_scoring(on_small, 4), paper=_scoring(on_cifar10, 16)) # by scale
 
-# %% ../nbs/09n_presets.ipynb #a54a0d2b
-small_net = Network(model='conv_net', options=dict(width=16, depth=2))
-distil_settings = dict( # by scale
-    smoke=Distilling(data=Images(name='digits', hold_out=200), network=small_net, method='trajectory', per_class=1, experts=4, expert_recipe=Recipe(120, 64, lr=.1, momentum=0.), expert_every=18,
-        matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=100), condensing=Condensing(outer=4, inner=15, net_images=128, net_lr=.05, lr_images=.05), augment=None,
-        every=20, choose_by=0, taught=Recipe(100, 10, lr=.05), networks=3, seeds=(0, 1, 2)),
-    mini=Distilling(data=Images(name='cifar10', pixels=16, hold_out=5000, zca=True), network=Network(model='conv_net', options=dict(width=32, depth=2)), method='trajectory', per_class=10, experts=5,
-        expert_recipe=Recipe(176*12, 256, lr=.02, momentum=0.), expert_every=176, matching=Matching(10, 2, 8, 100., 1e-6, .01, iterations=400), condensing=Condensing(outer=20, inner=20, net_images=640, lr_images=.05),
-        every=100, choose_by=1, taught=Recipe(600, 100, lr=.02, weight_decay=5e-4, milestones=(300,)), networks=3, seeds=(10, 11, 12)),
-    paper=Distilling(data=Images(name='cifar10', hold_out=5000, zca=True), network=Network(model='conv_net'), method='trajectory', per_class=10, experts=100,
-        expert_recipe=Recipe(50*176, 256, lr=.01, momentum=0.), expert_every=176, matching=published[('cifar10', 10)], condensing=Condensing(),
-        every=100, choose_by=3, taught=Recipe(1000, 100, lr=.01, weight_decay=5e-4, milestones=(500,)), learnt_rate=True, networks=5, seeds=(0, 1, 2)))
-
 # %% ../nbs/09n_presets.ipynb #ebfbb945
-fresh = dict(seeds=(10, 11, 12, 13, 14))
 smoke = on_digits | dict(seeds=(0, 1))
 diets = { # accuracy against sparsity, and against subset size: the same runs
     'smoke': DietAccuracy(**smoke, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.5),
@@ -133,96 +111,8 @@ presets = dict.fromkeys(with_panels, diets) | {
         'paper': GradientAlignment(**on_resnet50, steps=400, every=10, size=2048, augmented=('all',), seeds=(0,))},
     'dd_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
 
-# %% ../nbs/09n_presets.ipynb #de942086
-syn_fields = dict(batch_size=64, weight_decay=5e-4, gamma=.2)
-def _two_thirds(steps, lr, **fields): return Recipe(steps, lr=lr, milestones=(steps*2//3, steps*5//6), **syn_fields | fields)
-
-idc = DSA('color_crop_flip_scale_rotate', mode='idc')
-imagenet_augment = DSA('color_flip_zoom_lighting', mode='all')
-cifar_source = Distil(data=Images(name='cifar10'), network=Network(model='conv_net'), method='gradient', per_class=10, how=Condensing(), recipe=_two_thirds(7000, .01), every=100)
-digits_source = varied(distil_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0)
-others = (Inner(kind='real', per_class=10), Inner(kind='noise', per_class=10))
-presets |= {
-    'syn_accuracy_vs_sparsity': {
-        'smoke': DistilledPruning(data=Images(name='digits'), network=small_net, recipe=Recipe(200, 64, lr=.05), inners=(Inner(kind='distilled', source=digits_source), Inner(kind='real', per_class=1), Inner(kind='noise', per_class=1)),
-            inner_recipe=Recipe(60, 40, lr=.05), augment=None, levels=(1, 3, 5), prune_rate=.4, seeds=(0, 1)),
-        'mini': DistilledPruning(data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=32)), recipe=_two_thirds(1000, .02), inners=(Inner(kind='ready'), *others),
-            inner_recipe=_two_thirds(500, .02, batch_size=100), levels=(2, 4, 6), prune_rate=.36, **fresh),
-        'paper': DistilledPruning(data=Images(name='cifar10'), network=Network(model='narrow_resnet18'), recipe=_two_thirds(300*782, .01, cutmix=.5), augment_real=idc, inners=(Inner(kind='distilled', source=cifar_source), *others),
-            inner_recipe=_two_thirds(7000, .01, cutmix=.5), augment=idc, levels=tuple(range(1, 11)), seeds=(0, 1, 2, 3))},
-    'syn_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
-
 # %% ../nbs/09n_presets.ipynb #b51f24b2
-presets |= {figure: by_panel['A'] for figure, by_panel in win_panels.items()}
-
-# %% ../nbs/09n_presets.ipynb #ca9f3c5c
-def _as_pruned(kind, scale, **values):
-    "The setting of `syn_accuracy_vs_sparsity` in the fields that another figure shares, with other values"
-    own = presets['syn_accuracy_vs_sparsity'][scale]
-    return kind(**{k: getattr(own, k) for k in DistilledPruning.model_fields if k in kind.model_fields} | dict(controls=()) | values)
-
-def _first(scale): return dict(inners=presets['syn_accuracy_vs_sparsity'][scale].inners[:1])
-
-def _condensed(source, per_class, **how): return varied(source, dict(per_class=per_class, how=replace(source.how, lr_images=source.how.lr_images*per_class/source.per_class, **how)))
-
-conv_net_3 = dict(network=Network(model='conv_net'), inners=(Inner(kind='distilled', source=cifar_source),))
-imagenet_source = Distil(data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10, recipe=_two_thirds(15_000, .01), every=25,
-    how=Condensing(outer=500, factor=3, metric='absolute', lr_images=3e-3, net_images=500))
-on_imagenet10 = dict(data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)), recipe=_two_thirds(300*204, .01, cutmix=1.), augment_real=imagenet_augment,
-    inners=(Inner(kind='distilled', source=imagenet_source),), inner_recipe=_two_thirds(15_000, .01, cutmix=1.), augment=imagenet_augment)
-by_mtt = varied(distil_settings['paper'], dict(data=Images(name='cifar10', zca=True), per_class=50, matching=published[('cifar10', 50)], choose_by=0))
-predecessor = dict(data=Images(name='cifar10', zca=True), network=Network(model='alexnet_mtt'), recipe=Recipe(60*196, 256, lr=8e-4, optimiser='adam', weight_decay=8e-4, milestones=(50*196,), gamma=.15),
-    inners=(Inner(kind='ready'), Inner(kind='distilled', per_class=50, source=by_mtt.source(0))), inner_recipe=Recipe(1000, 512, lr=.01, weight_decay=5e-4, milestones=(500,)),
-    inner_recipes=tuple(Recipe(epochs, 512, lr=.01, weight_decay=5e-4, milestones=(epochs//2,)) for epochs in (3000, 1000)))
-one_pair = dict(seeds=(0,)) # published for one initialisation, one mask, two orders
-mini_source = Distil(data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=32)), method='gradient', per_class=10, how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
-def _sizes(source, per_class): return tuple(Inner(kind='distilled', source=_condensed(source, p)) for p in per_class)
-
-presets |= {
-    'syn_masks': {scale: _as_pruned(MaskOverlap, scale) for scale in ('smoke', 'mini', 'paper')},
-    'syn_barrier_surface': {
-        'smoke': _as_pruned(MaskPaths, 'smoke', **_first('smoke'), **one_pair),
-        'mini': _as_pruned(MaskPaths, 'mini', **_first('mini'), examples=2000),
-        'paper': _as_pruned(MaskPaths, 'paper', **conv_net_3, **one_pair)},
-    'syn_landscape': {
-        'smoke': _as_pruned(Landscapes, 'smoke', **_first('smoke'), **one_pair, levels=(5,), side=15, examples=500),
-        'mini': _as_pruned(Landscapes, 'mini', **_first('mini'), levels=(4,), seeds=(10,)),
-        'paper': _as_pruned(Landscapes, 'paper', **conv_net_3, **one_pair, levels=(9,), side=100, examples=None)},
-    'syn_hessian': {
-        'smoke': _as_pruned(HessianStatistics, 'smoke', **_first('smoke'), **one_pair, levels=(3, 5), examples=32, draws=32),
-        'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(2, 6), sampled=200, draws=32, seeds=(10, 11, 12)),
-        'paper': _as_pruned(HessianStatistics, 'paper', **conv_net_3, **one_pair, levels=(4, 10))},
-    'syn_ratio': {
-        'smoke': _as_pruned(CompressionRatio, 'smoke', inners=_sizes(digits_source, (1, 2)), levels=(3, 5)),
-        'mini': _as_pruned(CompressionRatio, 'mini', inners=(Inner(kind='ready'), *_sizes(mini_source, (1, 50))), levels=(2, 4), seeds=(10, 11, 12)),
-        'paper': _as_pruned(CompressionRatio, 'paper', network=Network(model='conv_net'), inners=_sizes(cifar_source, (1, 10, 50)), inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (1, 7, 32)), levels=(4, 9))},
-    'syn_then_imp': {
-        'smoke': _as_pruned(Searches, 'smoke', **_first('smoke'), children=1, levels=(1, 2, 3, 4, 5), rewinds=(0, 20), then=3),
-        'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(2, 4, 5, 6), rewinds=(0, 100), then=4, seeds=(10, 11, 12)),
-        'paper': Searches(**on_imagenet10, levels=tuple(range(1, 21)), rewinds=(0, 3*204), then=8, seeds=(0, 1, 2, 3))},
-    'syn_predecessor': {
-        'smoke': _as_pruned(Searches, 'smoke', children=1, rewinds=(0, 20), random=True, leak=True),
-        'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 100), random=True, leak=True, seeds=(10, 11, 12)),
-        'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, seeds=(0, 1, 2, 3, 4))}}
-
-
-syn_panels = {'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
-with_syn_panels = ('syn_barrier_surface', 'syn_ratio')
-panel_networks = { # at the paper's scale, and narrower at others
-    'B': (Network(model='narrow_resnet10'), Network(model='narrow_resnet10', options=dict(width=8))), 'C': (Network(model='narrow_resnet18'), Network(model='narrow_resnet18', options=dict(width=8))),
-    'D': (on_imagenet10['network'], Network(model='resnet10', options=dict(width=8, imagenet_stem=True)))}
-
-def syn_panel(
-    found:DistilledPruning, # panel A at its scale
-    panel:str, # one of `syn_panels`
-    scale:str # smoke, mini or paper
-) -> DistilledPruning:
-    "The same question of another network, at the paper's scale on its own data"
-    own = dict(network=panel_networks[panel][scale != 'paper'])
-    if panel == 'D' and scale == 'paper':
-        sizes = {'inners': _sizes(imagenet_source, (10, 20)), 'inner_recipes': tuple(_two_thirds(1000*batches, .01, cutmix=1.) for batches in (15, 29))} if isinstance(found, CompressionRatio) else {}
-        own = on_imagenet10 | sizes
-    return varied(found, own)
+presets |= {figure: by_panel['A'] for figure, by_panel in win_panels.items()} | syn_presets
 
 # %% ../nbs/09n_presets.ipynb #49c7e3d1
 def panels_of(
