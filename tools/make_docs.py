@@ -16,7 +16,7 @@ from mkdocs.config import load_config
 root = Path(__file__).resolve().parent.parent
 floors = { # how the notebooks are grouped, by the beginning of their numbers
     'Ground': ('00', '01'), 'Networks and training': ('02', '03'), 'Examples': ('04',), 'Tickets': ('05',), 'Between solutions': ('06', '07'),
-    'Distillation': ('08',), 'Experiments': ('09',), 'Plots and figures': ('10', '11')}
+    'Distillation': ('08',), 'Experiments': ('09',), 'Plots and figures': ('10', '11', '12')}
 papers = {'dd': 'Data Diet', 'win': 'Why Lottery Tickets Win', 'syn': 'Distilled pruning'} # by the beginning of a figure's name
 tutorials = ('own_network', 'three_papers', 'new_experiment', 'from_laptop_to_slurm') # the order of tutorials; others follow
 link, blocks, spans = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)'), r'^```.*?^```', r'`[^`\n]+`' # in markdown
@@ -32,17 +32,19 @@ def with_math(markdown:str) -> str:
 
 def with_pages(markdown:str, page:Path, staged:Path) -> str:
     "Links to notebooks lead to their pages; other files that are linked are taken along"
+    def take(file):
+        copy = staged/file.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     def lead(match):
         text, (target, *anchor) = match[1], match[2].split('#', 1)
         if re.match('[a-z]+:', target) or not target: return match[0]
         there = (root/page.parent/target).resolve()
         if there.is_dir(): return text.strip('![]')
         if there.suffix == '.ipynb': target = 'README.md' if there.stem == 'index' else target[:-6] + '.md'
-        elif there.is_file() and there.suffix != '.md':
-            copy = staged/there.relative_to(root)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(there, copy)
+        elif there.is_file() and there.suffix != '.md': take(there)
         return f'{text}({"#".join([target, *anchor])})'
+    for picture in re.findall(r'<img src="([^":]+)"', markdown): take((root/page.parent/picture).resolve())
     return outside(blocks, markdown, lambda text: link.sub(lead, text))
 
 def code_of(cell:dict, module:str|None) -> str:
@@ -95,7 +97,7 @@ def navigation(notebooks:list[Path], modules:list[str]) -> list:
     figures = {paper: [entry(p) for p in inside('figures') if p.name.startswith(f'{short}_')] for short, paper in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
     taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
-    found = [{'Home': ['README.md', {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
+    found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
              {'Figures': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
     return [section for section in found if all(section.values())]
 
