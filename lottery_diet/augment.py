@@ -81,14 +81,14 @@ def _lighting(x, s, u):
     if x.shape[1] != 3: raise ValueError(f'lighting changes three colours, and these images have {x.shape[1]} channels: leave it out')
     return x + (torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).T*s.lighting @ lights.T.double()).to(x)[..., None, None]
 
-operations = dict(color=_colour, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting)
+operations = dict(color=_colour, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting) # by the names that a strategy joins with underscores
 
 # %% ../nbs/08a_augment.ipynb #f58e54f8
 def _one(names, draws): return [names[torch.randint(len(names), (), generator=draws)]] if names else []
 
 def _idc(names, draws): return [k for k in ('flip', 'color') if k in names] + _one([k for k in names if k in ('crop', 'scale', 'rotate')], draws) + [k for k in names if k == 'cutout']
 
-modes = dict(single=_one, all=lambda names, draws: names, idc=_idc)
+modes = dict(single=_one, all=lambda names, draws: names, idc=_idc) # which operations of a strategy one draw uses
 
 @dataclass(frozen=True)
 class DSA:
@@ -215,7 +215,7 @@ def whitened(
     return replace(data, x=x, mean=(0.,)*x.shape[1], std=(1.,)*x.shape[1], name=f'{data.name}, ZCA-whitened')
 
 # %% ../nbs/08a_augment.ipynb #502bdfbb
-distilled_files = (
+distilled_files = ( # either of these sets, by file name: algorithm and checksum
     {'cifar10_mtt_10ipc.npz': ('sha256', '98e27cff9d134122d5710f7326f7776b0f0ef144010e627f02247fb90dfff5e3')},
     {'cifar10_10ipc_images.pt': ('md5', '75be32eaef1b5578d8ed8ee9ea308c58'), 'cifar10_10ipc_labels.pt': ('md5', '768f62f8718fe3a8bc9a0421aaf64449')})
 

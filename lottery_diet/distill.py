@@ -27,7 +27,7 @@ def k_centre(
     data:ImageSet,
     per_class:int # images of each class
 ) -> Tensor: # indices, class after class
-    "In each class the image nearest its mean, then again and again the one farthest from all that were taken (in pixel space)"
+    "In each class the image nearest its mean, then again and again the one farthest from all that were taken (in pixel space); raises `ValueError` where a class has fewer"
     taken = []
     for members in by_class(torch.arange(len(data), device=data.x.device), data.y, range(data.classes)):
         x = data.inputs(data.x[members]).flatten(1)
@@ -52,7 +52,7 @@ def random_of_each(
     if min(map(len, parts)) < per_class: raise ValueError(f'a class of {data.name} has {min(map(len, parts))} images, fewer than per_class={per_class}')
     return torch.cat([own[:per_class] for own in parts])
 
-baselines = ('real', 'k-centre', 'noise')
+baselines = ('real', 'k-centre', 'noise') # what distilled images must beat
 
 def stand_in(
     data:ImageSet, # real images

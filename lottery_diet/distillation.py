@@ -66,7 +66,7 @@ class Distil(Task):
     begin: Literal['real', 'noise'] = 'real'
     every: Annotated[int, Field(ge=1)] = 100 # iterations between looks
     choose_by: Annotated[int, Field(ge=0)] = 0 # fresh networks that judge each look on the images set aside; 0: the last is kept
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0 # of all that is drawn
 
     @model_validator(mode='after')
     def possible(self):
@@ -149,11 +149,11 @@ class Taught(Task):
     data: Images
     network: Network
     recipe: RecipeField # of the fresh networks
-    per_class: Annotated[int, Field(ge=1)]
+    per_class: Annotated[int, Field(ge=1)] # images of each class
     kind: Literal['distilled', 'real', 'k-centre', 'noise'] = 'distilled'
     source: Distil|None = None # of the distilled images
     learnt_rate: bool = False # train at the learning rate that trajectory matching learnt
-    networks: Annotated[int, Field(ge=1)] = 5
+    networks: Annotated[int, Field(ge=1)] = 5 # fresh ones
     augment: Augmenting = DSA() # every image draws for itself
     seed: Annotated[int, Field(ge=0)] = 0 # draws the real images, and the networks
 

@@ -33,7 +33,7 @@ class Distilling(Figure):
     data: Images
     network: Network
     method: Literal['trajectory', 'gradient']
-    per_class: Count
+    per_class: Count # images of each class
     matching: InstanceOf[Matching] # of trajectories
     condensing: InstanceOf[Condensing] # of gradients
     experts: Count # how many

@@ -70,7 +70,7 @@ def save_results(
     return [str(f.resolve().relative_to(project_root()) if f.resolve().is_relative_to(project_root()) else f) for f in files]
 
 # %% ../nbs/11_figures.ipynb #5979e226
-scales = ('smoke', 'mini', 'paper')
+scales = ('smoke', 'mini', 'paper') # seconds; an hour of two cores at most; the published protocol
 letters = sorted({letter for figure in presets for letter in panels_of(figure)}) # of all panels
 
 class FigureParameters(Config):

@@ -77,12 +77,12 @@ class Condensing:
     batch_real:int=64 # real images of a class in a step
     batch_synthetic:int=128 # synthetic images of a class in a step, at most
     lr_images:float=5e-3 # on pixels; published: times images per class, over 10
-    momentum:float=.5
+    momentum:float=.5 # of the images' updates
     factor:int=2 # f, of multi-formation
     metric:str='squared' # 'absolute' for ImageNet
     net_images:int=2000 # real images that the network learns from after each step
-    net_batch:int=64
-    net_lr:float=.01
+    net_batch:int=64 # images per step of it
+    net_lr:float=.01 # its learning rate
     cutmix:float=.5 # probability, in the network's own training
     net_alike:bool=False # images of a batch share one augmentation there too; published: each draws for itself
 

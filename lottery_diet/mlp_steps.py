@@ -63,7 +63,7 @@ class ClosedForm(Autograd):
         return loss
 
     def forward(self, h:Tensor) -> tuple[list[Tensor], Tensor]:
-        "What comes into each layer, and the outputs"
+        "What comes into each layer, images × features each, and the outputs, images × classes"
         inputs, last = [], self.layers[-1]
         for layer in self.layers:
             inputs.append(h)

@@ -320,7 +320,8 @@ def resnet_ap10(
     return drawn(net, init)
 
 # %% ../nbs/02_models.ipynb #057275ee
-models = dict(lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexnet_mtt=alexnet_mtt,
+models = dict( # by the names that experiments know them by
+    lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexnet_mtt=alexnet_mtt,
     resnet20=resnet20, resnet32=resnet32, resnet56=resnet56, resnet10=resnet10, resnet18=resnet18, resnet50=partial(resnet50, imagenet_stem=False),
     narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
     resnet_ap10=resnet_ap10, small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32))

@@ -186,7 +186,7 @@ class Way:
     compiled:bool=False # the network goes through torch.compile
     replayed:bool=False # the update is recorded and replayed
 
-ways = {
+ways = { # how an update is computed; the numbers are the same
     'autograd': Way('through the network and back', Autograd),
     'compiled': Way('the same, the network compiled', Autograd, compiled=True),
     'closed form': Way('without autograd, to the same bits', ClosedForm),

@@ -87,7 +87,7 @@ class Feed:
     images:int # how many synthetic images there are
     batch_size:int|None=None # images in a step, drawn anew for each; all of them if None
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # of images, by a random stream; differentiable
-    seed:int=0
+    seed:int=0 # of what is drawn
     iteration:int=0 # of the distillation
 
     def chosen(self, i:int) -> Tensor: # indices
@@ -226,7 +226,7 @@ class Matching:
     lr_images:float # on pixels
     lr_rate:float # on the student's learning rate
     rate:float # the student's learning rate, to begin with
-    iterations:int=5000
+    iterations:int=5000 # updates of the images
     batch_size:int|None=None # synthetic images in a student's step; all if None
     momentum:float=.5 # on both
     patience:int=50 # skipped iterations in a row that end it
