@@ -44,8 +44,10 @@ def with_pages(markdown:str, page:Path, staged:Path) -> str:
         if there.suffix == '.ipynb': target = 'README.md' if there.stem == 'index' else target[:-6] + '.md'
         elif there.is_file() and there.suffix != '.md': take(there)
         return f'{text}({"#".join([target, *anchor])})'
-    for picture in re.findall(r'<img src="([^":]+)"', markdown): take((root/page.parent/picture).resolve())
-    return outside(blocks, markdown, lambda text: link.sub(lead, text))
+    def change(text):
+        for picture in re.findall(r'<img src="([^":]+)"', text): take((root/page.parent/picture).resolve())
+        return link.sub(lead, text)
+    return outside(blocks, markdown, change)
 
 def code_of(cell:dict, module:str|None) -> str:
     "A code cell as its reader sees it: without directives; nothing where it is hidden"
