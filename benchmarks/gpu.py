@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from lottery_diet.core import pick_device, provenance, write_whole
-from lottery_diet.data import load_data
 from lottery_diet.many import fit_many
 from lottery_diet.models import initialise, lenet_300_100, resnet20
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
 
 

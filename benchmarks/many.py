@@ -15,9 +15,9 @@ import torch
 from speed import by_turns
 
 from lottery_diet.core import provenance, write_whole
-from lottery_diet.data import load_data
 from lottery_diet.many import fit_many, grouping_for
 from lottery_diet.models import cifar_resnet, initialise, lenet_300_100
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot
 from lottery_diet.tune import keep_freed_memory
 

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 
 from lottery_diet.core import provenance, state_of, write_whole
-from lottery_diet.data import default_data_root, load_data, patch_torchvision
 from lottery_diet.evaluation import channels_last
 from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, prune_random
 from lottery_diet.lmc import loss_path
 from lottery_diet.models import initialise, lenet_300_100, resnet20
 from lottery_diet.scores import el2n
+from lottery_diet.sources import default_data_root, load_data, patch_torchvision
 from lottery_diet.train import Recipe, Snapshot, evaluate, fit
 
 patch_torchvision()

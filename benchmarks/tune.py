@@ -17,8 +17,8 @@ import torch
 from speed import half_dense, train_loader
 
 from lottery_diet.core import provenance, write_whole
-from lottery_diet.data import load_data
 from lottery_diet.models import initialise, models
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
 from lottery_diet.tune import keep_freed_memory
 

@@ -13,10 +13,10 @@ import torch
 from speed import by_turns
 
 from lottery_diet.core import provenance, write_whole
-from lottery_diet.data import load_data
 from lottery_diet.evaluation import evaluate
 from lottery_diet.imp import imp
 from lottery_diet.models import initialise, lenet_300_100, resnet20
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit, way_for
 from lottery_diet.tune import keep_freed_memory
 

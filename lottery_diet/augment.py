@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from .core import choose
-from .data import ImageSet, default_data_root
+from .data import ImageSet
+from .sources import default_data_root
 from .records import Damaged, load_tensors, save_tensors
 
 # %% ../nbs/08a_augment.ipynb #a1278822

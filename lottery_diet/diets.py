@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from .augment import DSA, ZCA, whitened
 from .core import choose, derive
-from .data import ImageSet, Splits, is_own_data, load_data, random_labels, shrink, sources, split_off
+from .data import ImageSet, Splits, random_labels, shrink, split_off
+from .sources import is_own_data, load_data, sources
 from .distill import augmented_by
 from .evaluation import channels_last, evaluate, predict
 from .experiments import Config, Outcome, RecipeField, Run, Task

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from .core import choose, derive, pick_device, runs_root
-from .data import ImageSet, Splits, is_own_data, load_data, sources
+from .data import ImageSet, Splits
+from .sources import is_own_data, load_data, sources
 from .imp import Mask, check_ladder
 from .models import find_model, initialise
 from .scores import Scores, el2n, keep_easiest, keep_hardest, keep_random

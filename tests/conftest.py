@@ -6,7 +6,7 @@ os.environ.setdefault('MPLBACKEND', 'agg')
 
 import pytest
 
-from lottery_diet.data import default_data_root, md5s
+from lottery_diet.sources import default_data_root, md5s
 
 
 @pytest.fixture(scope='session', autouse=True)

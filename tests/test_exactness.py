@@ -12,15 +12,16 @@ from torch import nn
 from torch.nn.utils import prune
 
 from lottery_diet.core import same, state_of, stream
-from lottery_diet.data import ImageSet, load_data
+from lottery_diet.data import ImageSet
 from lottery_diet.imp import Mask, flat, imp, prune_global_magnitude, prune_random, share_of, shuffle_layerwise
 from lottery_diet.models import cifar_resnet, conv_net, initialise, lenet_300_100
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, batches, cutmix, fit, predict, train
 
 SCRIPT = '''
 import hashlib, torch
 from functools import partial
-from lottery_diet.data import load_data
+from lottery_diet.sources import load_data
 from lottery_diet.models import cifar_resnet, initialise
 from lottery_diet.train import Recipe, fit
 end = fit(initialise(partial(cifar_resnet, (1, 8, 8), depth=8), 0), load_data('digits').train, Recipe(8, 32, crop=1, flip=True, cutmix=.5, weight_decay=1e-3), seed=3)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from lottery_diet.core import distance
-from lottery_diet.data import load_data
 from lottery_diet.imp import Mask, prune_random
 from lottery_diet.many import fit_many, grouping_for
 from lottery_diet.models import cifar_resnet, initialise, lenet_300_100
 from lottery_diet.plots import t_interval
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, evaluate, fit, way_for
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

@@ -72,7 +72,7 @@ def test_a_wheel_finds_tickets_of_a_users_network(installed):
     programs, empty = installed
     (empty/'mine.py').write_text('''
 from torch import nn
-from lottery_diet.data import load_data
+from lottery_diet.sources import load_data
 from lottery_diet.imp import imp
 from lottery_diet.models import initialise
 from lottery_diet.train import Recipe, fit

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from lottery_diet.core import distance, same, state_of, stream
-from lottery_diet.data import ImageSet, load_data
+from lottery_diet.data import ImageSet
 from lottery_diet.imp import Mask, flat, imp, imp_many, prune_random
 from lottery_diet.many import fit_many, grouping_for, train_many
 from lottery_diet.mlp_steps import linear_layers
 from lottery_diet.models import cifar_resnet, initialise, lenet_300_100, mlp
+from lottery_diet.sources import load_data
 from lottery_diet.train import Diverged, Recipe, Snapshot, batches, evaluate, fit, train, way_for
 
 digits = load_data('digits')

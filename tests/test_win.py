@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from lottery_diet.core import distance, same, stream
-from lottery_diet.data import load_data
 from lottery_diet.diets import Images, Network
 from lottery_diet.experiments import Run
 from lottery_diet.imp import Mask, imp
@@ -17,6 +16,7 @@ from lottery_diet.presets import panels_of, preset
 from lottery_diet.regions import distance_matrix, matched_units, measures
 from lottery_diet.repel import repulsion
 from lottery_diet.solutions import level_of, levels_of
+from lottery_diet.sources import load_data
 from lottery_diet.sweeps import sweep, varied
 from lottery_diet.train import Recipe, Snapshot, fit
 from lottery_diet.win_presets import win_about, win_panels
