@@ -111,6 +111,7 @@ def gallery(
     "One page of all figures; raises `ValueError` where nothing was drawn yet"
     found = {d.parts: d for folder in folders for d in drawn_in(folder)}
     if not found: raise ValueError(f'there are no figures in {", ".join(map(str, folders))}: draw one with lottery-diet figure NAME')
+    found = {key: d for key, d in found.items() if key[2] != 'smoke' or not any(other[:2] == key[:2] and other != key for other in found)}
     claims, about = read_claims() if claims is None else claims, about_figures()
     def section(paper, title):
         names = [name for name in about.index[about.paper == paper] if paper or any(d[0] == name for d in found)]
@@ -120,7 +121,7 @@ def gallery(
     tally = ', '.join(f'{n} {_badge(verdict)}' for verdict, n in counts.items())
     body = f'''<header><h1>lottery_diet: figures and claims</h1>
 <p>{len(found)} figures drawn; {len(claims)} claims: {tally}. A claim is <em>seen</em> where its whole 95 % interval lies on the paper's side.
-Scales: <em>smoke</em> shows that the code runs and claims nothing, <em>mini</em> is small networks on a CPU, <em>paper</em> the published protocol.</p>
+Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, <em>paper</em> the published protocol.</p>
 <nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>{"".join(section(*item) for item in papers.items())}'''
     page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>lottery_diet: figures and claims</title><style>{style}</style></head><body>{body}</body></html>\n'
     return write_whole(out, lambda p: p.write_text(page))
