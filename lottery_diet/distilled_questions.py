@@ -137,11 +137,14 @@ class DistilledPruning(Figure):
         "Between the trainings that wear a mask, or none"
         return Barriers(pretrain=self.start(seed), children=self.children, ticket=mask)
 
+    def wearing(self, seed:int) -> Iterator[tuple[dict, Masked|None]]:
+        "No mask, then each mask of each level"
+        yield dict(seed=seed, level=0, arm='dense'), None
+        for level in self.levels: yield from ((dict(seed=seed, level=level, arm=arm), mask) for arm, mask in self.masks(seed, level).items())
+
     def between(self) -> Iterator[tuple[dict, Barriers]]:
         "Barriers between the trainings that wear one mask, and between two dense ones"
-        for seed in self.seeds:
-            yield dict(seed=seed, level=0, arm='dense'), self.barrier(seed)
-            for level in self.levels: yield from ((dict(seed=seed, level=level, arm=arm), self.barrier(seed, mask)) for arm, mask in self.masks(seed, level).items())
+        return ((columns, self.barrier(seed, mask)) for seed in self.seeds for columns, mask in self.wearing(seed))
 
     def tasks(self) -> list[Task]:
         "All of it; barriers only where masks are worn more than once"

@@ -78,11 +78,6 @@ class MaskOverlap(DistilledPruning):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #214038fa
 class Looks(DistilledPruning):
     "Looks at trainings under each mask and under none"
-    def wearing(self, seed:int) -> Iterator[tuple[dict, Masked|None]]:
-        "No mask, then each mask of each level"
-        yield dict(seed=seed, level=0, arm='dense'), None
-        for level in self.levels: yield from ((dict(seed=seed, level=level, arm=arm), mask) for arm, mask in self.masks(seed, level).items())
-
     def tasks(self) -> list[Task]:
         "The looks"
         return [task for _, task in self.asked()]
