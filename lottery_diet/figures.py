@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -75,6 +75,7 @@ letters = sorted({letter for figure in presets for letter in panels_of(figure)})
 
 class FigureParameters(Config):
     "Parameters of every figure's notebook"
+    home: ClassVar[str] = 'figures' # the folder among the runs that table and figure go to
     scale: str = 'smoke'
     seeds: Annotated[int, Field(ge=1)]|None = None # replicates; the scale's if None
     budget: str|None = None # such as '9m'
@@ -96,7 +97,7 @@ class FigureParameters(Config):
     @property
     def folder(self) -> Path:
         "Where table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'figures'
+        return Path(self.out_dir) if self.out_dir else runs_root()/self.home
 
     @property
     def variant(self) -> str:

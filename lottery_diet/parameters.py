@@ -9,11 +9,10 @@ __all__ = ['SpawnParameters', 'ScoreParameters', 'DistilParameters', 'put_togeth
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from .core import runs_root
 from .diets import Network, Share
 from .distilled_questions import Distilling
 from .figures import FigureParameters, one_sentence
@@ -26,6 +25,7 @@ from .sweeps import varied
 # %% ../nbs/11a_parameters.ipynb #5c73638e
 class SpawnParameters(FigureParameters):
     "Parameters of `nbs/06_lmc.ipynb`; None leaves a value to the scale"
+    home: ClassVar[str] = 'lmc'
     dataset: str|None = None
     data_root: Annotated[str|None, Field(exclude=True)] = None
     model: str|None = None
@@ -39,14 +39,10 @@ class SpawnParameters(FigureParameters):
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
         return put_together(spawn_setting(self.scale, self.dataset), self, {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm')})
 
-    @property
-    def folder(self) -> Path:
-        "Where table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'lmc'
-
 # %% ../nbs/11a_parameters.ipynb #23bf6735
 class ScoreParameters(FigureParameters):
     "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
+    home: ClassVar[str] = 'scores'
     dataset: str|None = None
     data_root: Annotated[str|None, Field(exclude=True)] = None
     model: str|None = None
@@ -66,13 +62,9 @@ class ScoreParameters(FigureParameters):
         parts = [self.dataset and Path(self.dataset).stem, self.model and self.model.split(':')[-1], self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.scale]
         return '_'.join(['scores', *filter(None, parts)])
 
-    @property
-    def folder(self) -> Path:
-        "Where scores, table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'scores'
-
 class DistilParameters(FigureParameters):
     "Parameters of `nbs/08d_distill.ipynb`; None leaves a value to the scale"
+    home: ClassVar[str] = 'distill'
     method: Literal['trajectory', 'gradient'] = 'trajectory'
     dataset: str|None = None
     data_root: Annotated[str|None, Field(exclude=True)] = None
@@ -90,11 +82,6 @@ class DistilParameters(FigureParameters):
         "Of its files, without ending"
         parts = [self.method, self.dataset and Path(self.dataset).stem, self.per_class and f'{self.per_class}perclass', self.iterations and f'{self.iterations}iterations', self.scale]
         return '_'.join(['distil', *filter(None, parts)])
-
-    @property
-    def folder(self) -> Path:
-        "Where images, table and figure go"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'distill'
 
 # %% ../nbs/11a_parameters.ipynb #080281f9
 def put_together(
