@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from .experiments import Run
-from .figures import letters, run_figure, scales
+from .figures import letters, scales
+from .pages import run_figure
 from .gallery import gallery, where_figures_are
 from .presets import panels_of, preset, presets
 from .records import Damaged, all_records, pack, unpack

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['scales', 'letters', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters',
            'PanelParameters', 'LandscapeParameters', 'MeasureParameters', 'title_of', 'Page', 'file_name',
-           'parameters_of', 'open_page', 'notebook_of', 'run_figure']
+           'parameters_of', 'open_page']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import ast
 import json
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,28 +219,3 @@ def _clear_progress():
     "The bar has done its duty: a page that is kept shows what became of the runs"
     from IPython.display import clear_output
     clear_output()
-
-# %% ../nbs/11_figures.ipynb #98349ac8
-def notebook_of(
-    figure:str # a name in `presets`
-) -> Path:
-    "Its notebook; raises `ValueError` for an unknown figure"
-    choose('figure', figure, presets)
-    return shipped(f'nbs/figures/{figure}.ipynb')
-
-def run_figure(
-    figure:str, # a name in `presets`
-    folder:Path|None=None, # where the executed page goes; runs/figures if None
-    **parameters # of `FigureParameters`
-) -> Path: # the executed page
-    "Run a figure's notebook with papermill; raises `ValueError` with the notebook's own last sentence where it fails"
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    choose('figure', figure, presets)
-    asked = read_parameters(parameters_of(figure), parameters | {'In': [f'# Parameters\n{k} = 0\n' for k in parameters]})
-    source, folder = notebook_of(figure), Path(folder or runs_root()/'figures')
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder/f'{file_name(figure, asked.scale, getattr(asked, "panel", None), asked.variant)}.ipynb'
-    try: papermill.execute_notebook(source, page, parameters, kernel_name='python3', progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
-    except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page})') from None
-    return page

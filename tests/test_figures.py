@@ -1,6 +1,7 @@
 "Every figure at scale smoke, from the command line: drawn, redrawn without training, stopped by a budget, moved to another machine."
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,8 +13,8 @@ import pytest
 
 from lottery_diet.command import main, make_parser
 from lottery_diet.core import project_root
-from lottery_diet.figures import notebook_of, run_figure
 from lottery_diet.gallery import about_figures
+from lottery_diet.pages import notebook_of, run_figure
 from lottery_diet.presets import preset, presets
 from lottery_diet.sweeps import with_needs
 
@@ -117,6 +118,14 @@ def test_every_figure_has_a_notebook_that_runs_by_plain_papermill():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with pytest.raises(ValueError, match='did you mean'): run_figure('dd_accuracy_vs_sparsity', sclae='smoke')
+
+def test_committed_pages_lie_beside_their_tables_and_name_no_machine():
+    pages = sorted((project_root()/'results').rglob('*.ipynb'))
+    assert pages
+    for page in pages:
+        text = page.read_text()
+        assert page.with_suffix('.csv').is_file() and str(project_root()) not in text and 'papermill' not in json.loads(text)['metadata'], page
+        assert not re.search(r'"[^"]*(?<![\w.])/(?:home|Users|root|tmp|work)/', text), page
 
 def recipe_of(r): return (r.steps, r.batch_size, r.lr, r.milestones, r.gamma, r.momentum, r.nesterov, r.weight_decay, r.crop, r.flip, r.drop_last, r.warmup, r.optimiser)
 
