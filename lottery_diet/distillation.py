@@ -22,12 +22,13 @@ from .diets import Images, Network, Training, outcome_of, snapshot_of
 from .distill import augmented_by, begin_at, evaluate_synthetic, stand_in, synthetic
 from .evaluation import evaluate
 from .experiments import Config, OutOfTime, Outcome, RecipeField, Run, Task
+from .experts import Expert, refuse_statistics
 from .gradient import Condensing, decode, match_gradients
 from .imp import noise_of
 from .models import initialise
 from .records import load_tensors, part_of, save_tensors
 from .tickets import Masked
-from .trajectory import Distilled, Expert, Matching, match_trajectories, refuse_statistics
+from .trajectory import Distilled, Matching, match_trajectories
 
 # %% ../nbs/09h_distillation.ipynb #a087238f
 Augmenting = InstanceOf[DSA]|None # None: no augmentation

@@ -14,13 +14,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from lottery_diet.cluster import submit
 from lottery_diet.core import same
 from lottery_diet.diets import Images, Judge, Network, Pretrain, Training
 from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.imp import Mask
 from lottery_diet.records import record_files, verified
 from lottery_diet.sources import load_data
-from lottery_diet.sweeps import grid, submit, sweep, varied
+from lottery_diet.sweeps import grid, sweep, varied
 from lottery_diet.tickets import Controls, Dense, Tickets, ladder, rung
 from lottery_diet.train import Recipe
 
