@@ -42,7 +42,8 @@ def channels_last(
 ) -> torch.memory_format:
     "The layout in which a network's convolutions are fastest and right; its weights are brought into it"
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    if not convolutions or any(map(breaks_in_channels_last, convolutions)): return torch.contiguous_format
+    by_groups = device_of(model).type == 'cpu' and any(isinstance(m, nn.GroupNorm) for m in model.modules())
+    if not convolutions or by_groups or any(map(breaks_in_channels_last, convolutions)): return torch.contiguous_format
     model.to(memory_format=torch.channels_last)
     return torch.channels_last
 
@@ -68,7 +69,7 @@ def predict(
     "Outputs of `model` on `data`, in evaluation mode; raises `ValueError` where `state` is another network's"
     if state is not None: require_same_shapes(model.state_dict(), state, f'the state is not one of this {type(model).__name__}')
     data, layout = data.to(device_of(model)), channels_last(model)
-    size = batch_size or (4096 if data.x.device.type == 'cuda' else 64 if layout == torch.channels_last else 1024)
+    size = batch_size or (4096 if data.x.device.type == 'cuda' else 64 if any(isinstance(m, nn.Conv2d) for m in model.modules()) else 1024)
     if folding_pairs(model): network = folded(model, state)
     else: network = model if state is None else lambda x: functional_call(model, dict(state), (x,), tie_weights=False)
     with evaluating(model): return torch.cat([network(data.inputs(x).contiguous(memory_format=layout)) for x in data.x.split(size)])
