@@ -8,6 +8,7 @@ __all__ = ['decode', 'encode', 'matched_weights', 'gradient_distance', 'Condensi
 # %% ../nbs/08c_gradient.ipynb #492ae4cf
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -72,6 +73,7 @@ def gradient_distance(
 @dataclass(frozen=True)
 class Condensing:
     "How to distil by gradient matching (IDC; its released code)"
+    later:ClassVar[tuple[str, ...]] = ('net_epochs',) # fields that came when answers were kept already
     outer:int=2000 # fresh networks
     inner:int=100 # steps on the images, and rounds of training, for each network
     batch_real:int=64 # real images of a class in a step
@@ -85,11 +87,13 @@ class Condensing:
     net_lr:float=.01 # its learning rate
     cutmix:float=.5 # probability, in the network's own training
     net_alike:bool=False # images of a batch share one augmentation there too; published: each draws for itself
+    net_epochs:int=0 # on real images before the first step on the synthetic ones; published: 10 on ImageNet-10
 
     def __post_init__(self):
         for key in ('outer', 'inner', 'batch_real', 'batch_synthetic', 'factor', 'net_batch'):
             if getattr(self, key) < 1: raise ValueError(f'{key}={getattr(self, key)} must be at least 1')
-        if self.net_images < 0: raise ValueError(f'net_images={self.net_images} must be at least 0')
+        for key in ('net_images', 'net_epochs'):
+            if getattr(self, key) < 0: raise ValueError(f'{key}={getattr(self, key)} must be at least 0')
 
 def match_gradients(
     make:Callable[[], nn.Module], # makes the network
@@ -112,7 +116,7 @@ def match_gradients(
     speed, total, steps = start.memory['images'].to(device).clone(), 0., 0
     for outer in range(start.iteration, how.outer):
         net = initialise(make, seed, f'condensing {outer}').to(device)
-        snapshot = Snapshot(0, net.state_dict())
+        snapshot = learn(net, data, how, Snapshot(0, net.state_dict()), seed, taught_with, how.net_epochs*len(data))
         for inner in range(how.inner):
             for c in labels.unique().tolist():
                 draws = stream(seed, 'condensing', outer, inner, c)
@@ -130,7 +134,7 @@ def match_gradients(
                 total, steps = total + gap.item(), steps + 1
             images = images - how.lr_images*speed
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
-            snapshot = learn(net, data, how, snapshot, seed, taught_with)
+            snapshot = learn(net, data, how, snapshot, seed, taught_with, how.net_images)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:
             yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, memory=dict(images=speed.cpu().clone()))
             total, steps = 0., 0
@@ -146,10 +150,11 @@ def learn(
     how:Condensing, # the plan
     snapshot:Snapshot, # of the network
     seed:int, # of its SGD noise
-    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # of its images
-) -> Snapshot: # after so many real images
-    "The network's own training between two steps on the images, with momentum and weight decay as published"
-    if not how.net_images: return snapshot
-    rounds = -(-how.net_images//how.net_batch)
-    recipe = Recipe(max(1, how.inner*rounds), how.net_batch, lr=how.net_lr, weight_decay=5e-4, cutmix=how.cutmix)
-    return fit(net, data, recipe, start=snapshot, stop=snapshot.step + rounds, seed=seed, augment=augment)
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None, # of its images
+    images:int # to learn from, in whole batches
+) -> Snapshot: # after so many more real images
+    "The network's own training before and between steps on the images, with momentum and weight decay as published"
+    if not images: return snapshot
+    steps = lambda n: -(-n//how.net_batch)
+    recipe = Recipe(max(1, steps(how.net_epochs*len(data)) + how.inner*steps(how.net_images)), how.net_batch, lr=how.net_lr, weight_decay=5e-4, cutmix=how.cutmix)
+    return fit(net, data, recipe, start=snapshot, stop=snapshot.step + steps(images), seed=seed, augment=augment)

@@ -66,7 +66,7 @@ def _condensed(source, per_class, **how): return varied(source, dict(per_class=p
 
 conv_net_3 = dict(network=Network(model='conv_net'), inners=(Inner(kind='distilled', source=cifar_source),))
 imagenet_source = Distil(data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10, recipe=_two_thirds(15_000, .01), every=25,
-    how=Condensing(outer=500, factor=3, metric='absolute', lr_images=3e-3, net_images=500))
+    how=Condensing(outer=500, factor=3, metric='absolute', lr_images=3e-3, net_images=500, net_epochs=10))
 on_imagenet10 = dict(data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)), recipe=_two_thirds(300*204, .01, cutmix=1.), augment_real=imagenet_augment,
     inners=(Inner(kind='distilled', source=imagenet_source),), inner_recipe=_two_thirds(15_000, .01, cutmix=1.), augment=imagenet_augment)
 by_mtt = varied(distil_settings['paper'], dict(data=Images(name='cifar10', zca=True), per_class=50, matching=published[('cifar10', 50)], choose_by=0))

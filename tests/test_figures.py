@@ -243,7 +243,7 @@ def test_imagenet_and_predecessor_presets_are_the_published_protocol():
         assert (p.recipe.steps, p.recipe.batch_size, p.recipe.lr, p.recipe.cutmix, p.recipe.weight_decay) == (300*204, 64, .01, 1., 5e-4)
         assert (p.augment_real.names, p.augment_real.mode, p.augment_real.zoom) == (['color', 'flip', 'zoom', 'lighting'], 'all', .5)
         source = p.inners[0].source
-        assert (source.network.model, source.per_class, source.how.factor, source.how.outer, source.how.lr_images, source.how.metric, source.how.net_images) == ('resnet_ap10', 10, 3, 500, 3e-3, 'absolute', 500)
+        assert (source.network.model, source.per_class, source.how.factor, source.how.outer, source.how.lr_images, source.how.metric, source.how.net_epochs, source.how.net_images) == ('resnet_ap10', 10, 3, 500, 3e-3, 'absolute', 10, 500)
     then = preset('syn_then_imp', 'paper')
     assert (then.rewinds, then.then, then.prune_rate) == ((0, 3*204), 8, .2)
     p = preset('syn_predecessor', 'paper')
