@@ -17,7 +17,7 @@ from .questions import DietAccuracy, Drawing, EarlyDynamics, Figure, GradientAli
 from .barrier_questions import BarriersBySpawn, BarrierVsAccuracy, ExampleBarriers, ScoreVsBarrier
 from .settings import cifar_like, el2n_judge, fresh, imagenet_constants
 from .sweeps import varied
-from .syn_presets import syn_panel, syn_panels, syn_presets, with_syn_panels
+from .syn_presets import syn_about, syn_panel, syn_presets
 from .train import Recipe
 from .win_presets import win_about, win_panels
 
@@ -119,8 +119,8 @@ def panels_of(
     figure:str # a name in `presets`
 ) -> dict[str, str]: # what each shows, by letter; none for a figure without panels
     "The panels of a figure"
-    if figure in win_about: return win_about[figure] if len(win_about[figure]) > 1 else {}
-    return panels if figure in with_panels else syn_panels if figure in with_syn_panels else {}
+    found = dict.fromkeys(with_panels, panels) | syn_about | win_about
+    return found[figure] if len(found.get(figure, ())) > 1 else {}
 
 def preset(
     figure:str, # a name in `presets`
@@ -137,7 +137,7 @@ def preset(
 def _other(figure, scale, panel, first):
     "Another panel than the first"
     if figure in with_panels: return paper_panels[panel] if scale == 'paper' else substitute(first, panel)
-    if figure in with_syn_panels: return syn_panel(first, panel, scale)
+    if figure in syn_about: return syn_panel(first, panel, scale)
     by_scale = win_panels[figure][panel]
     if scale not in by_scale: raise ValueError(f'panel {panel} of {figure} is drawn at {" and ".join(by_scale)} only')
     return by_scale[scale]

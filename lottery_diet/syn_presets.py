@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['small_net', 'distil_settings', 'syn_fields', 'idc', 'imagenet_augment', 'cifar_source', 'digits_source', 'others',
            'syn_presets', 'conv_net_3', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor', 'one_pair',
-           'mini_source', 'syn_panels', 'with_syn_panels', 'panel_networks', 'syn_panel']
+           'mini_source', 'on_cifar100', 'syn_panels', 'syn_about', 'panel_networks', 'syn_panel']
 
 # %% ../nbs/09mf_syn_presets.ipynb #e552725b
 from dataclasses import replace
@@ -105,18 +105,22 @@ syn_presets |= {
         'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, seeds=(0, 1, 2, 3, 4))}}
 
 
+on_cifar100 = dict(data=Images(name='cifar100'), inners=_sizes(varied(cifar_source, dict(data=Images(name='cifar100'))), (10, 20)), inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (63, 125)))
 syn_panels = {'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
-with_syn_panels = ('syn_barrier_surface', 'syn_ratio')
+syn_about = dict(syn_barrier_surface=syn_panels, syn_ratio=syn_panels | {'E': 'CIFAR-100, ConvNet-3'}) # figure → panel → what it shows
 panel_networks = { # at the paper's scale, and narrower at others
     'B': (Network(model='narrow_resnet10'), Network(model='narrow_resnet10', options=dict(width=8))), 'C': (Network(model='narrow_resnet18'), Network(model='narrow_resnet18', options=dict(width=8))),
     'D': (on_imagenet10['network'], Network(model='resnet10', options=dict(width=8, imagenet_stem=True)))}
 
 def syn_panel(
     found:DistilledPruning, # panel A at its scale
-    panel:str, # one of `syn_panels`
+    panel:str, # a letter in `syn_about`
     scale:str # smoke, mini or paper
 ) -> DistilledPruning:
-    "The same question of another network, at the paper's scale on its own data"
+    "The same question of another network, at the paper's scale on its own data; raises `ValueError` for CIFAR-100 at other scales, which have no images for it"
+    if panel == 'E':
+        if scale != 'paper': raise ValueError(f'panel E is drawn at paper only, not at {scale}')
+        return varied(found, on_cifar100)
     own = dict(network=panel_networks[panel][scale != 'paper'])
     if panel == 'D' and scale == 'paper':
         sizes = {'inners': _sizes(imagenet_source, (10, 20)), 'inner_recipes': tuple(_two_thirds(1000*batches, .01, cutmix=1.) for batches in (15, 29))} if isinstance(found, CompressionRatio) else {}

@@ -236,6 +236,15 @@ def test_points_of_paths_and_sizes_of_ratios_are_published():
     assert (paths.points, paths.examples, paths.batchnorm) == (tuple(i/10 for i in range(1, 10)), None, 'interpolated')
     assert [(i.stored, i.source.how.lr_images, r.steps) for i, r in zip(ratio.inners, ratio.inner_recipes)] == [(1, 5e-4, 1000), (10, 5e-3, 7000), (50, 2.5e-2, 32_000)]
 
+def test_ratios_on_cifar100_are_the_published_protocol():
+    "§2.2 and §2.4: ten and twenty images per class, of four tiles each, a thousand epochs of batches of 64"
+    p = preset('syn_ratio', 'paper', panel='E')
+    assert on_cifar(p) == ('cifar100', None, None, False, .01, 64, .9, 5e-4, .2, .5, 'idc')
+    assert (p.network.model, p.levels, p.recipe.steps) == ('conv_net', (4, 9), 300*782)
+    assert [(i.source.data.name, i.stored, i.source.how.factor, i.source.how.lr_images, r.steps) for i, r in zip(p.inners, p.inner_recipes)] == [('cifar100', 10, 2, 5e-3, 63_000), ('cifar100', 20, 2, 1e-2, 125_000)]
+    with pytest.raises(ValueError, match='panel E is drawn at paper only'): preset('syn_ratio', 'mini', panel='E')
+    with pytest.raises(ValueError, match="'E' is unknown"): preset('syn_barrier_surface', 'paper', panel='E')
+
 def test_imagenet_and_predecessor_presets_are_the_published_protocol():
     "§2.2 to §2.4, Fig. 7; and §2.10"
     for p in (preset('syn_then_imp', 'paper'), preset('syn_barrier_surface', 'paper', panel='D'), preset('syn_ratio', 'paper', panel='D')):
