@@ -56,6 +56,8 @@ class ExpertRun(Training):
 # %% ../nbs/09h_distillation.ipynb #1fe75235
 class Distil(Task):
     "Synthetic images of a data set, by trajectory or gradient matching (MTT; IDC)"
+    version = 2 # judges of looks are other networks than those of the result; steps of gradient matching are of pixels
+    later = ('net_augment', 'learnt_rate')
     data: Images # hold_out sets images aside to choose a look by
     network: Network
     method: Literal['trajectory', 'gradient']
@@ -64,6 +66,8 @@ class Distil(Task):
     recipe: RecipeField # of the data's normalisation, and of networks that choose a look
     experts: tuple[ExpertRun, ...] = () # of trajectory matching
     augment: Augmenting = DSA() # one draw for a batch
+    net_augment: Augmenting|Literal['as matching'] = 'as matching' # of the real images that networks of gradient matching learn from in between
+    learnt_rate: bool = False # networks that choose a look train at the rate that it learnt, not at the recipe's
     begin: Literal['real', 'noise'] = 'real'
     every: Annotated[int, Field(ge=1)] = 100 # iterations between looks
     choose_by: Annotated[int, Field(ge=0)] = 0 # fresh networks that judge each look on the images set aside; 0: the last is kept
@@ -74,6 +78,7 @@ class Distil(Task):
         if isinstance(self.how, Matching) != (self.method == 'trajectory'): raise ValueError(f'method={self.method!r} needs how={"Matching" if self.method == "trajectory" else "Condensing"}(…)')
         if self.method == 'trajectory' and not self.experts: raise ValueError('trajectory matching needs experts: give experts=(ExpertRun(…), …)')
         if any(e.data != self.data or e.network != self.network for e in self.experts): raise ValueError('experts must be of the same data and network as the distillation')
+        if self.learnt_rate and self.method != 'trajectory': raise ValueError('only trajectory matching learns a rate: leave learnt_rate=False')
         if self.choose_by and not self.data.hold_out: raise ValueError('to choose a look, set images aside: give data with hold_out')
         return self
 
@@ -97,7 +102,7 @@ class Distil(Task):
     def looks(self, run:Run, train:ImageSet, stored:Tensor, labels:Tensor, start:Distilled|None) -> Iterator[Distilled]:
         "Synthetic images on their way"
         make, common = self.network.maker(train), dict(augment=augmented_by(self.augment), every=self.every, seed=self.seed, start=start)
-        if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), taught_with=augmented_by(self.augment, each=not self.how.net_alike), **common)
+        if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), taught_with=augmented_by(self.augment if self.net_augment == 'as matching' else self.net_augment, each=not self.how.net_alike), **common)
         experts = [Expert(run.ask(expert).folder/'tensors.safetensors', verify=False) for expert in self.experts]
         return match_trajectories(initialise(make, self.seed).to(run.device), experts, stored, labels, self.how, **common)
 
@@ -105,10 +110,11 @@ class Distil(Task):
         "Distil, look, keep the best look or the last"
         train, aside, _ = self.data.parts(self.recipe, run.device)
         stored, labels = begin_at(train, self.per_class, self.begin, self.factor, self.seed)
+        judges = range(10**6, 10**6 + self.choose_by) # other networks than those that will be asked about the result
         rows, kept, start = read_looks(run)
         for look in self.looks(run, train, stored, labels, start):
             row = dict(iteration=look.iteration, loss=look.loss, rate=look.rate, skipped=look.skipped, chosen_by=float('nan'))
-            if self.choose_by: row['chosen_by'] = evaluate_synthetic(self.network.maker(train), self.seen(look.images.to(run.device), labels, train), aside, self.recipe, range(self.choose_by), augmented_by(self.augment, each=True)).mean().item()
+            if self.choose_by: row['chosen_by'] = evaluate_synthetic(self.network.maker(train), self.seen(look.images.to(run.device), labels, train), aside, replace(self.recipe, lr=look.rate) if self.learnt_rate else self.recipe, judges, augmented_by(self.augment, each=True)).mean().item()
             if not self.choose_by or row['chosen_by'] > max((r['chosen_by'] for r in rows), default=-1.): kept = look
             rows.append(row)
             write_looks(run, rows, kept, look)

@@ -56,7 +56,7 @@ class Distilling(Figure):
         "One distillation"
         trajectory = self.method == 'trajectory'
         return Distil(data=self.data, network=self.network, method=self.method, per_class=self.per_class, how=self.matching if trajectory else self.condensing, recipe=self.taught,
-            experts=self.expert_runs() if trajectory else (), augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by, seed=seed)
+            experts=self.expert_runs() if trajectory else (), augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by, learnt_rate=self.learnt_rate and trajectory, seed=seed)
 
     def asked(self) -> Iterator[tuple[dict, Taught]]:
         "Distilled first, then what it must beat; replicate after replicate"

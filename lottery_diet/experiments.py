@@ -112,7 +112,7 @@ class Run:
     deadline:float=math.inf # seconds since 1970: after it nothing starts, and what runs is checkpointed
     checkpoint_every:float=20. # seconds
     task:Task|None=None # the one that is being computed
-    log:dict=field(default_factory=dict) # seconds of earlier processes, for provenance
+    log:dict=field(default_factory=dict) # seconds of earlier processes, and those that tasks it asked for took, for provenance
 
     def read(self, task:Task) -> Record|None:
         "The finished answer, verified, or None; a damaged one is named, and replaced when it is asked for"
@@ -124,11 +124,14 @@ class Run:
     def ask(self, task:Task) -> Record:
         "Read the answer, or compute it; raises `TaskFailed`, and `OutOfTime` once the deadline has passed"
         if found := self.read(task): return found
-        with self._locked(task):
-            if found := self.read(task): return found # another process finished it meanwhile
-            if failure := self.failure(task): raise TaskFailed(failure)
-            if time.time() > self.deadline: raise OutOfTime('the deadline passed')
-            return replace(self, task=task, log={})._compute()
+        began = time.perf_counter()
+        try:
+            with self._locked(task):
+                if found := self.read(task): return found # another process finished it meanwhile
+                if failure := self.failure(task): raise TaskFailed(failure)
+                if time.time() > self.deadline: raise OutOfTime('the deadline passed')
+                return replace(self, task=task, log={})._compute()
+        finally: self.log['elsewhere'] = self.log.get('elsewhere', 0.) + time.perf_counter() - began
 
     def failure(self, task:Task) -> str|None:
         "Why a task has no answer, if it was found to have none"
@@ -155,7 +158,7 @@ class Run:
             reason = json.dumps(dict(reason=str(e), config=self.task.identity(), provenance=provenance(self.device)), indent=1)
             write_whole(self._failure_file(self.task), lambda p: p.write_text(reason))
             raise TaskFailed(str(e)) from None
-        seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.), 3)
+        seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
         origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
         record = write_record(self.root/self.task.name, self.task.identity(), outcome.metrics, outcome.tensors, origin)
         shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another

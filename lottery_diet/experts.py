@@ -32,7 +32,7 @@ class Expert:
         try:
             if verify: load_tensors(self.path)
         except Damaged as damage: raise ValueError(f'{damage}: train this expert again') from None
-        with safe_open(self.path, 'pt') as f: self.snapshots = f.get_slice(next(iter(f.keys()))).get_shape()[0]
+        with safe_open(self.path, 'pt') as f: self.snapshots, self.notes = f.get_slice(next(iter(f.keys()))).get_shape()[0], f.metadata() or {}
 
     def __len__(self): return self.snapshots
     def __repr__(self): return f'Expert({self.path.name}, {len(self)} snapshots)'
@@ -53,20 +53,26 @@ def train_experts(
     dtype:torch.dtype=torch.float32, # of the files; torch.bfloat16 halves them
     **kwargs # of `train_many`: grouping, augment
 ) -> list[Expert]: # in the order of the seeds
-    "Train what is missing, together, and open all; raises `ValueError` for networks with running statistics"
+    "Train what is missing, together, and open all; raises `ValueError` for networks with running statistics, and where the folder holds experts of other data, recipe, network or steps"
     paths = {seed: Path(folder)/f'expert{seed:04}.safetensors' for seed in seeds}
     missing = [seed for seed, path in paths.items() if not path.exists()]
+    every = every or recipe.steps_per_epoch(len(data))
+    net = initialise(make, next(iter(paths), 0), 'expert')
+    refuse_statistics(net)
+    notes = dict(recipe=repr(recipe), data=f'{data.name}, {len(data):,} images', network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype))
     if missing:
         nets = [initialise(make, seed, 'expert').to(data.x.device) for seed in missing]
-        refuse_statistics(nets[0])
-        looks = range(0, recipe.steps + 1, every or recipe.steps_per_epoch(len(data)))
+        looks = range(0, recipe.steps + 1, every)
         walked = list(train_many(nets[0], data, recipe, [Snapshot(0, net.state_dict()) for net in nets], seeds=missing, at=looks, **kwargs))
         kept = [together for together in walked if together[0].step in looks]
         for i, seed in enumerate(missing):
             stacked = {k: torch.stack([together[i].state[k] for together in kept]).to(dtype) for k in kept[0][i].state}
             paths[seed].parent.mkdir(parents=True, exist_ok=True)
-            save_tensors(paths[seed], stacked, dict(recipe=repr(recipe), data=data.name, seed=str(seed), network=type(nets[0]).__name__))
-    return [Expert(path) for path in paths.values()]
+            save_tensors(paths[seed], stacked, notes | dict(seed=str(seed)))
+    experts = [Expert(path) for path in paths.values()]
+    for expert in experts:
+        if differs := [k for k, v in notes.items() if expert.notes.get(k) != v]: raise ValueError(f'{expert.path} was trained otherwise, with {differs[0]} {expert.notes.get(differs[0])}: choose another folder')
+    return experts
 
 def refuse_statistics(
     net:nn.Module

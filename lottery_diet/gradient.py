@@ -78,7 +78,7 @@ class Condensing:
     inner:int=100 # steps on the images, and rounds of training, for each network
     batch_real:int=64 # real images of a class in a step
     batch_synthetic:int=128 # synthetic images of a class in a step, at most
-    lr_images:float=5e-3 # on pixels; published: times images per class, over 10
+    lr_images:float=5e-3 # on pixels in 0…1, whatever the network's normalisation; published: times images per class, over 10
     momentum:float=.5 # of the images' updates
     factor:int=2 # f, of multi-formation
     metric:str='squared' # 'absolute' for ImageNet
@@ -113,6 +113,7 @@ def match_gradients(
     start = start or Distilled(0, images, how.net_lr, float('nan'), memory=dict(images=torch.zeros_like(images)))
     images, labels, real = start.images.detach().to(device).clone(), labels.to(device), by_class(torch.arange(len(data), device=device), data.y, range(data.classes))
     decode(images[:1], how.factor)
+    spread = torch.tensor(data.std, device=device)[:, None, None]
     speed, total, steps = start.memory['images'].to(device).clone(), 0., 0
     for outer in range(start.iteration, how.outer):
         net = initialise(make, seed, f'condensing {outer}').to(device)
@@ -132,7 +133,7 @@ def match_gradients(
                 gap = gradient_distance(net, (both[0], data.y[there]), (both[1], labels.new_full((len(some),), c)), how.metric)
                 speed[mine] = how.momentum*speed[mine] + torch.autograd.grad(gap, part)[0]
                 total, steps = total + gap.item(), steps + 1
-            images = images - how.lr_images*speed
+            images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
             snapshot = learn(net, data, how, snapshot, seed, taught_with, how.net_images)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:

@@ -55,7 +55,7 @@ def plane_of_two(
     "The plane through two solutions and orthogonal to that a second direction of the same length (SYN §4: two seeds and two orthogonal vectors)"
     origin = {k: (v + b[k])/2 if v.is_floating_point() else v for k, v in a.items()}
     right = _difference(a, b, .5)
-    up = _difference(towards, origin) if towards else {k: torch.randn(v.shape, generator=stream(seed, 'plane', k), dtype=torch.float64).to(v) for k, v in right.items()}
+    up = _difference(towards, origin) if towards else {k: torch.zeros_like(v) if '.running_' in f'.{k}' else torch.randn(v.shape, generator=stream(seed, 'plane', k), dtype=torch.float64).to(v) for k, v in right.items()}
     if filter_normalised: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = {k: v*mask[k].to(v) if k in mask else v for k, v in up.items()}
     along = (_flat(up, right)@_flat(right, right))/(_flat(right, right)@_flat(right, right))
@@ -159,11 +159,12 @@ def sample_diagonal(
     "A stratified sample of the Hessian's diagonal: what a network is too large to be asked in full"
     rows, begin = [], 0
     for name, size in curvature.layers().items():
+        if not size: continue # all of its weights are pruned
         k = min(size, max(2, round(n*size/len(curvature))))
         chosen = begin + torch.randperm(size, generator=stream(seed, 'diagonal', name))[:k]
         values = diagonal(curvature, chosen, batch).double()
         error = values.std().item()/k**.5*(1 - k/size)**.5 if k < size else 0.
-        if size: rows.append(dict(layer=name, living=size, sampled=k, mean=values.mean().item(), error=error, magnitude=values.abs().mean().item(), spread=values.std().item(), smallest=values.min().item(), largest=values.max().item()))
+        rows.append(dict(layer=name, living=size, sampled=k, mean=values.mean().item(), error=error, magnitude=values.abs().mean().item(), spread=values.std().item(), smallest=values.min().item(), largest=values.max().item()))
         begin += size
     return pd.DataFrame(rows)
 

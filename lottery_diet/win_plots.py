@@ -83,11 +83,14 @@ def plot_recipes(
 ) -> Axes: # the same
     "A quantity of tickets (full) and fresh weights (dashed) against the share of weights that remain, a colour for each recipe (WIN, Figs. 1, 6, 7, 12)"
     names = names or varied_columns(table)
-    for colour, (_, rows) in zip(recipe_colours, table.groupby(list(names), sort=False)):
+    recipes = list(table.groupby(list(names), sort=False))
+    styles = [dict(color=colour, marker=marker) for marker in ('o', 's', '^') for colour in recipe_colours]
+    if len(recipes) > len(styles): raise ValueError(f'{len(recipes)} recipes cannot be told apart on one axis: draw at most {len(styles)}')
+    for style, (_, rows) in zip(styles, recipes):
         for ladder, arm in rows.groupby('ladder', sort=False):
             found = by_level(arm, column, scale)
             name = recipe_name(arm.iloc[0], names) if ladder == 'ticket' else None
-            plot_intervals(found.remaining, list(found.interval), ax, **ladder_style(ladder) | dict(color=colour, label=name))
+            plot_intervals(found.remaining, list(found.interval), ax, **ladder_style(ladder) | style | dict(label=name))
     if len(table):
         label_sparsity(ax, 100*table.groupby('level').density.mean().to_numpy())
         ax.get_legend().remove()

@@ -228,7 +228,7 @@ def test_distilled_pruning_presets_are_the_published_protocol(name, panel, model
     assert (p.network.model, p.network.options, p.levels, len(p.seeds), p.prune_rate, p.children) == (model, {}, levels, seeds, .2, 2)
     assert (p.inner_recipe.steps, p.inner_recipe.lr, p.inner_recipe.batch_size, p.inner_recipe.cutmix, p.inner_recipe.milestones) == (1000*7, .01, 64, .5, (4666, 5833))
     source = p.inners[min(1, len(p.inners) - 1) if name == 'ratio' else 0].source
-    assert (source.per_class, source.network.model, source.how.factor, source.how.outer, source.how.inner, source.how.net_images, source.how.lr_images, source.how.momentum, source.how.metric) == (10, 'conv_net', 2, 2000, 100, 2000, 5e-3, .5, 'squared')
+    assert (source.per_class, source.network.model, source.how.factor, source.how.outer, source.how.inner, source.how.net_images, source.how.lr_images, source.how.momentum, source.how.cutmix, source.augment.operations, source.net_augment.operations, source.augment.mode, source.how.metric) == (10, 'conv_net', 2, 2000, 100, 2000, 5e-3, .5, .5, 'color_crop_cutout', 'color_crop', 'all', 'squared')
     assert {k: getattr(p, k) for k in extra} == extra
 
 def test_points_of_paths_and_sizes_of_ratios_are_published():
@@ -252,6 +252,7 @@ def test_imagenet_and_predecessor_presets_are_the_published_protocol():
         assert (p.recipe.steps, p.recipe.batch_size, p.recipe.lr, p.recipe.cutmix, p.recipe.weight_decay) == (300*204, 64, .01, 1., 5e-4)
         assert (p.augment_real.names, p.augment_real.mode, p.augment_real.zoom) == (['color', 'flip', 'zoom', 'lighting'], 'all', .5)
         source = p.inners[0].source
+        assert (source.augment.operations, source.net_augment.operations, source.how.cutmix) == ('color_crop_cutout', 'color_crop', 1.)
         assert (source.network.model, source.per_class, source.how.factor, source.how.outer, source.how.lr_images, source.how.metric, source.how.net_epochs, source.how.net_images) == ('resnet_ap10', 10, 3, 500, 3e-3, 'absolute', 10, 500)
     then = preset('syn_then_imp', 'paper')
     assert (then.rewinds, then.then, then.prune_rate) == ((0, 3*204), 8, .2)
