@@ -139,7 +139,7 @@ def sweep_of(
     found:Mapping[str, tuple[str, str]] # status and reason, by key
 ) -> Sweep:
     "What became of these tasks, as table and counts"
-    counts = Counter(status for status, _ in found.values())
+    counts = Counter(found[task.key][0] for task in tasks)
     return Sweep(table_of(tasks, run, found), {status: counts[status] for status in ('cached', 'run', 'failed', 'left')})
 
 # %% ../nbs/09e_sweeps.ipynb #b3e36028

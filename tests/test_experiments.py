@@ -14,11 +14,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lottery_diet.cluster import submit
+from lottery_diet.cluster import beginning, chunks, judges_of, submit
 from lottery_diet.core import same
 from lottery_diet.diets import Images, Judge, Network, Pretrain, Training
 from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.imp import Mask
+from lottery_diet.presets import preset
 from lottery_diet.records import record_files, verified
 from lottery_diet.sources import load_data
 from lottery_diet.sweeps import grid, sweep, varied
@@ -226,6 +227,16 @@ wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1'
                         data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
          Tickets: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Controls: dict(arm=['shuffle', None], ticket=[begin, None])}
 good = {Pretrain: dict(recipe=recipe, steps=50), Tickets: dict(pretrain=begin, level=1), Controls: dict(ticket=Tickets(pretrain=begin, level=1), arm='random')}
+
+def test_a_job_holds_one_rewind_point_and_judges_go_first():
+    "Of the largest figure, at the published scale: its ladders share the judges of their diets"
+    tasks = preset('dd_accuracy_vs_sparsity', 'paper', seeds=2).tasks()
+    jobs = chunks(tasks, 8)
+    assert sorted(t.key for job in jobs for t in job) == sorted(t.key for t in tasks)
+    for job in jobs:
+        begins = [beginning(t).key for t in job]
+        assert begins.index(begins[-1]) < 8 # what stands before the last ladder did not fill a job
+    assert {type(t).__name__ for t in judges_of(tasks)} == {'Judge'} and len(judges_of(tasks)) == 16
 
 def test_a_cluster_that_refuses_is_one_sentence(tmp_path, monkeypatch):
     for command in ('sbatch', 'srun'):

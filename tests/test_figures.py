@@ -261,6 +261,7 @@ def test_imagenet_and_predecessor_presets_are_the_published_protocol():
     r = p.recipe
     assert (r.optimiser, r.lr, r.weight_decay, r.batch_size, r.steps, r.milestones, r.gamma, r.crop, r.flip, r.cutmix) == ('adam', 8e-4, 8e-4, 256, 60*196, (50*196,), .15, 0, False, 0.) and p.augment_real is None
     assert [(i.kind, i.stored, q.steps, q.lr, q.batch_size, q.weight_decay, q.milestones) for i, q in zip(p.inners, p.inner_recipes)] == [('ready', 10, 3000, .01, 512, 5e-4, (1500,)), ('distilled', 50, 1000, .01, 512, 5e-4, (500,))]
+    assert [(e.every, e.recipe.steps) for e in p.inners[1].source.experts[:1]] == [(196, 50*196)] # 50,000 images, none set aside
 
 def test_small_figures_of_distilled_pruning_read_the_runs_of_the_first():
     "At mini only what a figure is about is trained beyond them"
