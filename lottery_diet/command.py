@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + '.')
         sub.set_defaults(do=do)
         return sub
-    command('figures', _figures, 'list the figures, with the number of trainings at each scale')
+    command('figures', _figures, 'list the figures, with the number of tasks that they ask for at each scale; `status` adds those that these need')
     figure = command('figure', _figure, 'draw a figure, or all of them: read what is computed, compute the rest')
     state = command('status', _status, 'what of a figure is computed, and how long the rest would take')
     for sub in (figure, state):

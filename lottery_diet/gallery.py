@@ -142,9 +142,9 @@ def overview(
     rows = ['| figure | shows | | content | in place of its data | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
         mine, drawn = claims[claims.figure == name], [d for d in found if d.parts[0] == name]
-        reached = 'drawn' if facts.at_mini == 'none' else max([d.parts[2] for d in drawn] + list(mine.scale), key=scales.index, default='smoke')
+        reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
         page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in drawn if d.parts[2] == reached and (p := d.picture.with_suffix('.ipynb')).is_file()), None)
         picture = f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">' if drawn else ''
         verdicts = ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((mine.holds == verdict).sum())))
-        rows.append(f'| [{facts.number}](figures/{name}.ipynb) | {facts.shows} | {picture} | {facts.certain} | {facts.at_mini if reached not in ("paper", "drawn") else "–"} | {f"[{reached}]({page})" if page else reached} | {verdicts or "–"} |')
+        rows.append(f'| [{facts.number}](figures/{name}.ipynb) | {facts.shows} | {picture} | {facts.certain} | {dict(mini=facts.at_mini, smoke="digits").get(reached, "–")} | {f"[{reached}]({page})" if page else reached} | {verdicts or "–"} |')
     return '\n'.join(rows)

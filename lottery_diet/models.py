@@ -71,7 +71,7 @@ def conv_net(
     depth:int=3, # blocks
     init:Init=None # of each layer
 ) -> nn.Module:
-    "ConvNet-D3 of the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
+    "ConvNet-3, ConvNet-D3 in the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
     channels, h, w = shape
     block = lambda i: (nn.Conv2d(i, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(inplace=True), HalvingPool())
     blocks = [layer for d in range(depth) for layer in block(width if d else channels)]
