@@ -211,7 +211,7 @@ def is_own_data(
     return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or name.endswith('.npz') or Path(name).is_dir())
 
 def load_data(
-    name:str, # digits, mnist, cifar10, cifar100, cinic10, imagenet10, or the path of a folder with a folder of images per class, or of an .npz
+    name:str, # digits, mnist, cifar10, cifar100, cinic10, imagenet, imagenet10, or the path of a folder with a folder of images per class, or of an .npz
     data_root:Path|str|None=None, # where the files lie; see `default_data_root` if None
     hold_out:int=0, # how many training images become validation data, class-balanced, always the same ones
     download:bool=True # fetch mnist and cifar where nothing of them is there
