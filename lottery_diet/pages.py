@@ -7,6 +7,8 @@ __all__ = ['tidied', 'notebook_of', 'run_figure']
 
 # %% ../nbs/11d_pages.ipynb #b0c9c0cf
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,10 +18,15 @@ from .presets import presets
 
 # %% ../nbs/11d_pages.ipynb #0cfbb72a
 def tidied(
-    page:Path|str # an executed notebook; replaced
+    page:Path|str, # an executed notebook; replaced
+    source:Path|None=None # the notebook that was executed
 ) -> Path: # the page
-    "Drop papermill's notes on time and place, and write paths inside the project relative to it"
-    content = json.loads(Path(page).read_text())
+    "Drop papermill's notes on time and place, write paths inside the project relative to it, and let links lead where those of the source do"
+    page, content = Path(page).resolve(), json.loads(Path(page).read_text())
+    moved = lambda link: f']({os.path.relpath(source.parent/link[1], page.parent)})'
+    if source and page.is_relative_to(project_root()):
+        for cell in content['cells']:
+            if cell['cell_type'] == 'markdown': cell['source'] = re.sub(r'\]\((?![a-z]+:|#)([^)]+)\)', moved, ''.join(cell['source'])).splitlines(keepends=True)
     for part in (content, *content['cells']):
         for notes in ('papermill', 'execution'): part['metadata'].pop(notes, None)
     text = json.dumps(content, indent=1, ensure_ascii=False).replace(f'{project_root()}/', '')
@@ -48,4 +55,4 @@ def run_figure(
     page = folder/f'{file_name(figure, asked.scale, getattr(asked, "panel", None), asked.variant)}.ipynb'
     try: papermill.execute_notebook(source, page, parameters, kernel_name='python3', progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
     except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page})') from None
-    return tidied(page)
+    return tidied(page, source)

@@ -108,6 +108,7 @@ def stage(staged:Path) -> list:
     notebooks = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts and p.name != 'index.ipynb']
     modules = described_modules(root/'lottery_diet')
     pages = {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in notebooks}
+    pages |= {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in sorted((root/'results').rglob('*.ipynb'))}
     pages |= {Path(name): (root/name).read_text() for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')}
     source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp (\w+)', p.read_text()))}
     pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
