@@ -49,6 +49,7 @@ def chunks(
         packed[-1] += family
     return [c for c in packed if c]
 
+# %% ../nbs/09ea_cluster.ipynb #0981adc3
 def work_through(
     tasks:Sequence[Task],
     run:Run,
