@@ -108,7 +108,7 @@ def submit(
         executor.update_parameters(**dict(timeout_min=minutes, cpus_per_task=1) | own | parameters)
     except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as e: raise ValueError(f'cannot submit to {cluster!r}: {e}') from None
     todo = [t for t in tasks if not run.read(t)]
-    found = {t.key: ('cached', '') for t in tasks if t not in todo}
+    found = dict.fromkeys({t.key for t in tasks} - {t.key for t in todo}, ('cached', ''))
     judges = [t for t in judges_of(todo) if not run.read(t)]
     for groups in (chunks(judges, 1), chunks(todo, chunk)): found = (_answered(executor, cluster, groups, run, minutes, progress) if groups else {}) | found
     return sweep_of(tasks, run, found)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from .experiments import Run
 from .figures import letters, scales
-from .pages import run_figure
 from .gallery import gallery, where_figures_are
+from .pages import run_figure
 from .presets import panels_of, preset, presets
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import status

@@ -143,9 +143,10 @@ def overview(
     for name, facts in about[about.paper == paper].iterrows():
         mine, drawn = claims[claims.figure == name], [d for d in found if d.parts[0] == name]
         reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
-        seeds = next((seeds for d in reversed(drawn) if d.parts[2] == reached and (seeds := d.origin['parameters'].get('figure', {}).get('seeds'))), ())
+        best = [d for d in drawn if d.parts[2] == reached]
+        seeds = next((seeds for d in reversed(best) if (seeds := d.origin['parameters'].get('figure', {}).get('seeds'))), ())
         said = f'{reached}, n = {len(seeds)}' if seeds and reached != 'smoke' else reached
-        page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in drawn if d.parts[2] == reached and (p := d.picture.with_suffix('.ipynb')).is_file()), None)
+        page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in best if (p := d.picture.with_suffix('.ipynb')).is_file()), None)
         picture = f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">' if drawn else ''
         verdicts = ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((mine.holds == verdict).sum())))
         rows.append(f'| [{facts.number}](figures/{name}.ipynb) | {facts.shows} | {picture} | {facts.certain} | {dict(mini=facts.at_mini, smoke="digits").get(reached, "–")} | {f"[{said}]({page})" if page else said} | {verdicts or "–"} |')
