@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from lottery_diet.core import provenance, write_whole
-from lottery_diet.diets import Images
 from lottery_diet.experiments import Run
+from lottery_diet.ingredients import Images
 from lottery_diet.sweeps import sweep
 from lottery_diet.tickets import Dense
 from lottery_diet.train import Recipe

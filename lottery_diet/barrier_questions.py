@@ -15,7 +15,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from .connectivity import Barriers
-from .diets import Images, Network, Pretrain
+from .diets import Pretrain
+from .ingredients import Images, Network
 from .experiments import Config, RecipeField, Run, Task
 from .questions import Count, Diets, Figure, Rate, Step
 from .tickets import rung
@@ -140,14 +141,14 @@ class ScoreVsBarrier(Diets, Brood):
         parts = []
         for steps in self.rewinds:
             found = [record.tensors['scores'] for columns, task in self.asked() if columns['spawn_step'] == steps and (record := run.read(task))]
-            if found and len(scores) == self.judges: parts.append(pd.DataFrame(dict(spawn_step=steps, score=sum(scores)/len(scores), barrier=sum(found)/len(found))))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['spawn_step', 'score', 'barrier'])
+            if found and len(scores) == self.judges: parts.append(pd.DataFrame(dict(spawn_step=steps, score=sum(scores)/len(scores), barrier=sum(found)/len(found), replicates=len(found))))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['spawn_step', 'score', 'barrier', 'replicates'])
 
     def table(self, run:Run) -> pd.DataFrame:
-        "A row for each spawn step and bin of examples, easiest first: means of score and barrier, and the correlations over all examples"
+        "A row for each spawn step and bin of examples, easiest first: means of score and barrier over so many replicates, and the correlations over all examples"
         rows = []
         for steps, points in self.per_example(run).groupby('spawn_step'):
             both = {f'{kind}': points.score.corr(points.barrier, kind) for kind in ('pearson', 'spearman')}
             order = points.score.rank(method='first').sub(1).mul(self.bins).floordiv(len(points)).astype(int)
-            rows += [dict(spawn_step=steps, bin=i, score=part.score.mean(), barrier=part.barrier.mean(), images=len(part)) | both for i, part in points.groupby(order)]
+            rows += [dict(spawn_step=steps, bin=i, score=part.score.mean(), barrier=part.barrier.mean(), images=len(part), replicates=part.replicates.iloc[0]) | both for i, part in points.groupby(order)]
         return pd.DataFrame(rows)

@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from pydantic import Field, InstanceOf, model_validator
 
-from .diets import Images, Pretrain, Scorer, outcome_of, snapshot_of
+from .diets import Pretrain, Scorer, outcome_of, snapshot_of
+from .ingredients import Images
 from .experiments import Outcome, Run, Task
 from .imp import Mask
 from .lmc import child_seeds, example_barriers, loss_path, point_on, see

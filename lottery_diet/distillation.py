@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .augment import DSA, read_distilled
 from .data import ImageSet
-from .diets import Images, Network, Training, outcome_of, snapshot_of
+from .diets import Training, outcome_of, snapshot_of
+from .ingredients import Images, Network
 from .distill import augmented_by, begin_at, evaluate_synthetic, stand_in, synthetic
 from .evaluation import evaluate
 from .experiments import Config, OutOfTime, Outcome, RecipeField, Run, Task

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from .augment import DSA
 from .connectivity import Barriers, Child
-from .diets import Images, Network, Pretrain
+from .diets import Pretrain
+from .ingredients import Images, Network
 from .distill import baselines
 from .distillation import Distil, ExpertRun, Inner, InnerLevel, Taught
 from .experiments import RecipeField, Run, Task

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
-from .diets import Network, Share
+from .diets import Share
+from .ingredients import Network
 from .distilled_questions import Distilling
 from .figures import FigureParameters, one_sentence
 from .presets import score_settings, spawn_setting

@@ -12,7 +12,7 @@ __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_ep
 from dataclasses import replace
 
 from .core import choose
-from .diets import Images, Network
+from .ingredients import Images, Network
 from .questions import DietAccuracy, Drawing, EarlyDynamics, Figure, GradientAlignment, Scoring
 from .barrier_questions import BarriersBySpawn, BarrierVsAccuracy, ExampleBarriers, ScoreVsBarrier
 from .settings import cifar_like, el2n_judge, fresh, imagenet_constants

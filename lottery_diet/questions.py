@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .connectivity import Barriers
 from .data import ImageSet, random_labels
-from .diets import Images, Judge, Network, Pretrain, Share
+from .diets import Judge, Pretrain, Share
+from .ingredients import Images, Network
 from .dynamics import EarlyAccuracy, GradientAgreement
 from .experiments import Config, RecipeField, Run, Task
 from .tickets import rung

@@ -11,7 +11,7 @@ __all__ = ['small_net', 'distil_settings', 'syn_fields', 'idc', 'imagenet_augmen
 from dataclasses import replace
 
 from .augment import DSA
-from .diets import Images, Network
+from .ingredients import Images, Network
 from .distillation import Distil, Inner
 from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['push_colours', 'recipe_colours', 'ladder_style', 'by_level', 'plot_ladders', 'recipe_name', 'varied_columns',
-           'plot_recipes', 'plot_instability', 'plot_claim', 'matrix_of', 'plot_matrix', 'plot_weights', 'plot_paths',
-           'plot_barriers']
+           'plot_recipes', 'plot_instability', 'plot_claim', 'matrix_of', 'plot_matrix', 'plot_weights',
+           'plot_round_paths', 'plot_barriers']
 
 # %% ../nbs/10e_win_plots.ipynb #9950f510
 from collections.abc import Mapping
@@ -175,7 +175,7 @@ def plot_weights(
     sns.despine(ax=ax)
     return ax
 
-def plot_paths(
+def plot_round_paths(
     paths:pd.DataFrame, # columns level, alpha, error (0 to 1): rows of points, of any number of replicates
     ax:Axes, # to draw on
     remaining:Mapping[int, float] # of the rounds to draw: percent of weights that remain in the sparser end

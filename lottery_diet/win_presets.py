@@ -10,7 +10,7 @@ __all__ = ['lenet_mnist', 'pictures', 'conv4_cifar', 'batch_sizes', 'levers', 'd
 # %% ../nbs/09md_win_presets.ipynb #9b69ada9
 from dataclasses import replace
 
-from .diets import Images, Network
+from .ingredients import Images, Network
 from .recipe import Recipe, in_epochs
 from .settings import fresh
 from .win_questions import Basins, Ladders, Regions, Stability, Weights, ladders

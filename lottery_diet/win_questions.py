@@ -17,7 +17,8 @@ from pydantic import Field, field_validator, model_validator
 
 from .connectivity import Child
 from .core import choose
-from .diets import Images, Network, Pretrain
+from .diets import Pretrain
+from .ingredients import Images, Network
 from .experiments import RecipeField, Run, Task
 from .imp import Mask
 from .questions import Count, Figure, Rate

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from lottery_diet.cluster import beginning, chunks, judges_of, submit
 from lottery_diet.core import same
-from lottery_diet.diets import Images, Judge, Network, Pretrain, Training
+from lottery_diet.diets import Judge, Pretrain, Training
 from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.imp import Mask
+from lottery_diet.ingredients import Images, Network
 from lottery_diet.presets import preset
 from lottery_diet.records import record_files, verified
 from lottery_diet.sources import load_data

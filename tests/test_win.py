@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from lottery_diet.core import distance, same, stream
-from lottery_diet.diets import Images, Network
 from lottery_diet.experiments import Run
 from lottery_diet.imp import Mask, imp
+from lottery_diet.ingredients import Images, Network
 from lottery_diet.models import cifar_resnet, initialise, lenet_300_100, mlp, resnet20, resnet50
 from lottery_diet.presets import panels_of, preset
 from lottery_diet.regions import distance_matrix, matched_units, measures
