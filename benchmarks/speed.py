@@ -8,7 +8,7 @@ DataLoader over torchvision's data set and transforms, with SGD as it comes and 
 import argparse
 import json
 import time
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +20,7 @@ from lottery_diet.core import provenance, state_of, write_whole
 from lottery_diet.evaluation import channels_last
 from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, prune_random
-from lottery_diet.lmc import loss_path
+from lottery_diet.lmc import barrier, loss_path, see
 from lottery_diet.models import initialise, lenet_300_100, resnet20
 from lottery_diet.scores import el2n
 from lottery_diet.sources import default_data_root, load_data, patch_torchvision
@@ -131,6 +131,13 @@ def path_loader(model, data, recipe, a, b, alphas):
             with torch.no_grad(): sum(F.cross_entropy(model(x), y, reduction='sum').item() for x, y in islice(batches, 4))
     return run
 
+def barriers_ours(model, data, solutions):
+    "Each solution is looked at once, then the middles of all pairs"
+    def run():
+        seen = [see(model, s, data) for s in solutions]
+        for i, j in combinations(range(len(solutions)), 2): barrier(loss_path(model, solutions[i], solutions[j], data, (.5,), ends=(seen[i], seen[j])))
+    return run
+
 def by_turns(contestants, rounds):
     "Seconds of each contestant, turn by turn, after one run that is not counted"
     for run in contestants.values(): run()
@@ -168,6 +175,9 @@ def passes(data, recipe, rounds):
     ends, alphas, some = [state_of(initialise(resnet20, seed)) for seed in range(2)], (0., .5, 1.), data.take(torch.arange(1024))
     path = dict(ours=lambda: loss_path(nets[0], *ends, some, alphas), loop=path_usual(nets[1], some, *ends, alphas), loader=path_loader(nets[1], data, recipe, *ends, alphas))
     yield from rows('path of 3 points, ResNet-20', path, rounds, 's/1,024 images', 1)
+    solutions = [*ends, state_of(initialise(resnet20, 2))]
+    usual = [path_loader(nets[1], data, recipe, a, b, alphas) for a, b in combinations(solutions, 2)]
+    yield from rows('barriers of all pairs of 3 solutions, ResNet-20', dict(ours=barriers_ours(nets[0], some, solutions), loader=lambda: [run() for run in usual]), rounds, 's/1,024 images', 1)
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -139,7 +139,7 @@ def overview(
     "A row for each figure of a paper: notebook, picture, how certain its content is, what stood in, the scale that was reached, claims"
     claims, found = read_claims() if claims is None else claims, drawn_in(folder)
     about = about_figures()
-    rows = ['| figure | shows | | content | in place of its data | reached | claims |', '|-|-|-|-|-|-|-|']
+    rows = ['| figure | shows | | content | data instead | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
         mine, drawn = claims[claims.figure == name], [d for d in found if d.parts[0] == name]
         reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
@@ -148,6 +148,7 @@ def overview(
         said = f'{reached}, n = {len(seeds)}' if seeds and reached != 'smoke' else reached
         page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in best if (p := d.picture.with_suffix('.ipynb')).is_file()), None)
         picture = f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">' if drawn else ''
-        verdicts = ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((mine.holds == verdict).sum())))
+        counts = {scale: ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((some.holds == verdict).sum()))) for scale, some in mine.groupby('scale', sort=False)}
+        verdicts = '; '.join(f'{scale}: {count}' for scale, count in counts.items())
         rows.append(f'| [{facts.number}](figures/{name}.ipynb) | {facts.shows} | {picture} | {facts.certain} | {dict(mini=facts.at_mini, smoke="digits").get(reached, "–")} | {f"[{said}]({page})" if page else said} | {verdicts or "–"} |')
     return '\n'.join(rows)
