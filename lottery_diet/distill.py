@@ -8,6 +8,7 @@ __all__ = ['baselines', 'k_centre', 'random_of_each', 'stand_in', 'synthetic', '
 
 # %% ../nbs/08d_distill.ipynb #8edf4f74
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -111,10 +112,10 @@ def evaluate_synthetic(
     make:Callable[[], nn.Module], # makes the network
     images:ImageSet, # synthetic
     real:ImageSet, # asked about: a validation set to choose by, the test set to report
-    recipe:Recipe,
+    recipe:Recipe, # its normalisation is that of real images: synthetic ones are seen as they are
     seeds:Iterable[int]=range(5), # fresh networks
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # of the synthetic images
 ) -> Tensor: # accuracy of each, 0 to 1
     "What fresh networks know about real images after training on synthetic ones only"
     nets = ((seed, initialise(make, seed, 'taught').to(real.x.device)) for seed in seeds)
-    return torch.tensor([evaluate(net, real, fit(net, images, recipe, seed=seed, augment=augment).state).accuracy for seed, net in nets], dtype=torch.float64)
+    return torch.tensor([evaluate(net, real, fit(net, images, replace(recipe, normalisation=None), seed=seed, augment=augment).state).accuracy for seed, net in nets], dtype=torch.float64)

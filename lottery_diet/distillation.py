@@ -8,6 +8,7 @@ __all__ = ['Augmenting', 'ExpertRun', 'Distil', 'pixel_limits', 'write_looks', '
 # %% ../nbs/09h_distillation.ipynb #f0feb647
 import json
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -27,7 +28,7 @@ from .experts import Expert, refuse_statistics
 from .gradient import Condensing, decode, match_gradients
 from .imp import noise_of
 from .models import initialise
-from .records import load_tensors, part_of, save_tensors
+from .records import Damaged, load_tensors, part_of, save_tensors
 from .tickets import Masked
 from .trajectory import Distilled, Matching, match_trajectories
 
@@ -57,7 +58,7 @@ class ExpertRun(Training):
 # %% ../nbs/09h_distillation.ipynb #1fe75235
 class Distil(Task):
     "Synthetic images of a data set, by trajectory or gradient matching (MTT; IDC)"
-    version = 2 # judges of looks are other networks than those of the result; steps of gradient matching are of pixels
+    version = 3 # judges of looks are other networks than those of the result; steps of gradient matching are of pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
     later = ('net_augment', 'learnt_rate')
     data: Images # hold_out sets images aside to choose a look by
     network: Network
@@ -66,7 +67,7 @@ class Distil(Task):
     how: InstanceOf[Matching]|InstanceOf[Condensing]
     recipe: RecipeField # of the data's normalisation, and of networks that choose a look
     experts: tuple[ExpertRun, ...] = () # of trajectory matching
-    augment: Augmenting = DSA() # one draw for a batch
+    augment: Augmenting = DSA() # of trajectory matching: every image draws for itself; of gradient matching: one draw for real and synthetic images
     net_augment: Augmenting|Literal['as matching'] = 'as matching' # of the real images that networks of gradient matching learn from in between
     learnt_rate: bool = False # networks that choose a look train at the rate that it learnt, not at the recipe's
     begin: Literal['real', 'noise'] = 'real'
@@ -79,6 +80,7 @@ class Distil(Task):
         if isinstance(self.how, Matching) != (self.method == 'trajectory'): raise ValueError(f'method={self.method!r} needs how={"Matching" if self.method == "trajectory" else "Condensing"}(…)')
         if self.method == 'trajectory' and not self.experts: raise ValueError('trajectory matching needs experts: give experts=(ExpertRun(…), …)')
         if any(e.data != self.data or e.network != self.network for e in self.experts): raise ValueError('experts must be of the same data and network as the distillation')
+        if any(e.recipe.normalisation != self.recipe.normalisation for e in self.experts): raise ValueError('experts must see images as the distillation does: give their recipe the same normalisation')
         if self.learnt_rate and self.method != 'trajectory': raise ValueError('only trajectory matching learns a rate: leave learnt_rate=False')
         if self.choose_by and not self.data.hold_out: raise ValueError('to choose a look, set images aside: give data with hold_out')
         return self
@@ -102,7 +104,7 @@ class Distil(Task):
 
     def looks(self, run:Run, train:ImageSet, stored:Tensor, labels:Tensor, start:Distilled|None) -> Iterator[Distilled]:
         "Synthetic images on their way"
-        make, common = self.network.maker(train), dict(augment=augmented_by(self.augment), every=self.every, seed=self.seed, start=start)
+        make, common = self.network.maker(train), dict(augment=augmented_by(self.augment, each=self.method == 'trajectory'), every=self.every, seed=self.seed, start=start)
         if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), taught_with=augmented_by(self.augment if self.net_augment == 'as matching' else self.net_augment, each=not self.how.net_alike), **common)
         experts = [Expert(run.ask(expert).folder/'tensors.safetensors', verify=False) for expert in self.experts]
         return match_trajectories(initialise(make, self.seed).to(run.device), experts, stored, labels, self.how, **common)
@@ -145,9 +147,12 @@ def write_looks(
 def read_looks(
     run:Run # of a distillation
 ) -> tuple[list[dict], Distilled|None, Distilled|None]: # rows, the look to keep, the look to continue from
-    "What `write_looks` wrote; nothing where nothing is there"
+    "What `write_looks` wrote; nothing where nothing is there, or where it is damaged"
     if not run.checkpoint.exists(): return [], None, None
-    tensors, notes = load_tensors(run.checkpoint)
+    try: tensors, notes = load_tensors(run.checkpoint)
+    except Damaged as damage:
+        warnings.warn(f'{damage}: this distillation starts anew', stacklevel=2)
+        return [], None, None
     kept, last = (Distilled(iteration, tensors[f'{name}/images'], rate, float('nan'), memory=part_of(tensors, 'memory') if name == 'last' else {}) for name, (iteration, rate) in json.loads(notes['looks']).items())
     return json.loads(notes['rows']), kept, last
 
@@ -227,6 +232,7 @@ class InnerLevel(Masked):
     def possible(self):
         if self.inner.kind == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca): raise ValueError('the ready images are of ZCA-whitened CIFAR-10: give a pretrain on cifar10 with zca=True')
         if self.inner.source and self.inner.source.data.zca != self.pretrain.data.zca: raise ValueError('distilled images and real ones must be whitened alike: give both data the same zca')
+        if self.inner.source and self.inner.source.recipe.normalisation != self.pretrain.recipe.normalisation: raise ValueError('distilled images and real ones must be normalised alike: give both recipes the same normalisation')
         return self
 
     def above(self) -> 'InnerLevel|None':
@@ -248,5 +254,5 @@ class InnerLevel(Masked):
         start = snapshot_of(run.ask(self.pretrain)).rewound()
         mask, above = self.worn(run, net)
         if above and self.leak: start = replace(start, state={k: v if k in mask else above.part('state')[k] for k, v in start.state.items()})
-        end = run.train(net, images, self.recipe, start=replace(start, step=0), mask=mask, seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
+        end = run.train(net, images, replace(self.recipe, normalisation=None), start=replace(start, step=0), mask=mask, seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
         return outcome_of(end, net, test, mask, level=self.level, arm=self.inner.kind)

@@ -104,6 +104,7 @@ class DistilledPruning(Figure):
     @model_validator(mode='after')
     def possible(self):
         if not self.inners: raise ValueError('distilled pruning needs something inside: give inners=(Inner(…), …)')
+        if len({self.arm(inner) for inner in self.inners}) < len(self.inners): raise ValueError('two of inners have the same kind and number of images: ask about them in two figures, or give them different numbers')
         if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1: raise ValueError(f'levels={self.levels} must rise from at least 1')
         if self.inner_recipes and len(self.inner_recipes) != len(self.inners): raise ValueError(f'{len(self.inner_recipes)} inner_recipes must be as many as inners, {len(self.inners)}, or none')
         return self

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from .core import stream
-from .data import ImageSet, crop_flip
+from .data import ImageSet, crop_flip, random_labels
 from .diets import Pretrain
 from .evaluation import evaluate, evaluating
 from .experiments import Outcome, Run, Task
@@ -55,7 +55,8 @@ def gradient_agreement(
 
 # %% ../nbs/09g_dynamics.ipynb #5e0688c2
 class Walk(Task):
-    "Looks at a pre-training on its way"
+    "Looks at a pre-training on its way, with its wrong labels and augmentation"
+    version = 2 # these were left out
     pretrain: Pretrain # its steps are the end
     every: Annotated[int, Field(ge=1)] = 50 # steps between looks; the first is at 0
 
@@ -79,13 +80,14 @@ class Walk(Task):
         "Walk, and look"
         asked = self.pretrain
         net, _, whole, test = asked.prepare(run)
-        fed = whole if asked.fraction == 1 else whole.take(asked.diet(run, whole))
+        given = random_labels(whole, asked.label_noise)
+        fed = given if asked.fraction == 1 else given.take(asked.diet(run, given))
         looks, images = range(0, asked.steps, self.every), self.looked_at(run, whole, fed, test)
-        rows = [dict(step=s.step, images=len(fed)) | self.look(s.step, net, images) for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed)]
+        rows = [dict(step=s.step, images=len(fed)) | self.look(s.step, net, images) for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed, **asked.extras())]
         return Outcome(rows)
 
 class EarlyAccuracy(Walk):
-    "Accuracy on the test images, the training images and the easy ones among them (Data Diet, supplement)"
+    "Accuracy on the test images, the training images and the easy ones among them, all by their right labels (Data Diet, supplement)"
     easy: Pretrain # whose diet is the easy images
 
     @model_validator(mode='after')

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import stream
+from .core import derive, stream
 from .data import ImageSet, by_class
 from .models import initialise
 from .recipe import Recipe
@@ -116,8 +116,8 @@ def match_gradients(
     spread = torch.tensor(data.std, device=device)[:, None, None]
     speed, total, steps = start.memory['images'].to(device).clone(), 0., 0
     for outer in range(start.iteration, how.outer):
-        net = initialise(make, seed, f'condensing {outer}').to(device)
-        snapshot = learn(net, data, how, Snapshot(0, net.state_dict()), seed, taught_with, how.net_epochs*len(data))
+        net, noise = initialise(make, seed, f'condensing {outer}').to(device), derive(seed, 'condensing noise', outer)
+        snapshot = learn(net, data, how, Snapshot(0, net.state_dict()), noise, taught_with, how.net_epochs*len(data))
         for inner in range(how.inner):
             for c in labels.unique().tolist():
                 draws = stream(seed, 'condensing', outer, inner, c)
@@ -135,7 +135,7 @@ def match_gradients(
                 total, steps = total + gap.item(), steps + 1
             images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
-            snapshot = learn(net, data, how, snapshot, seed, taught_with, how.net_images)
+            snapshot = learn(net, data, how, snapshot, noise, taught_with, how.net_images)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:
             yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, memory=dict(images=speed.cpu().clone()))
             total, steps = 0., 0

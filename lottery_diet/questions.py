@@ -69,6 +69,11 @@ class Diets(Figure):
     judge_seed: Step = 0 # what their initialisations derive from
     balanced: tuple[str, ...] = () # selections that take equally many images of each class
 
+    @model_validator(mode='after')
+    def as_many(self):
+        if self.data.examples and self.train_size > self.data.examples - self.data.hold_out: raise ValueError(f'train_size={self.train_size} is more than the {self.data.examples - self.data.hold_out} images that data leaves to train on: give their number')
+        return self
+
     def panel(self, score:str='el2n', label_noise:float=0.) -> tuple[Judge, ...]:
         "The judges of one score"
         return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i, seed=self.judge_seed, score=score, label_noise=label_noise) for i in range(self.judges))

@@ -1,4 +1,4 @@
-"What distillation costs, in processes of their own, and that a compiled step says the same."
+"What distillation costs, in processes of their own; that a compiled step says the same; who draws what at random, and what a task refuses."
 import json
 import shutil
 import subprocess
@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from lottery_diet import distillation, gradient
+from lottery_diet.augment import DSA
 from lottery_diet.core import stream
+from lottery_diet.diets import Pretrain
+from lottery_diet.distillation import Distil, ExpertRun, Inner, InnerLevel, Taught, read_looks
+from lottery_diet.experiments import Run
+from lottery_diet.gradient import Condensing, match_gradients
+from lottery_diet.ingredients import Images, Network
 from lottery_diet.models import conv_net, initialise
-from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint
+from lottery_diet.sources import load_data
+from lottery_diet.trajectory import Feed, Matching, Stepper, match_by_adjoint
 
 root = Path(__file__).resolve().parents[1]
 
@@ -42,3 +50,47 @@ def test_the_compiled_adjoint_is_the_eager_one():
     eager, compiled = (match_by_adjoint(Stepper(net, on), start, target, images, labels, .05, 4, Feed(20)) for on in (False, True))
     assert abs(eager.loss - compiled.loss) < 1e-5*eager.loss and abs(eager.rate - compiled.rate) < 1e-3*abs(eager.rate)
     assert torch.nn.functional.cosine_similarity(eager.images.flatten(), compiled.images.flatten(), dim=0) > .9999
+
+digits, narrow = Images(name='digits', hold_out=200), Network(model='conv_net', options=dict(width=4, depth=2))
+recipe = dict(steps=20, batch_size=10, lr=.05)
+by_gradient = Distil(data=digits, network=narrow, per_class=1, recipe=recipe, method='gradient', how=Condensing(outer=2, inner=2, net_images=64), augment=DSA('scale'))
+
+def matched_with(task, run, monkeypatch):
+    "The augmentation that a matcher is given"
+    given = {}
+    monkeypatch.setattr(distillation, f'match_{"gradients" if task.method == "gradient" else "trajectories"}', lambda *args, **kwargs: given.update(kwargs))
+    train, _, _ = task.data.parts(task.recipe, run.device)
+    task.looks(run, train, torch.zeros(10, 1, 8, 8), torch.arange(10), None)
+    return given['augment']
+
+def test_images_draw_alike_in_gradient_matching_and_each_for_itself_in_trajectory_matching(tmp_path, monkeypatch):
+    "IDC compares batches under one augmentation; MTT compares none, and its code draws numbers for each image"
+    expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
+    by_way = Distil(**{k: getattr(by_gradient, k) for k in ('data', 'network', 'per_class', 'recipe', 'augment')}, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05), experts=(expert,))
+    same_image = torch.randn(1, 1, 8, 8, generator=stream(0, 'image')).expand(6, -1, -1, -1)
+    drawn = {task.method: len(matched_with(task, Run(root=tmp_path, device='cpu'), monkeypatch)(same_image, stream(0, 'draws')).unique(dim=0)) for task in (by_gradient, by_way)}
+    assert drawn == dict(gradient=1, trajectory=6)
+
+def test_each_network_of_gradient_matching_sees_real_images_in_an_order_of_its_own(monkeypatch):
+    "The same order from one step to the next, another for the next network"
+    seeds, learn = [], gradient.learn
+    monkeypatch.setattr(gradient, 'learn', lambda net, data, how, snapshot, seed, *rest: seeds.append(seed) or learn(net, data, how, snapshot, seed, *rest))
+    train = load_data('digits').train
+    list(match_gradients(partial(conv_net, (1, 8, 8), width=4, depth=2), train, torch.zeros(10, 1, 8, 8), torch.arange(10), Condensing(outer=3, inner=2, net_images=64)))
+    a, b, c = dict.fromkeys(seeds)
+    assert seeds == [a]*3 + [b]*3 + [c]*3
+
+def test_a_damaged_look_is_named_and_the_distillation_starts_anew(tmp_path):
+    run = Run(root=tmp_path, device='cpu', task=by_gradient)
+    run.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    run.checkpoint.write_bytes(b'cut short')
+    with pytest.warns(UserWarning, match='this distillation starts anew'): assert read_looks(run) == ([], None, None)
+
+def test_synthetic_images_are_seen_as_they_are_whatever_normalisation_real_ones_get(tmp_path):
+    constants = dict(normalisation=((.5,), (.25,)))
+    run = Run(root=tmp_path, device='cpu')
+    told = run.ask(Taught(data=digits, network=narrow, recipe=recipe | constants, per_class=1, kind='real', networks=1, augment=None))
+    assert len(told.metrics) == 1
+    start = Pretrain(data=digits, network=narrow, recipe=recipe | constants, steps=0)
+    assert run.ask(InnerLevel(pretrain=start, recipe=recipe | constants, inner=Inner(kind='real', per_class=1), level=1, augment=None)).metrics.level.item() == 1
+    with pytest.raises(ValueError, match='normalised alike'): InnerLevel(pretrain=start, recipe=recipe, inner=Inner(kind='distilled', source=by_gradient), level=1)
