@@ -35,7 +35,7 @@ def measure(per_class, steps, way, rounds):
     start = {k: v.detach().clone() for k, v in net.named_parameters()}
     target = {k: v + .01*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
     images, labels = torch.randn(10*per_class, 3, 32, 32, generator=stream(0, 'images')), torch.arange(10*per_class) % 10
-    feed = Feed(len(images), None, augmented_by(DSA()))
+    feed = Feed(len(images), None, augmented_by(DSA(), each=True)) # as MTT's code: every image draws for itself
     if way == 'unrolled': go = lambda: match_unrolled(net, start, target, images, labels, .01, steps, feed)
     else:
         stepper = Stepper(net, way == 'compiled')
