@@ -46,7 +46,7 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs):
     table = pd.read_csv(runs/'figures'/f'{name}_smoke.csv')
     started = time.perf_counter()
     again = lottery_diet('figure', name, runs=runs)
-    assert again.returncode == 0 and time.perf_counter() - started < 120 # nothing is trained, on a busy machine too
+    assert again.returncode == 0 and time.perf_counter() - started < 40
     assert stamps(runs, name) == before and len(before) >= len({task.key for task in preset(name, 'smoke').tasks()})
     pd.testing.assert_frame_equal(table, pd.read_csv(runs/'figures'/f'{name}_smoke.csv'))
     state = lottery_diet('status', name, runs=runs)
