@@ -140,18 +140,20 @@ def match_by_adjoint(
 ) -> Matched:
     "Distance after N steps and its exact gradients, in the memory of one step and N parameter sets (adjoint recursion)"
     with torch.no_grad():
-        way = [start]
+        way = {k: v.new_empty(steps + 1, *v.shape) for k, v in start.items()} # all at once: set by set, they would lie between the steps' freed blocks and keep those from being used again
+        at = lambda i: {k: v[i] for k, v in way.items()}
+        for k, v in start.items(): way[k][0] = v
         for i in range(steps):
             chosen = feed.chosen(i).to(images.device)
-            step = stepper.forth(way[-1], feed.seen(images[chosen], i), labels[chosen])
-            way.append({k: v - rate*step[k] for k, v in way[-1].items()})
-    adjoint, loss = grad_and_value(trajectory_distance)(way[-1], start, target)
+            step = stepper.forth(at(i), feed.seen(images[chosen], i), labels[chosen])
+            for k, v in way.items(): torch.sub(v[i], step[k], alpha=rate, out=v[i + 1])
+    adjoint, loss = grad_and_value(trajectory_distance)(at(steps), start, target)
     pixels, by_rate = torch.zeros_like(images), 0.
     for i in reversed(range(steps)):
         chosen = feed.chosen(i).to(images.device)
         part = images[chosen].detach().requires_grad_()
         seen = feed.seen(part, i)
-        (curvature, by_seen), s = stepper.back(way[i], seen.detach(), labels[chosen], adjoint)
+        (curvature, by_seen), s = stepper.back(at(i), seen.detach(), labels[chosen], adjoint)
         pixels.index_add_(0, chosen, torch.autograd.grad(seen, part, by_seen)[0], alpha=-rate)
         by_rate -= s.item()
         if exact: adjoint = {k: v - rate*curvature[k] for k, v in adjoint.items()}
