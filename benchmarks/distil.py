@@ -2,7 +2,7 @@
 
 ConvNet-3 on CIFAR-10-sized images, 1 and 10 images per class. Each case is a process of its own: what it holds above its start is the peak
 of its resident memory during the iterations. With `--compiled` the adjoint is measured compiled too (a minute of compilation each).
-    python benchmarks/distil.py                # about fifteen minutes on one thread
+    python benchmarks/distil.py                # about ten minutes on one thread
 """
 import argparse
 import json
