@@ -71,7 +71,7 @@ on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50
 win_panels = { # figure → panel → scale
     'win_batch_size': {
         'A': {'smoke': Ladders(**on_digits, recipes=digits, levels=3, prune_rate=.6),
-              'mini': Ladders(**on_mnist, **fresh, recipes=levers[3:5] + levers[6:8], levels=6, prune_rate=.36),
+              'mini': Ladders(**on_mnist, **fresh, recipes=(sgd_mnist(), sgd_mnist(warmup=.1), sgd_mnist(240), sgd_mnist(960)), levels=6, prune_rate=.36),
               'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('epochs'))},
         'B': {'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('steps'))},
         'C': {'paper': Ladders(**on_conv4, **rounds, recipes=(unstable_conv4(16), unstable_conv4(128)))},
@@ -111,7 +111,7 @@ win_panels = { # figure → panel → scale
         'C': {'paper': Basins(**on_cifar, **rounds, recipes=(resnet20_cifar(2048),), arms=ladders[:1])}},
     'win_one_shot': {
         'A': {'smoke': Ladders(**on_digits | dict(network=Network(model='small_resnet', options=dict(width=4, affine=False))), recipes=tuple(Recipe(60, 128, lr=lr, milestones=(40,)) for lr in (.4, .1)), levels=1, prune_rate=.7),
-              'mini': Ladders(**on_mnist, **fresh, recipes=tuple(sgd_mnist(lr=lr) for lr in (.2, .03)), levels=1, prune_rate=.7),
+              'mini': Ladders(**on_mnist, **fresh, recipes=tuple(sgd_mnist(lr=lr) for lr in (.1, .03)), levels=1, prune_rate=.7),
               'paper': Ladders(**on_imagenet, recipes=(resnet50_imagenet(.4), resnet50_imagenet(.1)), levels=1, prune_rate=.7, seeds=(0,))}}}
 
 win_about = { # figure → panel → what it shows at the paper's scale

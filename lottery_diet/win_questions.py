@@ -70,7 +70,7 @@ class Ladders(Figure):
 # %% ../nbs/09mb_win_questions.ipynb #214bf883
 class Stability(Ladders):
     "Instability of tickets against their quality, over recipes (WIN, Figs. 1, 2)"
-    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'level', 'density', 'instability', 'ticket', 'control', 'quality')
+    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'level', 'density', 'instability', 'dense', 'ticket', 'control', 'quality')
     rounds: tuple[Count, ...] # levels at which tickets are looked at
     look: Literal['train', 'test'] = 'test' # images that the error on the line is of
     points: Count = 11 # on the line
@@ -94,8 +94,9 @@ class Stability(Ladders):
         "A row for each round of which all three are answered; shares of images"
         rows = []
         for (columns, start), level in product(self.starts(), self.rounds):
-            found = {what: record.metrics.iloc[0] for what, task in self.three(start, level).items() if (record := run.read(task))}
-            if len(found) == 3: rows.append(columns | dict(level=level, density=found['ticket'].density, instability=found['line'].error_highest,
+            asked = self.three(start, level) | dict(dense=self.trained('ticket', start, 0))
+            found = {what: record.metrics.iloc[0] for what, task in asked.items() if (record := run.read(task))}
+            if len(found) == 4: rows.append(columns | dict(level=level, density=found['ticket'].density, instability=found['line'].error_highest, dense=found['dense'].accuracy,
                 ticket=found['ticket'].accuracy, control=found['control'].accuracy, quality=found['ticket'].accuracy - found['control'].accuracy))
         return pd.DataFrame(rows, columns=self.columns)
 
