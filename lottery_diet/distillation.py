@@ -8,7 +8,6 @@ __all__ = ['Augmenting', 'ExpertRun', 'Distil', 'pixel_limits', 'write_looks', '
 # %% ../nbs/09h_distillation.ipynb #f0feb647
 import json
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -23,12 +22,12 @@ from .diets import Training, outcome_of, snapshot_of
 from .ingredients import Images, Network
 from .distill import augmented_by, begin_at, evaluate_synthetic, stand_in, synthetic
 from .evaluation import evaluate
-from .experiments import Config, OutOfTime, Outcome, RecipeField, Run, Task
+from .experiments import Config, OutOfTime, Outcome, RecipeField, Run, Task, what_was_left
 from .experts import Expert, refuse_statistics
 from .gradient import Condensing, decode, match_gradients
 from .imp import noise_of
 from .models import initialise
-from .records import Damaged, load_tensors, part_of, save_tensors
+from .records import part_of, save_tensors
 from .tickets import Masked
 from .trajectory import Distilled, Matching, match_trajectories
 
@@ -148,11 +147,8 @@ def read_looks(
     run:Run # of a distillation
 ) -> tuple[list[dict], Distilled|None, Distilled|None]: # rows, the look to keep, the look to continue from
     "What `write_looks` wrote; nothing where nothing is there, or where it is damaged"
-    if not run.checkpoint.exists(): return [], None, None
-    try: tensors, notes = load_tensors(run.checkpoint)
-    except Damaged as damage:
-        warnings.warn(f'{damage}: this distillation starts anew', stacklevel=2)
-        return [], None, None
+    if not (left := what_was_left(run.checkpoint, 'distillation')): return [], None, None
+    tensors, notes = left
     kept, last = (Distilled(iteration, tensors[f'{name}/images'], rate, float('nan'), memory=part_of(tensors, 'memory') if name == 'last' else {}) for name, (iteration, rate) in json.loads(notes['looks']).items())
     return json.loads(notes['rows']), kept, last
 
