@@ -21,7 +21,7 @@ from .imp import Mask
 from .lmc import child_seeds, example_barriers, loss_path, point_on, see
 from .lmc import barrier as barrier_of
 from .records import Record
-from .tickets import Masked
+from .tickets import Controls, Masked
 
 # %% ../nbs/09f_connectivity.ipynb #77691bb4
 def require_noise(
@@ -37,7 +37,7 @@ class Child(Task):
     pretrain: Pretrain # where it starts
     number: Annotated[int, Field(ge=0, le=99)] # which child
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children
-    ticket: InstanceOf[Masked]|None = None # whose mask it wears; dense if None
+    ticket: InstanceOf[Masked]|InstanceOf[Controls]|None = None # whose mask it wears; dense if None
 
     @model_validator(mode='after')
     def possible(self):
@@ -66,7 +66,7 @@ class Barriers(Scorer):
     pretrain: Pretrain # where the children start
     children: Annotated[int, Field(ge=2, le=20)] = 2 # compared in pairs
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children
-    ticket: InstanceOf[Masked]|None = None # whose mask they wear; dense if None
+    ticket: InstanceOf[Masked]|InstanceOf[Controls]|None = None # whose mask they wear; dense if None
     look: Literal['train', 'test'] = 'train' # un-augmented images that the losses are of
     examples: Annotated[int, Field(ge=2)]|None = None # only the first so many of them
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (.5,) # alphas besides the ends

@@ -99,6 +99,7 @@ class DistilledPruning(Figure):
     prune_rate: Rate = .2
     children: Count = 2 # trainings that wear each mask
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ('re-initialised', 'shuffled') # of the first of inners
+    random: bool = True # masks drawn at random too, as sparse as the ordinary ones
     inner_recipes: tuple[RecipeField, ...] = () # one for each of inners, where they differ
 
     @model_validator(mode='after')
@@ -127,22 +128,32 @@ class DistilledPruning(Figure):
         found = {self.arm(inner): self.inside(seed, level, inner) for inner in self.inners}
         return {'imp': Tickets(pretrain=self.start(seed), level=level, prune_rate=self.prune_rate)} | found
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
-        "Accuracy of every mask, and of its controls; replicate after replicate"
-        for seed, level in product(self.seeds, self.levels):
-            masks, common = self.masks(seed, level), dict(seed=seed, level=level)
-            for arm, mask in masks.items(): yield from ((common | dict(arm=arm, child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
-            yield common | dict(arm='random', child=0), Controls(ticket=masks['imp'], arm='random')
-            yield from ((common | dict(arm=f'{self.arm(self.inners[0])}, {control}', child=0), Controls(ticket=masks[self.arm(self.inners[0])], arm=control)) for control in self.controls)
-
-    def barrier(self, seed:int, mask:Masked|None=None) -> Barriers:
-        "Between the trainings that wear a mask, or none"
-        return Barriers(pretrain=self.start(seed), children=self.children, ticket=mask)
-
-    def wearing(self, seed:int) -> Iterator[tuple[dict, Masked|None]]:
+    def wearing(self, seed:int) -> Iterator[tuple[dict, Masked|Controls|None]]:
         "No mask, then each mask of each level"
         yield dict(seed=seed, level=0, arm='dense'), None
-        for level in self.levels: yield from ((dict(seed=seed, level=level, arm=arm), mask) for arm, mask in self.masks(seed, level).items())
+        for level in self.levels:
+            masks = self.masks(seed, level)
+            if self.random: masks['random'] = Controls(ticket=masks['imp'], arm='random')
+            yield from ((dict(seed=seed, level=level, arm=arm), mask) for arm, mask in masks.items())
+
+    def asked(self) -> Iterator[tuple[dict, Task]]:
+        "Accuracy with no mask, with every mask, and of its controls; replicate after replicate"
+        first = self.arm(self.inners[0])
+        for seed in self.seeds:
+            for columns, mask in self.wearing(seed): yield from ((columns | dict(child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
+            for level, control in product(self.levels, self.controls): yield dict(seed=seed, level=level, arm=f'{first}, {control}', child=0), Controls(ticket=self.masks(seed, level)[first], arm=control)
+
+    def images_seen(self, real:int, classes:int) -> dict[str, tuple[float, float]]:
+        "By arm, images that pass through the network in one level of the search, as it sees them and as they are stored (several in one, where they are decoded); of so many real ones"
+        found = {'imp': (self.recipe.steps/self.recipe.steps_per_epoch(real)*real,)*2}
+        for inner, recipe in zip(self.inners, self.inner_recipes or (self.inner_recipe,)*len(self.inners)):
+            decoded = (stored := inner.stored*classes)*(inner.source.factor**2 if inner.source else 1)
+            found[self.arm(inner)] = tuple(recipe.steps/recipe.steps_per_epoch(decoded)*n for n in (decoded, stored))
+        return found
+
+    def barrier(self, seed:int, mask:Masked|Controls|None=None) -> Barriers:
+        "Between the trainings that wear a mask, or none"
+        return Barriers(pretrain=self.start(seed), children=self.children, ticket=mask)
 
     def between(self) -> Iterator[tuple[dict, Barriers]]:
         "Barriers between the trainings that wear one mask, and between two dense ones"

@@ -150,11 +150,12 @@ def title_of(
     scale:str, # smoke, mini or paper
     done:Sweep # of its tasks
 ) -> str:
-    "A title that says scale, data, network and n, and what is missing"
+    "A title that says scale, data, network, n and how images were distilled, and what is missing"
     missing = done.counts['left'] + done.counts['failed']
     part = f'; {missing} of {sum(done.counts.values())} runs missing' if missing else ''
-    data = f'{figure.data.name}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}'
-    return f'{what}: {data}, {figure.network.model}, scale {scale}, n = {len(figure.seeds)}{", mean ± 95 % t-interval" if len(figure.seeds) > 2 else ""}{part}'
+    data = f'{figure.data.name}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}{", whitened" if figure.data.zca else ""}'
+    ways = {'MTT (ready images)' if inner.kind == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None for inner in getattr(figure, 'inners', ()) if inner.kind in ('ready', 'distilled')}
+    return f'{what}: {data}, {figure.network.model}, scale {scale}, n = {len(figure.seeds)}{", mean ± 95 % t-interval" if len(figure.seeds) > 2 else ""}{part}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
 
 @dataclass(frozen=True)
 class Page:

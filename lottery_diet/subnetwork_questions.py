@@ -28,6 +28,7 @@ from .tickets import Controls, Masked, Tickets, rung
 class MaskPaths(DistilledPruning):
     "Training loss on the line between two trainings that wear one mask, level after level (SYN, Figs. 3 and 4)"
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
+    random: bool = False
     examples: Annotated[int, Field(ge=2)]|None = None # training images that the losses are of; all if None
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = tuple(i/10 for i in range(1, 10)) # alphas besides the ends
     batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated'
@@ -130,10 +131,11 @@ class HessianStatistics(Looks):
 class CompressionRatio(DistilledPruning):
     "Accuracy and barrier under distilled masks, in units of those under the ordinary one (SYN, Fig. 6)"
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
+    random: bool = False
 
     def asked(self) -> Iterator[tuple[dict, Task]]:
         "Trainings that wear the masks"
-        return ((columns, task) for columns, task in super().asked() if columns['arm'] != 'random')
+        return ((columns, task) for columns, task in super().asked() if columns['arm'] != 'dense')
 
     def ratios(self, run:Run) -> pd.DataFrame:
         "A row for each mask of which accuracy and barrier are answered: both, IMP's of the same replicate, and images per class"

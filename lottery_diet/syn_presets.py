@@ -59,7 +59,7 @@ syn_presets = {
 def _as_pruned(kind, scale, **values):
     "The setting of `syn_accuracy_vs_sparsity` in the fields that another figure shares, with other values"
     own = syn_presets['syn_accuracy_vs_sparsity'][scale]
-    return kind(**{k: getattr(own, k) for k in DistilledPruning.model_fields if k in kind.model_fields} | dict(controls=()) | values)
+    return kind(**{k: getattr(own, k) for k in DistilledPruning.model_fields if k in kind.model_fields} | dict(controls=(), random=False) | values)
 
 def _first(scale): return dict(inners=syn_presets['syn_accuracy_vs_sparsity'][scale].inners[:1])
 

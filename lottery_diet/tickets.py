@@ -87,6 +87,9 @@ class Controls(Task):
     arm: Literal['re-initialised', 'shuffled', 'random']
     anew: bool = False # fresh weights are drawn for each level, not once for the whole ladder
 
+    @property
+    def pretrain(self) -> Pretrain: return self.ticket.pretrain # where its ticket's levels start
+
     def at(self, level:int) -> Task:
         "Of another level of the ticket's ladder; where that is the dense run there is nothing to control, and it is the dense run"
         ticket = self.ticket.at(level)
