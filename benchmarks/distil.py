@@ -1,7 +1,7 @@
 """What one iteration of trajectory matching costs, in seconds and in memory: all graphs at once, the adjoint step by step, the detached adjoint.
 
 ConvNet-3 on CIFAR-10-sized images, 1 and 10 images per class. Each case is a process of its own: what it holds above its start is the peak
-of its resident memory during the iterations. With `--compiled` the adjoint is measured compiled too (a minute of compilation each).
+of its resident memory during the iterations (not told of compiled steps, whose compiler needs more than they do). With `--compiled` the adjoint is measured compiled too (a minute of compilation each).
     python benchmarks/distil.py                # about ten minutes on one thread
 """
 import argparse
@@ -46,7 +46,7 @@ def measure(per_class, steps, way, rounds):
         t = time.process_time() # of one thread: other processes on a shared machine do not count
         found = go()
         seconds.append(time.process_time() - t)
-    return dict(per_class=per_class, steps=steps, way=way, cpu_seconds=round(median(seconds), 3), mib_above_start=round(peak() - begun), loss=found.loss, rounds=rounds)
+    return dict(per_class=per_class, steps=steps, way=way, cpu_seconds=round(median(seconds), 3), mib_above_start=round(peak() - begun) if way != 'compiled' else None, loss=found.loss, rounds=rounds)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -18,7 +18,7 @@ from .augment import DSA, dsa
 from .core import choose, stream
 from .data import ImageSet, by_class
 from .evaluation import evaluate
-from .gradient import encode
+from .formation import encode
 from .models import initialise
 from .recipe import Recipe
 from .train import fit

@@ -24,7 +24,8 @@ from .distill import augmented_by, begin_at, evaluate_synthetic, stand_in, synth
 from .evaluation import evaluate
 from .experiments import Config, OutOfTime, Outcome, RecipeField, Run, Task, what_was_left
 from .experts import Expert, refuse_statistics
-from .gradient import Condensing, decode, match_gradients
+from .gradient import Condensing, match_gradients
+from .formation import decode
 from .imp import noise_of
 from .models import initialise
 from .records import part_of, save_tensors
@@ -57,7 +58,7 @@ class ExpertRun(Training):
 # %% ../nbs/09h_distillation.ipynb #1fe75235
 class Distil(Task):
     "Synthetic images of a data set, by trajectory or gradient matching (MTT; IDC)"
-    version = 3 # judges of looks are other networks than those of the result; steps of gradient matching are of pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
+    version = 4 # whitened images carry the inverse; judges of looks are other networks than those of the result; steps of gradient matching are of pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
     later = ('net_augment', 'learnt_rate')
     data: Images # hold_out sets images aside to choose a look by
     network: Network
@@ -121,7 +122,13 @@ class Distil(Task):
             rows.append(row)
             write_looks(run, rows, kept, look)
             if time.time() > run.deadline and look.iteration < getattr(self.how, 'iterations', getattr(self.how, 'outer', 0)): raise OutOfTime(f'the deadline passed at iteration {look.iteration}')
-        return Outcome([r | dict(kept=r['iteration'] == kept.iteration) for r in rows], dict(images=kept.images, labels=labels.cpu(), begin=stored.cpu(), rate=torch.tensor(kept.rate, dtype=torch.float64)))
+        return Outcome([r | dict(kept=r['iteration'] == kept.iteration) for r in rows], dict(images=kept.images, labels=labels.cpu(), begin=stored.cpu(), rate=torch.tensor(kept.rate, dtype=torch.float64)) | self.inverse(), dict(space='whitened by ZCA: zca/mean and zca/inverse undo it' if self.data.zca else 'normalised'))
+
+    def inverse(self) -> dict[str, Tensor]:
+        "What makes pictures of whitened images, kept beside them: nobody shall train on them unawares"
+        if not self.data.zca: return {}
+        zca = self.data.whitening()
+        return {'zca/mean': zca.mean.cpu(), 'zca/inverse': zca.inverse.cpu()}
 
 def pixel_limits(
     data:ImageSet

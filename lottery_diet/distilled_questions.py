@@ -7,6 +7,7 @@ __all__ = ['Distilling', 'DistilledPruning']
 
 # %% ../nbs/09ma_distilled_questions.ipynb #2cb5a5e6
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from typing import Literal
 
@@ -15,7 +16,7 @@ import torch
 from pydantic import InstanceOf, model_validator
 from torch import Tensor
 
-from .augment import DSA
+from .augment import DSA, unwhiten
 from .connectivity import Barriers, Child
 from .diets import Pretrain
 from .ingredients import Images, Network
@@ -79,8 +80,10 @@ class Distilling(Figure):
         return {seed: (record.tensors['begin'], record.tensors['images']) for seed, record in self.found(run).items()}
 
     def undo(self, run:Run) -> Callable[[Tensor], Tensor]:
-        "Turns what networks see into what eyes see"
-        if self.data.zca: return self.data.whitening().undo
+        "Turns what networks see into what eyes see; whitened images by the inverse that is kept beside them"
+        if self.data.zca:
+            kept = next(iter(self.found(run).values())).part('zca')
+            return partial(unwhiten, **kept)
         train, _ = self.data.load(self.taught, 'cpu')
         mean, std = (torch.tensor(v)[:, None, None] for v in (train.mean, train.std))
         return lambda x: x*std + mean

@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, grad_and_value
 
 from .core import State, stream
 from .experts import Expert, refuse_statistics
+from .formation import decode
 from .train import Diverged
 
 # %% ../nbs/08b_trajectory.ipynb #01f49ecb
@@ -30,6 +31,7 @@ class Feed:
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # of images, by a random stream; differentiable
     seed:int=0 # of what is drawn
     iteration:int=0 # of the distillation
+    factor:int=1 # f, of multi-formation: f² images are seen for each that is stored
 
     def chosen(self, i:int) -> Tensor: # indices
         "Images of step `i`"
@@ -37,8 +39,13 @@ class Feed:
         return torch.randperm(self.images, generator=stream(self.seed, 'synthetic batch', self.iteration, i))[:self.batch_size]
 
     def seen(self, x:Tensor, i:int) -> Tensor:
-        "The images of step `i` as the student sees them"
+        "The images of step `i` as the student sees them: decoded, then augmented"
+        x = decode(x, self.factor)
         return self.augment(x, stream(self.seed, 'synthetic augment', self.iteration, i)) if self.augment else x
+
+    def told(self, y:Tensor) -> Tensor:
+        "The labels of what is seen of images with these labels"
+        return torch.cat([y]*self.factor**2)
 
 def student_loss(
     parameters:State,
@@ -81,7 +88,7 @@ def match_unrolled(
     theta = {k: v.detach().requires_grad_() for k, v in start.items()}
     for i in range(steps):
         chosen = feed.chosen(i).to(images.device)
-        loss = student_loss(theta, feed.seen(images[chosen], i), labels[chosen], net)
+        loss = student_loss(theta, feed.seen(images[chosen], i), feed.told(labels[chosen]), net)
         theta = {k: v - rate*g for (k, v), g in zip(theta.items(), torch.autograd.grad(loss, list(theta.values()), create_graph=True))}
     loss = trajectory_distance(theta, start, target)
     pixels, by_rate = torch.autograd.grad(loss, (images, rate))
@@ -145,7 +152,7 @@ def match_by_adjoint(
         for k, v in start.items(): way[k][0] = v
         for i in range(steps):
             chosen = feed.chosen(i).to(images.device)
-            step = stepper.forth(at(i), feed.seen(images[chosen], i), labels[chosen])
+            step = stepper.forth(at(i), feed.seen(images[chosen], i), feed.told(labels[chosen]))
             for k, v in way.items(): torch.sub(v[i], step[k], alpha=rate, out=v[i + 1])
     adjoint, loss = grad_and_value(trajectory_distance)(at(steps), start, target)
     pixels, by_rate = torch.zeros_like(images), 0.
@@ -153,7 +160,7 @@ def match_by_adjoint(
         chosen = feed.chosen(i).to(images.device)
         part = images[chosen].detach().requires_grad_()
         seen = feed.seen(part, i)
-        (curvature, by_seen), s = stepper.back(at(i), seen.detach(), labels[chosen], adjoint)
+        (curvature, by_seen), s = stepper.back(at(i), seen.detach(), feed.told(labels[chosen]), adjoint)
         pixels.index_add_(0, chosen, torch.autograd.grad(seen, part, by_seen)[0], alpha=-rate)
         by_rate -= s.item()
         if exact: adjoint = {k: v - rate*curvature[k] for k, v in adjoint.items()}
@@ -175,10 +182,11 @@ class Matching:
     patience:int=50 # skipped iterations in a row that end it
     min_start:int=0 # the first of those snapshots (DATM's window)
     average:float=0. # weight of what was in a running mean of the images, which is what is kept (FTD, DATM: .9999 to .995); 0 for none
-    later:ClassVar[tuple[str, ...]] = ('min_start', 'average') # fields that came when answers were kept already
+    factor:int=1 # f, of multi-formation (IDC): f² images are seen for each that is stored
+    later:ClassVar[tuple[str, ...]] = ('min_start', 'average', 'factor') # fields that came when answers were kept already
 
     def __post_init__(self):
-        for key in ('steps', 'expert_epochs', 'max_start', 'iterations', 'patience'):
+        for key in ('steps', 'expert_epochs', 'max_start', 'iterations', 'patience', 'factor'):
             if getattr(self, key) < 1: raise ValueError(f'{key}={getattr(self, key)} must be at least 1')
         if self.rate <= 0: raise ValueError(f'rate={self.rate} must be positive')
         if not 0 <= self.min_start < self.max_start: raise ValueError(f'min_start={self.min_start} must lie in 0…{self.max_start - 1}, below max_start')
@@ -221,7 +229,7 @@ def match_trajectories(
         draws = stream(seed, 'trajectory', iteration)
         expert, begin = (int(torch.randint(*limits, (1,), generator=draws)) for limits in ((0, len(experts)), (how.min_start, how.max_start)))
         origin, target = (experts[expert].at(i, device) for i in (begin, begin + how.expert_epochs))
-        found = match_by_adjoint(stepper, origin, target, images, labels, rate, how.steps, Feed(len(images), how.batch_size, augment, seed, iteration))
+        found = match_by_adjoint(stepper, origin, target, images, labels, rate, how.steps, Feed(len(images), how.batch_size, augment, seed, iteration, how.factor))
         if found.loss < 1 and found.images.isfinite().all(): # not so where it is not a number
             speed = how.momentum*speed + found.images
             rate_speed = how.momentum*rate_speed + found.rate

@@ -95,3 +95,12 @@ def test_synthetic_images_are_seen_as_they_are_whatever_normalisation_real_ones_
     start = Pretrain(data=digits, network=narrow, recipe=recipe | constants, steps=0)
     assert run.ask(InnerLevel(pretrain=start, recipe=recipe | constants, inner=Inner(kind='real', per_class=1), level=1, augment=None)).metrics.level.item() == 1
     with pytest.raises(ValueError, match='normalised alike'): InnerLevel(pretrain=start, recipe=recipe, inner=Inner(kind='distilled', source=by_gradient), level=1)
+
+def test_trajectory_matching_stores_several_images_in_one(tmp_path):
+    "Multi-formation with either method: four digits in each stored image, four seen for each"
+    expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
+    task = Distil(data=digits, network=narrow, per_class=1, recipe=recipe, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05, iterations=2, factor=2), experts=(expert,))
+    found = Run(root=tmp_path, device='cpu').ask(task).tensors
+    assert found['images'].shape == found['begin'].shape == (10, 1, 8, 8) and not torch.equal(found['images'], found['begin'])
+    seen = task.seen(found['images'], found['labels'], load_data('digits').train)
+    assert len(seen) == 40 and torch.equal(seen.y, torch.arange(10).repeat(4))
