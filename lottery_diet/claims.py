@@ -34,6 +34,8 @@ class Claim:
     expects:Literal['above', 'below']='above' # the threshold
     threshold:float=0.
     published:str='' # the paper's value; empty where none is known
+    by:Literal['paper', 'ours']='paper' # whose statement: a control or a question that no paper of the three has is ours
+    why:str='' # it likely does not show, or shows the opposite; empty where it is seen
 
     def __post_init__(self):
         if self.expects not in ('above', 'below'): raise ValueError(f"expects={self.expects!r} must be 'above' or 'below'")
@@ -61,7 +63,7 @@ def claim(
     return Claim(figure, says, found.mean, found.mean - found.half, found.mean + found.half, found.n, **fields)
 
 # %% ../nbs/11b_claims.ipynb #d71451a8
-columns = ('figure', 'says', 'published', 'ours', 'low', 'high', 'n', 'unit', 'scale', 'setting', 'holds', 'source')
+columns = ('figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'scale', 'setting', 'holds', 'why', 'source')
 
 def as_table(
     claims:Iterable[Claim] # in the order of the table
@@ -77,7 +79,9 @@ def write_claims(
     claims:Iterable[Claim], # in the order of the table
     file:Path|None=None # `claims_file()` if None
 ) -> Path: # the file
-    "Write them whole or not at all"
+    "Write them whole or not at all; raises `ValueError` where one is not seen and no likely reason is given"
+    claims = list(claims)
+    if silent := [c for c in claims if c.holds != 'seen' and not c.why]: raise ValueError(f'{silent[0].says!r} does not show: say why that is likely so (why=…)')
     return write_whole(file or claims_file(), lambda p: as_table(claims).to_csv(p, index=False))
 
 def read_claims(

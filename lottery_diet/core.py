@@ -214,7 +214,7 @@ def provenance(
         try: return subprocess.run(['git', *args], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True).stdout.strip()
         except (OSError, subprocess.SubprocessError): return None
     return dict(
-        commit=git('rev-parse', '--short', 'HEAD'), changed_since=bool(git('status', '--porcelain', '--untracked-files=no')),
+        commit=git('rev-parse', '--short', 'HEAD'), changed_since=bool(git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!results')), # results that were drawn just before change no code
         python=platform.python_version(), **{p: installed(p) for p in ('lottery_diet', 'torch', 'torchvision', 'numpy')},
         machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', device=str(device), threads=torch.get_num_threads(),
         accelerator=torch.cuda.get_device_name(device) if device.type == 'cuda' else None)

@@ -81,7 +81,8 @@ def _table(table):
 def _claims(claims):
     "Statement, published value, ours, verdict"
     if not len(claims): return ''
-    rows = [f'<tr><td>{escape(c.says)}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{c.ours:+.2f} ({c.low:+.2f} to {c.high:+.2f}) {escape(c.unit)}, n = {c.n}</td><td>{escape(c.setting)}, {c.scale}</td><td>{_badge(c.holds)}</td></tr>' for c in claims.itertuples()]
+    says = lambda c: escape(c.says) + ('<span class="soft"> Our question.</span>' if c.by == 'ours' else '') + (f'<br><span class="soft">Likely because: {escape(c.why)}</span>' if c.why else '')
+    rows = [f'<tr><td>{says(c)}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{c.ours:+.2f} ({c.low:+.2f} to {c.high:+.2f}) {escape(c.unit)}, n = {c.n}</td><td>{escape(c.setting)}, {c.scale}</td><td>{_badge(c.holds)}</td></tr>' for c in claims.itertuples()]
     return f'<div class="wide"><table class="claims"><tr><th>Claim</th><th>Paper</th><th>Ours, 95 % interval</th><th>Where</th><th></th></tr>{"".join(rows)}</table></div>'
 
 def _figure(drawn, about):
@@ -117,10 +118,9 @@ def gallery(
         names = [name for name in about.index[about.paper == paper] if paper or any(d[0] == name for d in found)]
         parts = [_article(name, about.loc[name], [d for key, d in found.items() if key[0] == name], claims[claims.figure == name]) for name in names]
         return f'<section id="{paper or "lessons"}"><h2>{title}</h2>{"".join(parts)}</section>'
-    counts = claims.holds.value_counts().reindex(badges, fill_value=0)
-    tally = ', '.join(f'{n} {_badge(verdict)}' for verdict, n in counts.items())
+    def tally(by): return ', '.join(f'{n} {_badge(verdict)}' for verdict, n in claims[claims.by == by].holds.value_counts().reindex(badges, fill_value=0).items())
     body = f'''<header><h1>lottery_diet: figures and claims</h1>
-<p>{len(found)} figures drawn; {len(claims)} claims: {tally}. A claim is <em>seen</em> where its whole 95 % interval lies on the paper's side.
+<p>{len(found)} figures drawn; {(claims.by == 'paper').sum()} statements of the papers: {tally('paper')}; {(claims.by == 'ours').sum()} questions of our own: {tally('ours')}. A claim is <em>seen</em> where its whole 95 % interval lies on its side.
 Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, <em>paper</em> the published protocol.</p>
 <nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>{"".join(section(*item) for item in papers.items())}'''
     page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>lottery_diet: figures and claims</title><style>{style}</style></head><body>{body}</body></html>\n'
@@ -136,16 +136,17 @@ def overview(
     folder:Path|str, # where figures were saved
     claims:pd.DataFrame|None=None # as `read_claims` gives them; those of the project if None
 ) -> str: # Markdown, links as seen from `nbs/`
-    "A row for each figure of a paper: notebook, picture, how certain its content is, what stood in, the scale that was reached, claims"
+    "A row for each figure of a paper: notebook, picture, how certain its content is, what stood in, the scale that was reached, the paper's claims"
     claims, found = read_claims() if claims is None else claims, drawn_in(folder)
     about = about_figures()
     rows = ['| figure | shows | | content | data instead | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
-        mine, drawn = claims[claims.figure == name], [d for d in found if d.parts[0] == name]
+        mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name]
         reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
         best = [d for d in drawn if d.parts[2] == reached]
         seeds = next((seeds for d in reversed(best) if (seeds := d.origin['parameters'].get('figure', {}).get('seeds'))), ())
-        said = f'{reached}, n = {len(seeds)}' if seeds and reached != 'smoke' else reached
+        panel = f', panel {best[-1].parts[1] or "A"}' if best and 'panel' in facts.number else ''
+        said = f'{reached}{panel}, n = {len(seeds)}' if seeds and reached != 'smoke' else reached
         page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in best if (p := d.picture.with_suffix('.ipynb')).is_file()), None)
         picture = f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">' if drawn else ''
         counts = {scale: ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((some.holds == verdict).sum()))) for scale, some in mine.groupby('scale', sort=False)}

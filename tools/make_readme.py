@@ -27,6 +27,7 @@ def readme() -> str:
     page = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
     page.cells = [part for c in page.cells for part in shown(c)]
     body, resources = MarkdownExporter().from_notebook_node(page)
+    body = re.sub(r'<style scoped>.*?</style>\n*', '', body, flags=re.S) # of tables; where raw styles are not allowed they show as text
     if resources['outputs']: sys.exit('the index has pictures among its outputs: save them in results/ and link them')
     lines = (line.rstrip() for line in from_the_top(body).replace('\n```\nfrom', '\n```python\nfrom').splitlines())
     return '<!-- made from nbs/index.ipynb by `make prepare` -->\n\n' + re.sub(r'\n{3,}', '\n\n', '\n'.join(lines)).strip() + '\n'
