@@ -79,6 +79,8 @@ class MaskOverlap(DistilledPruning):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #214038fa
 class Looks(DistilledPruning):
     "Looks at trainings under each mask and under none"
+    random: bool = False
+
     def tasks(self) -> list[Task]:
         "The looks"
         return [task for _, task in self.asked()]
