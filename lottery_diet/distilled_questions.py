@@ -102,7 +102,7 @@ class DistilledPruning(Figure):
     prune_rate: Rate = .2
     children: Count = 2 # trainings that wear each mask
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ('re-initialised', 'shuffled') # of the first of inners
-    random: bool = True # masks drawn at random too, as sparse as the ordinary ones
+    random: bool = False # masks drawn at random too, as sparse as the ordinary ones
     inner_recipes: tuple[RecipeField, ...] = () # one for each of inners, where they differ
 
     @model_validator(mode='after')

@@ -28,7 +28,6 @@ from .tickets import Controls, Masked, Tickets, rung
 class MaskPaths(DistilledPruning):
     "Training loss on the line between two trainings that wear one mask, level after level (SYN, Figs. 3 and 4)"
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
-    random: bool = False
     examples: Annotated[int, Field(ge=2)]|None = None # training images that the losses are of; all if None
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = tuple(i/10 for i in range(1, 10)) # alphas besides the ends
     batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated'
@@ -79,8 +78,6 @@ class MaskOverlap(DistilledPruning):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #214038fa
 class Looks(DistilledPruning):
     "Looks at trainings under each mask and under none"
-    random: bool = False
-
     def tasks(self) -> list[Task]:
         "The looks"
         return [task for _, task in self.asked()]
@@ -133,7 +130,6 @@ class HessianStatistics(Looks):
 class CompressionRatio(DistilledPruning):
     "Accuracy and barrier under distilled masks, in units of those under the ordinary one (SYN, Fig. 6)"
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
-    random: bool = False
 
     def asked(self) -> Iterator[tuple[dict, Task]]:
         "Trainings that wear the masks"
@@ -158,7 +154,6 @@ class Searches(DistilledPruning):
     then: Step|None = None # level of distilled pruning after which ordinary pruning goes on; not asked if None
     worn: bool = True # masks of distilled pruning at all levels
     leak: bool = False # the first of inners once more, not strictly rewound
-    random: bool = False # random masks of the ordinary one's density
     dense: bool = True # level 0
 
     @model_validator(mode='after')

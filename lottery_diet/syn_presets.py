@@ -48,11 +48,11 @@ others = (Inner(kind='real', per_class=10), Inner(kind='noise', per_class=10))
 syn_presets = {
     'syn_accuracy_vs_sparsity': {
         'smoke': DistilledPruning(data=Images(name='digits'), network=small_net, recipe=Recipe(200, 64, lr=.05), inners=(Inner(kind='distilled', source=digits_source), Inner(kind='real', per_class=1), Inner(kind='noise', per_class=1)),
-            inner_recipe=Recipe(60, 40, lr=.05), augment=None, levels=(1, 3, 5), prune_rate=.4, seeds=(0, 1)),
+            inner_recipe=Recipe(60, 40, lr=.05), augment=None, random=True, levels=(1, 3, 5), prune_rate=.4, seeds=(0, 1)),
         'mini': DistilledPruning(data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), recipe=_two_thirds(1000, .02), inners=(Inner(kind='ready'), others[0]),
-            inner_recipe=_two_thirds(500, .02, batch_size=100), levels=(2, 4, 6), prune_rate=.36, **fresh),
+            inner_recipe=_two_thirds(500, .02, batch_size=100), random=True, levels=(2, 4, 6), prune_rate=.36, **fresh),
         'paper': DistilledPruning(data=Images(name='cifar10'), network=Network(model='narrow_resnet18'), recipe=_two_thirds(300*782, .01, cutmix=.5), augment_real=idc, inners=(Inner(kind='distilled', source=cifar_source), *others),
-            inner_recipe=_two_thirds(7000, .01, cutmix=.5), augment=idc, levels=tuple(range(1, 11)), seeds=(0, 1, 2, 3))},
+            inner_recipe=_two_thirds(7000, .01, cutmix=.5), augment=idc, random=True, levels=tuple(range(1, 11)), seeds=(0, 1, 2, 3))},
     'syn_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
 
 # %% ../nbs/09mf_syn_presets.ipynb #9a4665e6
