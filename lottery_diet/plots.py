@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['arms', 'Interval', 't_interval', 'plot_intervals', 'plot_accuracy_vs_sparsity', 'plot_barrier_vs_step',
-           'plot_barrier_hist', 'mark_dense', 'label_sparsity']
+           'plot_barrier_hist', 'mark_dense', 'label_sparsity', 'legend_below']
 
 # %% ../nbs/10_plots.ipynb #cec786a7
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, NullLocator
 
 # %% ../nbs/10_plots.ipynb #8421b675
@@ -123,3 +125,18 @@ def label_sparsity(
     ax.legend(frameon=False, fontsize=9)
     sns.despine(ax=ax)
     return ax
+
+
+def legend_below(
+    fig:Figure, # to draw under
+    handles:Sequence, # of lines, as `get_legend_handles_labels` gives them
+    labels:Sequence[str], # theirs
+    columns:int=4, # at most; fewer where they are wider than the figure
+    fontsize:float=9 # points
+) -> Legend|None: # none where there is nothing to name
+    "One legend for all panels, below them"
+    if not labels: return None
+    for ncols in range(columns, 0, -1):
+        legend = fig.legend(handles, labels, loc='outside lower center', ncols=ncols, frameon=False, fontsize=fontsize)
+        if ncols == 1 or legend.get_window_extent().width <= fig.bbox.width: return legend
+        legend.remove()
