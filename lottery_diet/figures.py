@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['scales', 'letters', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters',
-           'PanelParameters', 'LandscapeParameters', 'MeasureParameters', 'title_of', 'Page', 'file_name',
+           'PanelParameters', 'LandscapeParameters', 'MeasureParameters', 'title_of', 'Page', 'effort', 'file_name',
            'parameters_of', 'open_page']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
@@ -20,11 +20,11 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from .core import choose, project_root, provenance, runs_root, shipped, unknown, write_whole
-from .experiments import Config, Run
+from .experiments import Config, Run, Task
 from .presets import panels_of, preset, presets
 from .questions import Figure as Asked
 from .regions import measures
-from .sweeps import Sweep, sweep, until, varied
+from .sweeps import Sweep, sweep, until, varied, with_needs
 
 # %% ../nbs/11_figures.ipynb #3b657fe1
 def read_parameters(
@@ -58,11 +58,12 @@ def save_results(
     folder:Path|str, # made if it is not there
     name:str, # of the files, without ending
     parameters:Mapping[str, object], # that the run depended on
-    device:object='cpu' # what it computed on
+    device:object='cpu', # what it computed on
+    **origin # what else is to be known of where the table comes from
 ) -> list[str]: # the files, relative to the project where they lie in it
     "Write `name`.csv, .json (parameters and provenance), .png and .pdf, each whole or not at all"
     folder = Path(folder)
-    origin = json.dumps(dict(parameters=parameters, provenance=provenance(device)), indent=1, default=str)
+    origin = json.dumps(dict(parameters=parameters, provenance=provenance(device) | origin), indent=1, default=str)
     files = [write_whole(folder/f'{name}.csv', lambda p: table.to_csv(p, index=False)),
              write_whole(folder/f'{name}.json', lambda p: p.write_text(origin + '\n')),
              *(write_whole(folder/f'{name}.{ending}', lambda p: fig.savefig(p, dpi=200)) for ending in ('png', 'pdf'))]
@@ -186,7 +187,16 @@ class Page:
 
     def save(self, table:pd.DataFrame, fig:Figure) -> list[str]:
         "Write table, parameters, PNG and PDF; the files"
-        return save_results(table, fig, self.asked.folder, file_name(self.name, self.asked.scale, self.panel, self.asked.variant), dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts), self.run.device)
+        name, parameters = file_name(self.name, self.asked.scale, self.panel, self.asked.variant), dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts)
+        return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, answers=effort(self.figure.tasks(), self.run))
+
+def effort(
+    tasks:Iterable[Task], # and what they need
+    run:Run # where answers lie
+) -> dict: # plain data, for JSON
+    "What the answers took, whoever computed them: how many, minutes of their clocks added up, at which commits, on what, and on which days"
+    made = [record.provenance for task in with_needs(tasks) if (record := run.read(task))]
+    return dict(tasks=len(made), minutes=round(sum(p['seconds'] for p in made)/60, 2), commits=sorted({str(p['commit']) for p in made}), devices=sorted({p.get('accelerator') or p['device'] for p in made}), days=sorted({p['finished'][:10] for p in made}))
 
 def file_name(
     figure:str, # a name in `presets`

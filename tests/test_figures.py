@@ -43,12 +43,14 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs):
     written = {p.name for p in (runs/'figures').iterdir()}
     assert {f'{name}_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')} <= written
     before = stamps(runs, name)
-    table = pd.read_csv(runs/'figures'/f'{name}_smoke.csv')
+    table, effort = pd.read_csv(runs/'figures'/f'{name}_smoke.csv'), json.loads((runs/'figures'/f'{name}_smoke.json').read_text())['provenance']['answers']
+    assert effort['tasks'] == len(before) and (effort['minutes'] > 0 or not before)
     started = time.perf_counter()
     again = lottery_diet('figure', name, runs=runs)
     assert again.returncode == 0 and time.perf_counter() - started < 40
     assert stamps(runs, name) == before and len(before) >= len({task.key for task in preset(name, 'smoke').tasks()})
     pd.testing.assert_frame_equal(table, pd.read_csv(runs/'figures'/f'{name}_smoke.csv'))
+    assert json.loads((runs/'figures'/f'{name}_smoke.json').read_text())['provenance']['answers'] == effort # of the runs, not of the drawing
     state = lottery_diet('status', name, runs=runs)
     assert state.returncode == 0 and ('minutes left on cpu' if preset(name, 'smoke').tasks() else 'asks for no runs') in state.stdout
 
