@@ -29,10 +29,10 @@ def diet_lines(
 ) -> Iterator[tuple[pd.DataFrame, str, int, dict]]: # rows, series, steps, style
     "The rows of each series, and how its line looks"
     rewinds = sorted(table[table.series == 'all'].pretrain_steps.unique(), reverse=True)
-    several = table[table.series != 'all'].score.nunique() > 1
+    several = table.score[table.score != ''].nunique() > 1 # all data and random subsets have none
     for (series, score, steps), rows in table.groupby(['series', 'score', 'pretrain_steps'], sort=False):
         style = dict(zip(('color', 'marker', 'ls'), all_data[rewinds.index(steps) % len(all_data)] if series == 'all' else diet_styles[series])) | by_score.get(score, {})
-        yield rows, series, steps, style | dict(label=f'{series}{f" by {score_names.get(score, score)}" if several and series != "all" else ""}, {steps:,} steps')
+        yield rows, series, steps, style | dict(label=f'{series}{f" by {score_names.get(score, score)}" if several and score else ""}, {steps:,} steps')
 
 def plot_diets(
     table:pd.DataFrame, # columns series, score, pretrain_steps, seed, level, density, accuracy (0 to 1); all data, and subsets of one size
