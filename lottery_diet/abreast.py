@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from .core import require_same_shapes
 
 # %% ../nbs/02g_abreast.ipynb #ab7a529e
-widened = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm)
-as_they_are = (nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+widened = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm) # layers of which R stand side by side
+as_they_are = (nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d) # layers that keep the channels of R runs apart as they are
 
 def can_stand_abreast(
-    model:nn.Module
-) -> bool:
+    model:nn.Module # any network
+) -> bool: # False too where layers share weights
     "Is it built of layers that can be widened, in containers that pass channels on as they come?"
     known = (*widened, *as_they_are, nn.Sequential)
     return all(type(m) in known or getattr(type(m), 'channelwise', False) for m in model.modules()) and len(list(model.parameters())) == len(list(model.named_parameters(remove_duplicate=False)))
@@ -39,7 +39,9 @@ class LinearAbreast(nn.Module):
         self.weight = nn.Parameter(layer.weight.detach().repeat(runs, 1))
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().repeat(runs))
 
-    def forward(self, x:Tensor) -> Tensor: # b × (R·in) to b × (R·out)
+    def forward(self,
+        x:Tensor # b × (R·in), run after run
+    ) -> Tensor: # b × (R·out)
         "Outputs of all"
         outputs, inputs = self.shape
         x, weight = x.view(len(x), self.runs, inputs).transpose(0, 1), self.weight.view(self.runs, outputs, inputs).transpose(1, 2)

@@ -115,12 +115,14 @@ class DSA:
             if not least <= getattr(self, k) <= most: raise ValueError(f'{k}={getattr(self, k)!r} must lie in {least}…{most}')
 
     @property
-    def names(self) -> list[str]: return self.operations.split('_') if self.operations else []
+    def names(self) -> list[str]: # none for ''
+        "Of the operations, in the order in which they are written"
+        return self.operations.split('_') if self.operations else []
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
     "One draw: which operations, and for each of them three uniform numbers for each image, or for all"
-    strategy:DSA
+    strategy:DSA # what it was drawn from
     numbers:tuple[tuple[str, Tensor], ...] # name and 3 × n numbers in 0…1, float64, on the CPU; n = 1 for all images alike
 
 def draw_dsa(
@@ -184,7 +186,9 @@ class ZCA:
         x = self._fitting(x/255 if x.dtype == torch.uint8 else x)
         return ((x - self.mean.to(x)).flatten(1) @ self.matrix.to(x)).view(x.shape)
 
-    def undo(self, x:Tensor) -> Tensor:
+    def undo(self,
+        x:Tensor # whitened, n × c × h × w
+    ) -> Tensor: # same shape
         "Whitened images as they were before, pixels around 0…1; raises `ValueError` for another shape"
         return unwhiten(self._fitting(x), self.mean, self.inverse)
 
@@ -192,12 +196,16 @@ class ZCA:
         if x.shape[1:] != self.mean.shape: raise ValueError(f'the transform is for images {tuple(self.mean.shape)}, not {tuple(x.shape[1:])}')
         return x
 
-    def save(self, path:Path|str) -> None:
+    def save(self,
+        path:Path|str # file to make or replace
+    ) -> None:
         "Keep the transform in a safetensors file"
         save_tensors(Path(path), dict(mean=self.mean, matrix=self.matrix, inverse=self.inverse), dict(eps=repr(self.eps), fitted_on=self.fitted_on))
 
     @classmethod
-    def load(cls, path:Path|str) -> 'ZCA':
+    def load(cls,
+        path:Path|str # a file that `save` wrote
+    ) -> 'ZCA':
         "The transform that `save` wrote, on the CPU; raises `Damaged`, naming the file"
         tensors, notes = load_tensors(Path(path))
         try: return cls(tensors['mean'], tensors['matrix'], tensors['inverse'], float(notes['eps']), notes['fitted_on'])

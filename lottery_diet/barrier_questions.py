@@ -30,25 +30,28 @@ class Brood(Config):
     examples: Count|None = None # only the first so many of them
     batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics along the path
 
-    def barriers(self, pretrain:Pretrain) -> Barriers:
+    def barriers(self,
+        pretrain:Pretrain # where the children start
+    ) -> Barriers: # in the middle, of a dense network
         "Between the children of one rewind point"
         return Barriers(pretrain=pretrain, **{k: getattr(self, k) for k in Brood.model_fields})
 
 class BarriersBySpawn(Figure, Brood):
     "Barriers between children, by the step at which they were spawned (Data Diet, Fig. 1; WIN §2.4)"
-    data: Images
-    network: Network
-    recipe: RecipeField
+    data: Images # images that parent and children are trained on
+    network: Network # of both
+    recipe: RecipeField # to whose end the children train
     every: Count # steps between spawn points; the first is 0
     points: Count # how many there are
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse a spawn point beyond the recipe's end"
         last = self.every*(self.points - 1)
         if last > self.recipe.steps: raise ValueError(f'the last of {self.points} spawn points {self.every} steps apart would be {last}, beyond the {self.recipe.steps} steps of the recipe')
         return self
 
-    def asked(self) -> Iterator[tuple[dict, Barriers]]:
+    def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task); the step is a column of the answer
         "Every spawn point of every replicate"
         for seed, i in product(self.seeds, range(self.points)): yield dict(seed=seed), self.barriers(Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=i*self.every, seed=seed))
 
@@ -60,16 +63,20 @@ class ExampleBarriers(Diets, Brood):
     limits: tuple[float, float] = (-5., 10.) # nats: of the histogram; what lies beyond is counted in the last bins
     bins: Count = 30 # of the histogram
 
-    def initialisations(self, seed:int) -> dict[str, Pretrain]:
+    def initialisations(self,
+        seed:int # the replicate
+    ) -> dict[str, Pretrain]: # such as all_0 or easiest25600_70
         "The four, by the published names"
         return {f'all_{steps}': self.on_all(seed, steps) for steps in self.rewinds} | {
             f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel()) for select in ('random', 'easiest')}
 
-    def asked(self) -> Iterator[tuple[dict, Barriers]]:
+    def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
         "Four initialisations of every replicate"
         for seed in self.seeds: yield from ((dict(condition=name, seed=seed), self.barriers(pretrain)) for name, pretrain in self.initialisations(seed).items())
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # bin_left, bin_right and mean in nats
         "A row for each initialisation, replicate and bin: values of all pairs and examples in it, and of all bins"
         edges, rows = np.linspace(*self.limits, self.bins + 1), []
         for columns, task in self.asked():
@@ -89,13 +96,15 @@ class BarrierVsAccuracy(Diets, Brood):
     smooth_from: tuple[Count, ...] = () # spawn steps of the children whose barriers say which
     smooth_parents: Count = 4 # initialisations that those barriers are averaged over
     level: Count # of the tickets
-    prune_rate: Rate = .2
+    prune_rate: Rate = .2 # share of living weights that each level removes
 
-    def smooth(self, steps:int) -> tuple[Barriers, ...]:
+    def smooth(self,
+        steps:int # at which the children are spawned
+    ) -> tuple[Barriers, ...]: # `smooth_parents` of them
         "What scores examples by their barriers"
         return tuple(self.barriers(self.on_all(self.judge_seed + i, steps)) for i in range(self.smooth_parents))
 
-    def initialisations(self) -> Iterator[tuple[dict, Pretrain]]:
+    def initialisations(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
         "Columns of the table, and an initialisation; replicate after replicate"
         for seed in self.seeds:
             named = lambda series, steps, size, judged=0: dict(series=series, pretrain_steps=steps, size=size, scored_at=judged, seed=seed)
@@ -104,15 +113,19 @@ class BarrierVsAccuracy(Diets, Brood):
             for spawned, size in product(self.smooth_from if self.smooth_steps else (), self.sizes):
                 yield named('smoothest', self.smooth_steps, size, spawned), self.on_diet(seed, self.smooth_steps, size, 'easiest', self.smooth(spawned))
 
-    def three(self, pretrain:Pretrain) -> dict[str, Task]:
+    def three(self,
+        pretrain:Pretrain # the initialisation
+    ) -> dict[str, Task]: # barrier, ticket and own
         "What is asked of an initialisation"
         return dict(barrier=self.barriers(pretrain), ticket=rung(pretrain, self.level, self.prune_rate), own=pretrain)
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Barrier, ticket and accuracy of every initialisation"
         return ((columns, task) for columns, pretrain in self.initialisations() for task in self.three(pretrain).values())
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # barrier in nats, error_barrier and accuracies from 0 to 1
         "A row for each initialisation of which all three are answered"
         rows = []
         for columns, pretrain in self.initialisations():
@@ -124,18 +137,20 @@ class BarrierVsAccuracy(Diets, Brood):
 class ScoreVsBarrier(Diets, Brood):
     "Difficulty of each example against its barrier (Data Diet, supporting code)"
     rewinds: tuple[Step, ...] # spawn steps
-    score: str = 'el2n'
+    score: str = 'el2n' # what difficulty is: el2n, grand, grand_last_layer or forgetting
     bins: Count = 20 # of equally many examples, from easy to hard
 
-    def asked(self) -> Iterator[tuple[dict, Barriers]]:
+    def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
         "Barriers at every spawn step of every replicate"
         for seed, steps in product(self.seeds, self.rewinds): yield dict(seed=seed, spawn_step=steps), self.barriers(self.on_all(seed, steps))
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task]: # judges first
         "The judges too"
         return [*self.panel(self.score), *super().tasks()]
 
-    def per_example(self, run:Run) -> pd.DataFrame:
+    def per_example(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns spawn_step, score, barrier (nats), replicates; without rows until all judges are answered
         "A row for each example and spawn step: score, and barrier averaged over pairs and the replicates that are answered"
         scores = [record.tensors['scores'] for judge in self.panel(self.score) if (record := run.read(judge))]
         parts = []
@@ -144,7 +159,9 @@ class ScoreVsBarrier(Diets, Brood):
             if found and len(scores) == self.judges: parts.append(pd.DataFrame(dict(spawn_step=steps, score=sum(scores)/len(scores), barrier=sum(found)/len(found), replicates=len(found))))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['spawn_step', 'score', 'barrier', 'replicates'])
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # barrier in nats; columns pearson and spearman are the same in all bins of a step
         "A row for each spawn step and bin of examples, easiest first: means of score and barrier over so many replicates, and the correlations over all examples"
         rows = []
         for steps, points in self.per_example(run).groupby('spawn_step'):

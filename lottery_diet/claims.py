@@ -32,7 +32,7 @@ class Claim:
     setting:str # data and network
     source:str # the table that it was computed from, as it lies in the repository
     expects:Literal['above', 'below']='above' # the threshold
-    threshold:float=0.
+    threshold:float=0. # what `ours` is compared with, in its unit
     published:str='' # the paper's value; empty where none is known
     by:Literal['paper', 'ours']='paper' # whose statement: a control or a question that no paper of the three has is ours
     why:str='' # it likely does not show, or shows the opposite; empty where it is seen
@@ -70,7 +70,7 @@ def in_numbers(
     return f'{claim.ours:+.{digits}f} ({claim.low:+.{digits}f} to {claim.high:+.{digits}f}) {claim.unit}, n = {claim.n}'
 
 # %% ../nbs/11b_claims.ipynb #d71451a8
-columns = ('figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'holds', 'why', 'scale', 'setting', 'source')
+columns = ('figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'holds', 'why', 'scale', 'setting', 'source') # of the table of claims
 
 def as_table(
     claims:Iterable[Claim] # in the order of the table

@@ -20,15 +20,15 @@ from .sweeps import Sweep, answer, begin_worker, quiet_threads, sweep_of, with_n
 
 # %% ../nbs/09ea_cluster.ipynb #65342a78
 def beginning(
-    task:Task
-) -> Task:
+    task:Task # of any kind
+) -> Task: # itself where it is one, or needs nothing
     "The rewind point nearest above it; for a task that has none, the first that it needs"
     while not isinstance(task, Pretrain) and (needs := task.needs()): task = next((need for need in needs if isinstance(need, Pretrain)), needs[0])
     return task
 
 def judges_of(
-    tasks:Sequence[Task]
-) -> list[Task]:
+    tasks:Sequence[Task] # that jobs are made for
+) -> list[Task]: # each once
     "What several rewind points need and itself needs nothing, such as the judges of their diets: answered first, or all jobs would wait for the same one"
     wanted = {}
     for begin in {b.key: b for b in map(beginning, tasks)}.values():
@@ -36,9 +36,9 @@ def judges_of(
     return [needs[0] for needs in wanted.values() if len(needs) > 1 and not needs[0].needs()]
 
 def chunks(
-    tasks:Sequence[Task],
+    tasks:Sequence[Task], # in order of priority
     size:int # tasks in a chunk, at least; those of one rewind point stay together
-) -> list[list[Task]]:
+) -> list[list[Task]]: # none of them empty
     "Groups of tasks for one job each; raises `ValueError` for an empty size"
     if size < 1: raise ValueError(f'chunk={size} must be at least 1')
     families = {}
@@ -51,8 +51,8 @@ def chunks(
 
 # %% ../nbs/09ea_cluster.ipynb #0981adc3
 def work_through(
-    tasks:Sequence[Task],
-    run:Run,
+    tasks:Sequence[Task], # of one chunk
+    run:Run, # where answers lie; an earlier deadline of its own holds
     seconds:float # from now
 ) -> list[tuple[str, str, str]]: # key, status, reason of each
     "What one job does"
@@ -97,7 +97,7 @@ def submit(
     run:Run|None=None, # where answers lie: a folder that all nodes see
     progress:bool=True, # show a bar
     **parameters # of submitit: slurm_partition, gpus_per_node, mem_gb, slurm_setup, …
-) -> Sweep:
+) -> Sweep: # its table in the order of the tasks
     "Answer all tasks on a cluster and wait; raises `ValueError` where there is no such cluster or parameter, or the cluster refuses the jobs"
     import submitit
     logging.getLogger('submitit').setLevel(logging.ERROR) # it repeats each second that SLURM keeps no accounts

@@ -38,7 +38,7 @@ def main(
         return 130
     return 0
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser: # each command sets `do`, a function of what was parsed
     "The commands and their help"
     parser = argparse.ArgumentParser('lottery-diet', description='Run the figures of the lottery-ticket papers, and move finished runs between machines.')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')

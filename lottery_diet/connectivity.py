@@ -41,19 +41,22 @@ class Child(Task):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse a mask that was found from another start, and children that would all be the same"
         if self.ticket and self.ticket.pretrain != self.pretrain: raise ValueError('ticket must be of the same pretrain: a mask is worn where it was found')
         require_noise(self.noise, self.pretrain)
         return self
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the rewind point first
         "The rewind point, and the ticket"
         return [self.pretrain, *([self.ticket] if self.ticket else [])]
 
-    def label(self) -> str:
+    def label(self) -> str: # ends in the noise and the number
         "Where it starts, which it is"
         return f'{(self.ticket or self.pretrain).label()}-{self.noise}-child{self.number}'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the rewind point and the ticket, and trains
+    ) -> Outcome: # one row; tensors state and, under a mask, mask
         "Train from the rewind point to the end"
         net, _, train, test = self.pretrain.prepare(run)
         mask = Mask(run.ask(self.ticket).part('mask')) if self.ticket else None
@@ -74,27 +77,30 @@ class Barriers(Scorer):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse children that would all be the same"
         require_noise(self.noise, self.pretrain)
         return self
 
-    def brood(self) -> list[Child]:
+    def brood(self) -> list[Child]: # numbered from 0
         "The children"
         return [Child(pretrain=self.pretrain, number=i, noise=self.noise, ticket=self.ticket) for i in range(self.children)]
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # numbered from 0
         "The children"
         return self.brood()
 
-    def label(self) -> str:
+    def label(self) -> str: # ends in the noise and the number of children
         "Where the children start, how many they are"
         return f'{(self.ticket or self.pretrain).label()}-{self.noise}-{self.children}children'
 
-    def scored(self) -> tuple[Images, float]:
+    def scored(self) -> tuple[Images, float]: # a share of 0
         "The data, without wrong labels; raises `ValueError` where not all training images are looked at"
         if self.look != 'train' or self.examples: raise ValueError("barriers of some images, or of test images, are no scores of the training images: leave look='train' and examples=None")
         return self.pretrain.data, 0.
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the children
+    ) -> Outcome: # tensors example_barriers, pairs × n; scores, n, nats; paths, pairs × points × (alpha, loss, error)
         "One row for each pair; each example's barrier between each pair, its mean over pairs, and the paths, as tensors"
         net, _, train, test = self.pretrain.prepare(run)
         look = dict(train=train, test=test)[self.look]

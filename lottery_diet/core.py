@@ -45,8 +45,8 @@ def lerp(
     return {k: torch.lerp(a[k], b[k], t) if a[k].is_floating_point() else nearer[k] for k in a}
 
 def require_same_shapes(
-    a:State,
-    b:State,
+    a:State, # parameters and buffers by name
+    b:State, # to compare it with
     what:str='the states hold different entries' # begins the message
 ) -> None:
     "Raise `ValueError` naming the first entry in which two states differ in name or shape"
@@ -54,13 +54,16 @@ def require_same_shapes(
     for k in a:
         if a[k].shape != b[k].shape: raise ValueError(f'{what}: {k!r} is {tuple(a[k].shape)} in one and {tuple(b[k].shape)} in the other')
 
-def same(a:State, b:State) -> bool:
+def same(
+    a:State, # parameters and buffers by name
+    b:State # to compare it with, on the same device
+) -> bool: # False too where a value is not a number
     "Do two states hold the same names, types, shapes and values, to the last digit?"
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
 
 # %% ../nbs/00_core.ipynb #77e43beb
 def as_vector(
-    state:State,
+    state:State, # on any device
     names:Iterable[str]|None=None # which entries; all floating-point ones if None
 ) -> Tensor: # float64 vector, on the CPU
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
@@ -68,8 +71,8 @@ def as_vector(
     return torch.cat([state[k].flatten().cpu().double() for k in chosen])
 
 def as_vectors(
-    a:State,
-    b:State,
+    a:State, # one state
+    b:State, # another, whose chosen entries have the same shapes
     names:Iterable[str]|None=None # which entries; all floating-point ones if None
 ) -> tuple[Tensor, Tensor]: # float64 vectors of one length
     "Two states as vectors; raises `ValueError` where names or shapes differ"
@@ -78,8 +81,8 @@ def as_vectors(
     return as_vector(a), as_vector(b)
 
 def distance(
-    a:State,
-    b:State,
+    a:State, # one state
+    b:State, # another, whose chosen entries have the same shapes
     names:Iterable[str]|None=None # which entries; all floating-point ones if None
 ) -> float: # in units of the weights
     "Euclidean distance between two states; raises `ValueError` where names or shapes differ"
@@ -185,7 +188,7 @@ def shipped(
     if found is None: raise FileNotFoundError(f'{path} is not among the files that came with the package: install it again, or work in a checkout of the repository')
     return found
 
-def runs_root() -> Path:
+def runs_root() -> Path: # it need not exist
     "Where results of runs go: `LOTTERY_DIET_RUNS`, or `runs/` in the project"
     return Path(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs')
 

@@ -46,24 +46,35 @@ class ImageSet:
     def __repr__(self): return f'ImageSet({self.name}: {len(self):,} images {"×".join(map(str, self.shape))}, {self.classes} classes, {self.x.device})'
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> tuple[int, int, int]: # sizes in pixels
         "Channels, height, width of one image"
         return tuple(self.x.shape[1:])
 
-    def take(self, indices:Tensor) -> 'ImageSet':
+    def take(self,
+        indices:Tensor # k places from 0, or a boolean for each image
+    ) -> 'ImageSet': # on the same device
         "The images at `indices`, in that order, normalised as before"
         indices = torch.as_tensor(indices, device=self.x.device)
         return replace(self, x=self.x[indices], y=self.y[indices])
 
-    def to(self, device:torch.device|str) -> 'ImageSet':
+    def to(self,
+        device:torch.device|str # such as 'cpu' or 'cuda:0'
+    ) -> 'ImageSet': # this very set where it lies there already
         "The same images on another device"
         return self if self.x.device == torch.device(device) else replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def normalised_by(self, mean:Sequence[float], std:Sequence[float]) -> 'ImageSet':
+    def normalised_by(self,
+        mean:Sequence[float], # one for each channel, of pixels scaled to 0…1
+        std:Sequence[float] # one for each channel, above 0, of pixels scaled to 0…1
+    ) -> 'ImageSet': # the pixels are not changed
         "The same images with other constants (several papers use ImageNet's for CIFAR-10)"
         return replace(self, mean=tuple(mean), std=tuple(std))
 
-    def like(self, x:Tensor, y:Tensor, name:str|None=None) -> 'ImageSet':
+    def like(self,
+        x:Tensor, # n × channels × height × width, as many channels as this set's
+        y:Tensor, # labels, n, int64 from 0, below this set's `classes`
+        name:str|None=None # for titles and messages; this set's if None
+    ) -> 'ImageSet': # nothing is measured anew
         "Other images with this set's classes and constants: a test set beside its training set"
         return replace(self, x=x, y=y, name=name or self.name)
 
@@ -120,12 +131,12 @@ def by_class(
 # %% ../nbs/01_data.ipynb #07c60fd0
 class Splits(NamedTuple):
     "One data set in three parts; `valid` is None unless something was held out"
-    train:ImageSet
-    valid:ImageSet|None
-    test:ImageSet
+    train:ImageSet # what to train on
+    valid:ImageSet|None # held out of the training images, to choose by
+    test:ImageSet # what results are of
 
 def split_off(
-    data:ImageSet,
+    data:ImageSet, # left as it is
     k:int|None, # how many images go to the second part, class-balanced; a fifth of each class, at least one, if None
     purpose:str # names the stream: the same purpose gives the same split for ever
 ) -> tuple[ImageSet, ImageSet]: # the rest, and those set aside
@@ -142,7 +153,7 @@ def split_off(
 
 # %% ../nbs/01_data.ipynb #2c81023d
 def shrink(
-    data:ImageSet,
+    data:ImageSet, # left as it is
     side:int # pixels, of which the images' sides are whole multiples
 ) -> ImageSet: # same labels and normalisation
     "Means over square blocks of pixels, rounded where pixels are whole numbers; raises `ValueError` where blocks do not fit"
@@ -153,7 +164,7 @@ def shrink(
 
 # %% ../nbs/01_data.ipynb #00934ba6
 def random_labels(
-    data:ImageSet,
+    data:ImageSet, # left as it is
     share:float, # of the examples that draw a new label, 0 to 1
     seed:int=0 # which examples, and which labels
 ) -> ImageSet: # same images

@@ -20,7 +20,7 @@ from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10c_diet_plots.ipynb #3ddfe8b0
 all_data = (('#0072B2', '', '--'), ('#E69F00', '', '--'), ('#888888', '', '--')) # from the latest rewind point to the earliest
-diet_styles = {'easiest': ('#D55E00', '^', '-'), 'random': ('#009E73', 'o', '-'), 'hardest': ('#CC79A7', 'X', '-'), 'smoothest': ('#56B4E9', 's', '-')}
+diet_styles = {'easiest': ('#D55E00', '^', '-'), 'random': ('#009E73', 'o', '-'), 'hardest': ('#CC79A7', 'X', '-'), 'smoothest': ('#56B4E9', 's', '-')} # colour, marker and line style, by how the subset was chosen
 by_score = {'forgetting': dict(color='#009E73', marker='s', ls='-.')} # where it is not EL2N
 score_names = {'el2n': 'EL2N', 'grand': 'GraNd'} # the others are words
 

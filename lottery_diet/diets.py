@@ -36,34 +36,39 @@ Share = Annotated[float, Field(ge=0, le=1)] # 0 to 1
 
 def noise_label(
     share:float # of labels drawn at random
-) -> str:
+) -> str: # empty where all labels are right
     "What a folder's name says of wrong labels"
     return f'-noise{share:g}' if share else ''
 
 class Training(Task):
     "What is trained on what, and how"
     later = ('augment',)
-    data: Images = Images()
-    network: Network = Network()
-    recipe: RecipeField
+    data: Images = Images() # its training images are trained on, its test images asked about
+    network: Network = Network() # what is trained
+    recipe: RecipeField # followed to its end, unless the task has steps of its own
     seed: Annotated[int, Field(ge=0)] = 0 # the replicate: initialisation and SGD noise
     augment: InstanceOf[DSA]|None = None # of training images besides the recipe's crops and flips; every image draws for itself
 
-    def extras(self) -> dict:
+    def extras(self) -> dict: # empty without an augmentation
         "What `run.train` is told besides data and recipe"
         return dict(augment=augmented_by(self.augment, each=True)) if self.augment else {}
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-resnet20-seed0
         "Data, network, replicate"
         return f'{Path(self.data.name).stem}-{self.network.model.split(":")[-1]}-seed{self.seed}'
 
-    def prepare(self, run:Run) -> tuple[nn.Module, Callable[[], nn.Module], ImageSet, ImageSet]:
+    def prepare(self,
+        run:Run # on whose device they shall be
+    ) -> tuple[nn.Module, Callable[[], nn.Module], ImageSet, ImageSet]:
         "The replicate's network, what makes it, training and test images"
         train, test = self.data.load(self.recipe, run.device)
         make = self.network.maker(train)
         return initialise(make, self.seed).to(run.device), make, train, test
 
-    def begun(self, run:Run, before:int) -> Snapshot|None:
+    def begun(self,
+        run:Run, # among whose answers to look
+        before:int # latest step that it may have ended at
+    ) -> Snapshot|None: # None where there is none
         "The latest finished pre-training on all of this data, up to a step, that is a beginning of this very run"
         own, there = {k: getattr(self, k) for k in Training.model_fields}, set()
         for file in (run.root/'pretrain').glob(f'{Training.label(self)}-*/config.json'):
@@ -81,12 +86,12 @@ def snapshot_of(
 
 def outcome_of(
     end:Snapshot, # of a training
-    net:nn.Module,
-    test:ImageSet,
+    net:nn.Module, # that was trained: gives the architecture
+    test:ImageSet, # images that loss and accuracy are of
     mask:Mask|None=None, # who lived; all if None
     memory:bool=False, # keep the optimiser's, for a run that goes on
     **columns # of the table
-) -> Outcome:
+) -> Outcome: # tensors begin with state/, mask/ and optimiser/
     "One row with loss (nats) and accuracy (0 to 1) on the test images; state, mask and memory as tensors"
     row = columns | dict(step=end.step, density=mask.density if mask else 1., **evaluate(net, test, end.state)._asdict(), training_loss=float(f'{end.loss:.6g}'), collapsed=' '.join(mask.collapsed) if mask else '')
     parts = dict(state=end.state, mask=mask or {}, optimiser=end.optimiser if memory else {})
@@ -95,7 +100,7 @@ def outcome_of(
 # %% ../nbs/09c_diets.ipynb #1f08252b
 class Scorer(Task):
     "A task whose answer has a tensor `scores`, one per training image, low where it is easy"
-    def scored(self) -> tuple[Images, float]:
+    def scored(self) -> tuple[Images, float]: # the share from 0 to 1
         "The data, and which share of its labels is drawn at random"
         raise NotImplementedError
 
@@ -110,18 +115,21 @@ class Judge(Training, Scorer):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse steps beyond the recipe's"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
         return self
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-resnet18-seed0-el2n-step780-judge0
         "Data, network, replicate, score"
         return f'{super().label()}-{self.score}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
 
-    def scored(self) -> tuple[Images, float]:
+    def scored(self) -> tuple[Images, float]: # the share from 0 to 1
         "The data with its labels"
         return self.data, self.label_noise
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # trains, on its device
+    ) -> Outcome: # one row: step, mean score, how many were never learnt; tensor scores, n
         "Train to the step, then score; or count on the way"
         train, _ = self.data.load(self.recipe, run.device)
         train = random_labels(train, self.label_noise)
@@ -141,13 +149,14 @@ class Pretrain(Training):
     "The first steps, on all data or a diet (Data Diet §2)"
     steps: Annotated[int, Field(ge=0)] # of pre-training; the ladder rewinds here
     fraction: Annotated[float, Field(gt=0, le=1)] = 1. # of the training images
-    select: Literal['random', 'easiest', 'hardest'] = 'random'
+    select: Literal['random', 'easiest', 'hardest'] = 'random' # which of the images; judges say what is easy
     balanced: bool = False # equally many of each class
     judges: tuple[InstanceOf[Scorer], ...] = () # whose mean score says what is easy
     label_noise: Share = 0. # of the labels are drawn at random, for these steps only
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse steps beyond the recipe's, a choice by difficulty without judges, and judges of other data"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
         if self.judged and not self.judges: raise ValueError(f'select={self.select!r} needs judges, whose scores say what is easy: give judges=(Judge(…), …)')
         if any(judge.scored() != (self.data, self.label_noise) for judge in self.judges): raise ValueError('judges must score the data that is pre-trained on: give them the same data and label_noise')
@@ -155,29 +164,36 @@ class Pretrain(Training):
 
     @field_validator('judges', mode='before')
     @classmethod
-    def listed(cls, v): return tuple(v) if isinstance(v, list) else v
+    def listed(cls, v):
+        "Judges as JSON has them, a list, become a tuple"
+        return tuple(v) if isinstance(v, list) else v
 
     @property
-    def judged(self) -> bool:
+    def judged(self) -> bool: # False where all images are taken, or nothing is trained
         "Does the choice depend on scores?"
         return self.select != 'random' and self.fraction < 1 and self.steps > 0
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # none otherwise
         "The judges, where the choice depends on them"
         return self.judges if self.judged else ()
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-resnet20-seed0-easiest0.1-step200
         "Data, network, replicate, how much of which data, how long"
         return f'{super().label()}-{self.select}{self.fraction:g}{noise_label(self.label_noise)}-step{self.steps}'
 
-    def diet(self, run:Run, data:ImageSet) -> Tensor:
+    def diet(self,
+        run:Run, # asks the judges
+        data:ImageSet # the training images
+    ) -> Tensor: # in dataset order
         "Indices of the examples to pre-train on"
         k = max(1, round(self.fraction*len(data)))
         labels = data.y.cpu() if self.balanced else None
         if not self.judged: return keep_random(len(data), k, self.seed, labels)
         return selections[self.select](torch.stack([run.ask(judge).tensors['scores'] for judge in self.judges]).mean(0), k, labels)
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the judges where the choice depends on them, and trains
+    ) -> Outcome: # one row; tensors state and optimiser
         "Train on the diet, from an earlier pre-training of the same run if there is one"
         net, _, train, test = self.prepare(run)
         train = random_labels(train, self.label_noise)

@@ -25,7 +25,7 @@ from .train import fit
 
 # %% ../nbs/08d_distill.ipynb #86b02e2c
 def k_centre(
-    data:ImageSet,
+    data:ImageSet, # real images
     per_class:int # images of each class
 ) -> Tensor: # indices, class after class
     "In each class the image nearest its mean, then again and again the one farthest from all that were taken (in pixel space); raises `ValueError` where a class has fewer"
@@ -43,7 +43,7 @@ def k_centre(
     return torch.cat(taken)
 
 def random_of_each(
-    data:ImageSet,
+    data:ImageSet, # real images
     per_class:int, # images of each class
     seed:int=0 # another seed, other images
 ) -> Tensor: # indices, class after class
@@ -73,7 +73,7 @@ def synthetic(
     x:Tensor, # images as a network sees them
     y:Tensor, # their labels
     name:str # what they are
-) -> ImageSet:
+) -> ImageSet: # its constants, 0 and 1, change nothing
     "Learnt images as a training set: networks see them as they are"
     return data.like(x, y, f'{data.name}, {name}').normalised_by((0.,)*x.shape[1], (1.,)*x.shape[1])
 

@@ -44,10 +44,13 @@ class ExpertRun(Training):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse snapshots beyond the recipe's end"
         if self.every*(self.snapshots - 1) > self.recipe.steps: raise ValueError(f'{self.snapshots} snapshots {self.every} steps apart need {self.every*(self.snapshots - 1)} steps, and the recipe has {self.recipe.steps}')
         return self
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # trains, on its device
+    ) -> Outcome: # one row: step, loss and accuracy on test images; tensors by name, snapshots × the parameter's shape
         "Train, and keep what is asked for"
         train, test = self.data.load(self.recipe, run.device)
         net, last = initialise(self.network.maker(train), self.seed, 'expert').to(run.device), self.every*(self.snapshots - 1)
@@ -61,22 +64,23 @@ class Distil(Task):
     version = 4 # whitened images carry the inverse; judges of looks are other networks than those of the result; steps of gradient matching are of pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
     later = ('net_augment', 'learnt_rate')
     data: Images # hold_out sets images aside to choose a look by
-    network: Network
-    method: Literal['trajectory', 'gradient']
+    network: Network # of students and experts, or of those whose gradients are matched
+    method: Literal['trajectory', 'gradient'] # MTT, or IDC
     per_class: Annotated[int, Field(ge=1)] # stored images of each class
-    how: InstanceOf[Matching]|InstanceOf[Condensing]
+    how: InstanceOf[Matching]|InstanceOf[Condensing] # its plan, of the class that the method wants
     recipe: RecipeField # of the data's normalisation, and of networks that choose a look
     experts: tuple[ExpertRun, ...] = () # of trajectory matching
     augment: Augmenting = DSA() # of trajectory matching: every image draws for itself; of gradient matching: one draw for real and synthetic images
     net_augment: Augmenting|Literal['as matching'] = 'as matching' # of the real images that networks of gradient matching learn from in between
     learnt_rate: bool = False # networks that choose a look train at the rate that it learnt, not at the recipe's
-    begin: Literal['real', 'noise'] = 'real'
+    begin: Literal['real', 'noise'] = 'real' # what stored images are at iteration 0
     every: Annotated[int, Field(ge=1)] = 100 # iterations between looks
     choose_by: Annotated[int, Field(ge=0)] = 0 # fresh networks that judge each look on the images set aside; 0: the last is kept
     seed: Annotated[int, Field(ge=0)] = 0 # of all that is drawn
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse a plan, experts or a choice of looks that do not go with the method and the data"
         if isinstance(self.how, Matching) != (self.method == 'trajectory'): raise ValueError(f'method={self.method!r} needs how={"Matching" if self.method == "trajectory" else "Condensing"}(…)')
         if self.method == 'trajectory' and not self.experts: raise ValueError('trajectory matching needs experts: give experts=(ExpertRun(…), …)')
         if any(e.data != self.data or e.network != self.network for e in self.experts): raise ValueError('experts must be of the same data and network as the distillation')
@@ -86,30 +90,42 @@ class Distil(Task):
         return self
 
     @property
-    def factor(self) -> int:
+    def factor(self) -> int: # f, 1 for none
         "Of multi-formation"
         return getattr(self.how, 'factor', 1)
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # none for gradient matching
         "The experts"
         return self.experts
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-gradient-10perclass-seed0
         "Data, method, size, replicate"
         return f'{self.data.name.split("/")[-1]}-{self.method}-{self.per_class}perclass-seed{self.seed}'
 
-    def seen(self, stored:Tensor, labels:Tensor, real:ImageSet) -> ImageSet:
+    def seen(self,
+        stored:Tensor, # as networks see them, n × c × h × w
+        labels:Tensor, # n
+        real:ImageSet # gives classes, name and device
+    ) -> ImageSet: # f²·n images, learnable
         "What networks are taught with: stored images, decoded"
         return synthetic(real, decode(stored, self.factor), labels.repeat(self.factor**2), f'{self.method} matching, {self.per_class} per class').to(real.x.device)
 
-    def looks(self, run:Run, train:ImageSet, stored:Tensor, labels:Tensor, start:Distilled|None) -> Iterator[Distilled]:
+    def looks(self,
+        run:Run, # asks the experts; on its device
+        train:ImageSet, # real images
+        stored:Tensor, # to begin with, n × c × h × w
+        labels:Tensor, # n
+        start:Distilled|None # an earlier look to continue from; the beginning if None
+    ) -> Iterator[Distilled]: # one for every so many iterations, and at the end
         "Synthetic images on their way"
         make, common = self.network.maker(train), dict(augment=augmented_by(self.augment, each=self.method == 'trajectory'), every=self.every, seed=self.seed, start=start)
         if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), taught_with=augmented_by(self.augment if self.net_augment == 'as matching' else self.net_augment, each=not self.how.net_alike), **common)
         experts = [Expert(run.ask(expert).folder/'tensors.safetensors', verify=False) for expert in self.experts]
         return match_trajectories(initialise(make, self.seed).to(run.device), experts, stored, labels, self.how, **common)
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the experts; holds what it has so far, for a call that continues
+    ) -> Outcome: # a row for each look; tensors images, labels, begin, rate, and what undoes whitening
         "Distil, look, keep the best look or the last"
         train, aside, _ = self.data.parts(self.recipe, run.device)
         stored, labels = begin_at(train, self.per_class, self.begin, self.factor, self.seed)
@@ -124,14 +140,14 @@ class Distil(Task):
             if time.time() > run.deadline and look.iteration < getattr(self.how, 'iterations', getattr(self.how, 'outer', 0)): raise OutOfTime(f'the deadline passed at iteration {look.iteration}')
         return Outcome([r | dict(kept=r['iteration'] == kept.iteration) for r in rows], dict(images=kept.images, labels=labels.cpu(), begin=stored.cpu(), rate=torch.tensor(kept.rate, dtype=torch.float64)) | self.inverse(), dict(space='whitened by ZCA: zca/mean and zca/inverse undo it' if self.data.zca else 'normalised'))
 
-    def inverse(self) -> dict[str, Tensor]:
+    def inverse(self) -> dict[str, Tensor]: # zca/mean, c × h × w, and zca/inverse, d × d; empty for images that are not whitened
         "What makes pictures of whitened images, kept beside them: nobody shall train on them unawares"
         if not self.data.zca: return {}
         zca = self.data.whitening()
         return {'zca/mean': zca.mean.cpu(), 'zca/inverse': zca.inverse.cpu()}
 
 def pixel_limits(
-    data:ImageSet
+    data:ImageSet # real images
 ) -> tuple[Tensor, Tensor]|None: # per channel
     "What black and white are to the network; None for images that are not pixels"
     if data.x.dtype != torch.uint8: return None
@@ -162,11 +178,11 @@ def read_looks(
 # %% ../nbs/09h_distillation.ipynb #f46f31ab
 class Taught(Task):
     "Test accuracy of fresh networks after training on synthetic images, or on as many others (MTT's evaluation)"
-    data: Images
-    network: Network
+    data: Images # real images: networks are asked about its test images
+    network: Network # the fresh ones
     recipe: RecipeField # of the fresh networks
     per_class: Annotated[int, Field(ge=1)] # images of each class
-    kind: Literal['distilled', 'real', 'k-centre', 'noise'] = 'distilled'
+    kind: Literal['distilled', 'real', 'k-centre', 'noise'] = 'distilled' # what they learn from
     source: Distil|None = None # of the distilled images
     learnt_rate: bool = False # train at the learning rate that trajectory matching learnt
     networks: Annotated[int, Field(ge=1)] = 5 # fresh ones
@@ -175,19 +191,22 @@ class Taught(Task):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse distilled images without a source, others with one, and a rate that nothing learnt"
         if (self.source is None) == (self.kind == 'distilled'): raise ValueError("kind='distilled' needs a source, and the others have none")
         if self.learnt_rate and not (self.source and self.source.method == 'trajectory'): raise ValueError('only trajectory matching learns a rate: leave learnt_rate=False')
         return self
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # none for images that are not distilled
         "The distillation"
         return [self.source] if self.source else []
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-conv_net-distilled-10perclass-seed0
         "Data, what it is taught with, replicate"
         return f'{self.data.name.split("/")[-1]}-{self.network.model.split(":")[-1]}-{self.kind}-{self.per_class}perclass-seed{self.seed}'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the distillation, and trains
+    ) -> Outcome: # a row for each network: taught, network, accuracy (0 to 1)
         "Train fresh networks, and ask them about the test images"
         train, test = self.data.load(self.recipe, run.device)
         recipe, images = self.recipe, None
@@ -203,21 +222,27 @@ class Taught(Task):
 # %% ../nbs/09h_distillation.ipynb #8b4af68e
 class Inner(Config):
     "What a network learns from while its mask is searched"
-    kind: Literal['distilled', 'ready', 'real', 'k-centre', 'noise']
+    kind: Literal['distilled', 'ready', 'real', 'k-centre', 'noise'] # images of `source`, those that were published, or a stand-in from real ones
     per_class: Annotated[int, Field(ge=1)] = 10 # of each class, for those that are not distilled
     source: Distil|None = None # of the distilled images
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse distilled images without a source, and others with one"
         if (self.source is None) == (self.kind == 'distilled'): raise ValueError("kind='distilled' needs a source, and the others have none")
         return self
 
     @property
-    def stored(self) -> int:
+    def stored(self) -> int: # of multi-formation, fewer than a network sees
         "Images of each class"
         return self.source.per_class if self.source else self.per_class
 
-    def images(self, run:Run, train:ImageSet, root:str|None, seed:int) -> ImageSet:
+    def images(self,
+        run:Run, # asks the distillation; on its device
+        train:ImageSet, # real images, from which stand-ins are made
+        root:str|None, # data root that holds published images; the default one if None
+        seed:int # of what is drawn for stand-ins
+    ) -> ImageSet: # on the run's device
         "The images, as a network sees them"
         if self.kind == 'ready': return read_distilled(root and f'{root}/cifar10-distilled').to(run.device)
         if not self.source: return stand_in(train, self.per_class, self.kind, seed)
@@ -226,31 +251,34 @@ class Inner(Config):
 
 class InnerLevel(Masked):
     "One level of pruning with other images inside: the mask, and the network trained on them under it"
-    inner: Inner
+    inner: Inner # what is trained on inside
     recipe: RecipeField # of the training inside
     augment: Augmenting = DSA() # every image draws for itself
     leak: bool = False # biases and normalisation are not rewound, as in the released code
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse images inside that are whitened or normalised otherwise than the real ones"
         if self.inner.kind == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca): raise ValueError('the ready images are of ZCA-whitened CIFAR-10: give a pretrain on cifar10 with zca=True')
         if self.inner.source and self.inner.source.data.zca != self.pretrain.data.zca: raise ValueError('distilled images and real ones must be whitened alike: give both data the same zca')
         if self.inner.source and self.inner.source.recipe.normalisation != self.pretrain.recipe.normalisation: raise ValueError('distilled images and real ones must be normalised alike: give both recipes the same normalisation')
         return self
 
-    def above(self) -> 'InnerLevel|None':
+    def above(self) -> 'InnerLevel|None': # it differs in level alone
         "The level above; None at the top"
         return type(self)(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=self.level - 1)) if self.level else None
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the rewind point first
         "The rewind point, the level above, the distillation"
         return [self.pretrain, *filter(None, (self.above(), self.inner.source))]
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-conv_net-seed0-random1-step0-distilled-level3
         "Where it starts, what it learns from, the level"
         return f'{self.pretrain.label()}-{self.inner.kind}-level{self.level}'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the rewind point, the level above and the distillation, and trains
+    ) -> Outcome: # one row, of real test images; tensors state and mask
         "Prune what the level above trained, rewind, train on the images inside"
         net, _, train, test = self.pretrain.prepare(run)
         images = self.inner.images(run, train, self.pretrain.data.root, self.pretrain.seed)

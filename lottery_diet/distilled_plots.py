@@ -12,15 +12,17 @@ from matplotlib.axes import Axes
 from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10d_distilled_plots.ipynb #d048e9a1
-found_with = {'imp': ('#0072B2', 'o', '-'), 'distilled': ('#D55E00', '^', '-'), 'ready': ('#E69F00', '<', '-'), 'real': ('#009E73', 's', '-'), 'k-centre': ('#56B4E9', 'P', '-'),
+found_with = { # colour, marker and line style, by what found the mask
+    'imp': ('#0072B2', 'o', '-'), 'distilled': ('#D55E00', '^', '-'), 'ready': ('#E69F00', '<', '-'), 'real': ('#009E73', 's', '-'), 'k-centre': ('#56B4E9', 'P', '-'),
     'noise': ('#CC79A7', 'v', '-'), 'random': ('#888888', 'X', ':')}
-names = {'imp': 'IMP on real data', 'distilled': 'distilled images', 'ready': 'ready distilled images', 'real': 'as many real images', 'k-centre': 'k-centre images', 'noise': 'noise', 'random': 'random mask'}
-controlled = {'shuffled': '-.', 'then imp': '-'}
-said = {'leaked': 'biases and norm not rewound', 'then imp': 'then IMP'}
+names = { # for legends
+    'imp': 'IMP on real data', 'distilled': 'distilled images', 'ready': 'ready distilled images', 'real': 'as many real images', 'k-centre': 'k-centre images', 'noise': 'noise', 'random': 'random mask'}
+controlled = {'shuffled': '-.', 'then imp': '-'} # line styles of some variants; dashes for the others
+said = {'leaked': 'biases and norm not rewound', 'then imp': 'then IMP'} # variants in words, where their own name says too little
 
 def arm_style(
     arm:str # 'distilled', with images per class where sizes differ ('distilled 10'), or a variant of it ('distilled, shuffled')
-) -> dict:
+) -> dict: # keywords of a line
     "How an arm's line looks, and what it is called"
     named, _, control = arm.partition(', ')
     kind, _, stored = named.partition(' ')

@@ -32,16 +32,16 @@ from .trajectory import Matching
 # %% ../nbs/09ma_distilled_questions.ipynb #0405600f
 class Distilling(Figure):
     "What fresh networks learn from distilled images, and from as many real ones and noise"
-    data: Images
-    network: Network
-    method: Literal['trajectory', 'gradient']
+    data: Images # real images; hold_out sets some aside to choose looks by
+    network: Network # of experts, students and fresh networks
+    method: Literal['trajectory', 'gradient'] # MTT, or IDC
     per_class: Count # images of each class
     matching: InstanceOf[Matching] # of trajectories
     condensing: InstanceOf[Condensing] # of gradients
     experts: Count # how many
-    expert_recipe: RecipeField
+    expert_recipe: RecipeField # how an expert is trained
     expert_every: Count # steps between snapshots: an epoch's
-    augment: InstanceOf[DSA]|None = DSA()
+    augment: InstanceOf[DSA]|None = DSA() # of experts, of what is matched, and of what fresh networks learn from; none if None
     every: Count # iterations of trajectory matching between looks
     outer_every: Count = 1 # outer iterations of gradient matching between looks
     choose_by: Step # networks that judge a look on the images set aside
@@ -49,37 +49,47 @@ class Distilling(Figure):
     learnt_rate: bool = False # at the rate that trajectory matching learnt
     networks: Count # fresh ones, for each distillation
 
-    def expert_runs(self) -> tuple[ExpertRun, ...]:
+    def expert_runs(self) -> tuple[ExpertRun, ...]: # `experts` of them, the same for every replicate
         "No further than they are needed"
         own = dict(data=self.data, network=self.network, recipe=self.expert_recipe, every=self.expert_every, snapshots=self.matching.max_start + self.matching.expert_epochs, augment=self.augment)
         return tuple(ExpertRun(**own, seed=i) for i in range(self.experts))
 
-    def source(self, seed:int) -> Distil:
+    def source(self,
+        seed:int # the replicate
+    ) -> Distil: # by the method
         "One distillation"
         trajectory = self.method == 'trajectory'
         return Distil(data=self.data, network=self.network, method=self.method, per_class=self.per_class, how=self.matching if trajectory else self.condensing, recipe=self.taught,
             experts=self.expert_runs() if trajectory else (), augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by, learnt_rate=self.learnt_rate and trajectory, seed=seed)
 
-    def asked(self) -> Iterator[tuple[dict, Taught]]:
+    def asked(self) -> Iterator[tuple[dict, Taught]]: # as (columns, task)
         "Distilled first, then what it must beat; replicate after replicate"
         own = dict(data=self.data, network=self.network, recipe=self.taught, per_class=self.per_class, networks=self.networks, augment=self.augment)
         for seed, kind in product(self.seeds, ('distilled', *baselines)):
             source = self.source(seed) if kind == 'distilled' else None
             yield dict(seed=seed), Taught(**own, kind=kind, source=source, seed=seed, learnt_rate=self.learnt_rate and self.method == 'trajectory' and bool(source))
 
-    def found(self, run:Run) -> dict[int, Record]:
+    def found(self,
+        run:Run # where answers lie
+    ) -> dict[int, Record]: # without those that are missing
         "By replicate, the distillations that are answered"
         return {seed: record for seed in self.seeds if (record := run.read(self.source(seed)))}
 
-    def looks(self, run:Run) -> pd.DataFrame:
+    def looks(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, iteration, loss, rate, skipped, chosen_by, kept
         "What was seen on the way: a row for each look of each distillation"
         return pd.DataFrame([dict(seed=seed) | row for seed, record in self.found(run).items() for row in record.metrics.to_dict('records')])
 
-    def images(self, run:Run) -> dict[int, tuple[Tensor, Tensor]]:
+    def images(self,
+        run:Run # where answers lie
+    ) -> dict[int, tuple[Tensor, Tensor]]: # n × c × h × w each, as they are stored
         "By replicate, the images that it began with and those that it ended with"
         return {seed: (record.tensors['begin'], record.tensors['images']) for seed, record in self.found(run).items()}
 
-    def undo(self, run:Run) -> Callable[[Tensor], Tensor]:
+    def undo(self,
+        run:Run # where a distillation is answered
+    ) -> Callable[[Tensor], Tensor]: # n × c × h × w to the same, in about 0…1
         "Turns what networks see into what eyes see; whitened images by the inverse that is kept beside them"
         if self.data.zca:
             kept = next(iter(self.found(run).values())).part('zca')
@@ -91,15 +101,15 @@ class Distilling(Figure):
 # %% ../nbs/09ma_distilled_questions.ipynb #0cc5483b
 class DistilledPruning(Figure):
     "Tickets found with real data, with distilled data, and at random, worn on real data (McDermott & Cummings 2023; SYN)"
-    data: Images
-    network: Network
+    data: Images # real images, which all masks are worn on
+    network: Network # whose weights are pruned
     recipe: RecipeField # of trainings on real data
     inners: tuple[Inner, ...] # what is inside the loop
     inner_recipe: RecipeField # of trainings on that
     augment: InstanceOf[DSA]|None = DSA() # of the images inside
     augment_real: InstanceOf[DSA]|None = None # of real ones, besides the recipe's
     levels: tuple[Step, ...] # at which masks are worn
-    prune_rate: Rate = .2
+    prune_rate: Rate = .2 # share of living weights that each level removes
     children: Count = 2 # trainings that wear each mask
     controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ('re-initialised', 'shuffled') # of the first of inners
     random: bool = False # masks drawn at random too, as sparse as the ordinary ones
@@ -107,31 +117,46 @@ class DistilledPruning(Figure):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse nothing inside, arms of one name, levels that do not rise, and recipes that are not one for each of inners"
         if not self.inners: raise ValueError('distilled pruning needs something inside: give inners=(Inner(…), …)')
         if len({self.arm(inner) for inner in self.inners}) < len(self.inners): raise ValueError('two of inners have the same kind and number of images: ask about them in two figures, or give them different numbers')
         if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1: raise ValueError(f'levels={self.levels} must rise from at least 1')
         if self.inner_recipes and len(self.inner_recipes) != len(self.inners): raise ValueError(f'{len(self.inner_recipes)} inner_recipes must be as many as inners, {len(self.inners)}, or none')
         return self
 
-    def start(self, seed:int) -> Pretrain:
+    def start(self,
+        seed:int # the replicate
+    ) -> Pretrain: # of no steps
         "The initialisation: distilled pruning rewinds to step 0"
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=0, seed=seed, augment=self.augment_real)
 
-    def arm(self, inner:Inner) -> str:
+    def arm(self,
+        inner:Inner # one of `inners`
+    ) -> str: # such as distilled, or distilled 10
         "What the table calls it: with its images per class, where that tells it from another"
         return inner.kind if sum(other.kind == inner.kind for other in self.inners) == 1 else f'{inner.kind} {inner.stored}'
 
-    def inside(self, seed:int, level:int, inner:Inner, **fields) -> InnerLevel:
+    def inside(self,
+        seed:int, # the replicate
+        level:int, # how often was pruned
+        inner:Inner, # one of `inners`
+        **fields # of `InnerLevel`: leak
+    ) -> InnerLevel: # with the recipe that belongs to `inner`
         "A level of pruning with other images inside"
         recipe = self.inner_recipes[self.inners.index(inner)] if self.inner_recipes else self.inner_recipe
         return InnerLevel(pretrain=self.start(seed), inner=inner, recipe=recipe, level=level, prune_rate=self.prune_rate, augment=self.augment, **fields)
 
-    def masks(self, seed:int, level:int) -> dict[str, Masked]:
+    def masks(self,
+        seed:int, # the replicate
+        level:int # how often was pruned
+    ) -> dict[str, Masked]: # imp first
         "By arm, what found the mask"
         found = {self.arm(inner): self.inside(seed, level, inner) for inner in self.inners}
         return {'imp': Tickets(pretrain=self.start(seed), level=level, prune_rate=self.prune_rate)} | found
 
-    def wearing(self, seed:int) -> Iterator[tuple[dict, Masked|Controls|None]]:
+    def wearing(self,
+        seed:int # the replicate
+    ) -> Iterator[tuple[dict, Masked|Controls|None]]: # as (columns, what found the mask)
         "No mask, then each mask of each level"
         yield dict(seed=seed, level=0, arm='dense'), None
         for level in self.levels:
@@ -139,14 +164,17 @@ class DistilledPruning(Figure):
             if self.random: masks['random'] = Controls(ticket=masks['imp'], arm='random')
             yield from ((dict(seed=seed, level=level, arm=arm), mask) for arm, mask in masks.items())
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Accuracy with no mask, with every mask, and of its controls; replicate after replicate"
         first = self.arm(self.inners[0])
         for seed in self.seeds:
             for columns, mask in self.wearing(seed): yield from ((columns | dict(child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
             for level, control in product(self.levels, self.controls): yield dict(seed=seed, level=level, arm=f'{first}, {control}', child=0), Controls(ticket=self.masks(seed, level)[first], arm=control)
 
-    def images_seen(self, real:int, classes:int) -> dict[str, tuple[float, float]]:
+    def images_seen(self,
+        real:int, # training images
+        classes:int # of the data; images inside are counted for each
+    ) -> dict[str, tuple[float, float]]: # (seen, stored), repetitions counted
         "By arm, images that pass through the network in one level of the search, as it sees them and as they are stored (several in one, where they are decoded); of so many real ones"
         found = {'imp': (self.recipe.steps/self.recipe.steps_per_epoch(real)*real,)*2}
         for inner, recipe in zip(self.inners, self.inner_recipes or (self.inner_recipe,)*len(self.inners)):
@@ -154,23 +182,30 @@ class DistilledPruning(Figure):
             found[self.arm(inner)] = tuple(recipe.steps/recipe.steps_per_epoch(decoded)*n for n in (decoded, stored))
         return found
 
-    def barrier(self, seed:int, mask:Masked|Controls|None=None) -> Barriers:
+    def barrier(self,
+        seed:int, # the replicate
+        mask:Masked|Controls|None=None # what found it; dense if None
+    ) -> Barriers: # of training images, in the middle
         "Between the trainings that wear a mask, or none"
         return Barriers(pretrain=self.start(seed), children=self.children, ticket=mask)
 
-    def between(self) -> Iterator[tuple[dict, Barriers]]:
+    def between(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
         "Barriers between the trainings that wear one mask, and between two dense ones"
         return ((columns, self.barrier(seed, mask)) for seed in self.seeds for columns, mask in self.wearing(seed))
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task]: # trainings first
         "All of it; barriers only where masks are worn more than once"
         return [*super().tasks(), *((task for _, task in self.between()) if self.children > 1 else ())]
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, arm, child, density, accuracy, loss, collapsed
         "A row for each mask and training that is answered"
         rows = ((columns, record.metrics.iloc[0]) for columns, task in self.asked() if (record := run.read(task)))
         return pd.DataFrame([columns | dict(density=found.density, accuracy=found.accuracy, loss=found.loss, collapsed=found.collapsed) for columns, found in rows])
 
-    def barriers(self, run:Run) -> pd.DataFrame:
+    def barriers(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, arm, pair, and those of `Barriers`
         "A row for each mask and pair of trainings that is answered"
         return pd.DataFrame([columns | row for columns, task in self.between() if (record := run.read(task)) for row in record.metrics.drop(columns='step').to_dict('records')])

@@ -22,7 +22,7 @@ phases = (('(i) pre-training', green, (.04, .44), (1.68, 3.32), .1), # name, col
 x_of = {'0': .66, 't': 2.68, 'T': 4.84} # of the steps
 rows = ((3.0, 0, blue), (2.05, 1, blue), (.85, 5, purple)) # y, level of pruning and colour
 rewound = .4 # how much of training comes before the rewind point, in the pictures
-pruning = 'prune the 20 % smallest weights'
+pruning = 'prune the 20 % smallest weights' # written below the arrows back
 
 def training(
     ax:Axes, # to draw on
@@ -99,24 +99,26 @@ def sketched_loss(
 
 class Family(NamedTuple):
     "Two trainings from one initialisation"
-    name:str
-    colour:str
+    name:str # of the step that they start from
+    colour:str # of its paths and its barrier
     spawned:np.ndarray # (2,) the weights that both start from
     children:tuple[np.ndarray, np.ndarray] # the weights at the end
 
-    def losses(self, alphas:np.ndarray) -> np.ndarray:
+    def losses(self,
+        alphas:np.ndarray # (n,) from 0 to 1
+    ) -> np.ndarray: # (n,) between 0 and 1
         "Loss along the segment between the children"
         first, second = self.children
         return sketched_loss(first + alphas[:, None]*(second - first))
 
     @property
-    def barrier(self) -> float:
+    def barrier(self) -> float: # in units of the invented loss
         "Loss in the middle minus the mean of the ends"
         first, middle, second = self.losses(np.array([0, .5, 1]))
         return float(middle - (first + second)/2)
 
-first_weights = np.array([.12, 1.06])
-families = (Family('an early step', vermillion, np.array([.4, 1.08]), (on_valley(valleys[0], 0), on_valley(valleys[1], 0, .035))),
+first_weights = np.array([.12, 1.06]) # where all ways through the landscape begin
+families = (Family('an early step', vermillion, np.array([.4, 1.08]), (on_valley(valleys[0], 0), on_valley(valleys[1], 0, .035))), # spawned before and after the ways part
             Family('a later step', blue, np.array([.78, 1.56]), (on_valley(valleys[0], 36), on_valley(valleys[0], -36, .03))))
 
 # %% ../nbs/10b_drawings.ipynb #dc7aee2f

@@ -23,7 +23,7 @@ from .train import Recipe
 
 # %% ../nbs/09g_dynamics.ipynb #346af482
 def batch_gradient(
-    model:nn.Module,
+    model:nn.Module, # on the device of the inputs; its mode is put back
     x:Tensor, # inputs, b × c × h × w
     y:Tensor # labels, b
 ) -> Tensor: # one number for each trainable parameter
@@ -38,7 +38,7 @@ def agreement(
     return F.cosine_similarity(gradients.double(), gradients.double().mean(0, keepdim=True), dim=1)
 
 def gradient_agreement(
-    model:nn.Module,
+    model:nn.Module, # on the device of the data; left as it is
     data:ImageSet, # what the batches are drawn from
     draws:torch.Generator, # the random stream
     batches:int=16, # how many
@@ -60,7 +60,7 @@ class Walk(Task):
     pretrain: Pretrain # its steps are the end
     every: Annotated[int, Field(ge=1)] = 50 # steps between looks; the first is at 0
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # none where images are random, or all are taken
         "Judges of the diet"
         return self.pretrain.needs()
 
@@ -68,15 +68,26 @@ class Walk(Task):
         "The pre-training"
         return self.pretrain.label()
 
-    def looked_at(self, run:Run, train:ImageSet, fed:ImageSet, test:ImageSet) -> dict[str, ImageSet]:
+    def looked_at(self,
+        run:Run, # asks judges where a diet says which images
+        train:ImageSet, # all training images, with their right labels
+        fed:ImageSet, # what the network is trained on: the diet, with its wrong labels
+        test:ImageSet # all test images
+    ) -> dict[str, ImageSet]: # by name, for `look`
         "The images that every look is at, chosen once"
         raise NotImplementedError
 
-    def look(self, step:int, net:nn.Module, images:dict[str, ImageSet]) -> dict:
+    def look(self,
+        step:int, # updates made so far
+        net:nn.Module, # as it stands there
+        images:dict[str, ImageSet] # what `looked_at` gave
+    ) -> dict: # values by column
         "Columns of the table at one step"
         raise NotImplementedError
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the judges of the diet, and trains
+    ) -> Outcome: # a row for each look: step, images trained on, and what `look` says
         "Walk, and look"
         asked = self.pretrain
         net, _, whole, test = asked.prepare(run)
@@ -92,18 +103,28 @@ class EarlyAccuracy(Walk):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse easy images of other data, or all of it"
         if self.easy.data != self.pretrain.data or self.easy.fraction == 1: raise ValueError('easy must be a pre-training on a part of the same data: its diet is the easy images')
         return self
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # none where both diets are random
         "Judges of both diets"
         return [*super().needs(), *self.easy.needs()]
 
-    def looked_at(self, run, train, fed, test):
+    def looked_at(self,
+        run, # asks the judges of the easy images
+        train, # all training images, with their right labels
+        fed, # what it is trained on; not looked at
+        test # all test images
+    ):
         "Test images, training images, and the easy ones among them"
         return dict(test=test, train=train, easy=train.take(self.easy.diet(run, train)))
 
-    def look(self, step, net, images):
+    def look(self,
+        step, # updates made so far
+        net, # as it stands there
+        images # test, train and easy
+    ):
         "Accuracy on each, 0 to 1"
         return {on: evaluate(net, part).accuracy for on, part in images.items()}
 
@@ -113,11 +134,20 @@ class GradientAgreement(Walk):
     batch_size: Annotated[int, Field(ge=1)] = 128 # images; all where there are fewer
     augment: bool = False # crop and flip the images as in training
 
-    def looked_at(self, run, train, fed, test):
+    def looked_at(self,
+        run, # not asked
+        train, # all training images; not looked at
+        fed, # the diet, with its wrong labels: batches are drawn from it
+        test # all test images; not looked at
+    ):
         "What it is trained on"
         return dict(fed=fed)
 
-    def look(self, step, net, images):
+    def look(self,
+        step, # updates made so far; names the stream that batches are drawn from
+        net, # as it stands there
+        images # fed
+    ):
         "Mean and standard deviation of the cosines"
         cosines = gradient_agreement(net, images['fed'], stream(self.pretrain.seed, 'agreement', step), self.batches, self.batch_size, self.pretrain.recipe if self.augment else None)
         return dict(cosine=cosines.mean().item(), spread=cosines.std().item())

@@ -20,15 +20,15 @@ from .fold import folded, folding_pairs
 
 # %% ../nbs/02d_evaluation.ipynb #c2233dcc
 def device_of(
-    model:nn.Module
-) -> torch.device:
+    model:nn.Module # on one device
+) -> torch.device: # that of the first parameter
     "Where the parameters are; raises `ValueError` for a network without any"
     for p in model.parameters(): return p.device
     raise ValueError(f'{type(model).__name__} has no parameters to train')
 
 @contextmanager
 def evaluating(
-    model:nn.Module
+    model:nn.Module # its layers' modes change inside the block
 ):
     "Evaluation mode inside this block; every layer's own mode is put back"
     modes = [(m, m.training) for m in model.modules()]
@@ -39,7 +39,7 @@ def evaluating(
 
 def channels_last(
     model:nn.Module # its weights change layout, not value
-) -> torch.memory_format:
+) -> torch.memory_format: # what inputs should be brought into, too
     "The layout in which a network's convolutions are fastest and right; its weights are brought into it"
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     by_groups = device_of(model).type == 'cpu' and any(isinstance(m, nn.GroupNorm) for m in model.modules())
@@ -48,8 +48,8 @@ def channels_last(
     return torch.channels_last
 
 def breaks_in_channels_last(
-    m:nn.Conv2d
-) -> bool:
+    m:nn.Conv2d # a layer, with its channels, groups and stride
+) -> bool: # True for 1×1 kernels with a stride and fewer than 16 channels in a group
     "Would its weight gradient be wrong, or crash, on a CPU? (oneDNN issue 6035: strided 1×1 over fewer channels than a vector holds)"
     return m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels//m.groups < 16
 
@@ -61,8 +61,8 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def predict(
-    model:nn.Module,
-    data:ImageSet,
+    model:nn.Module, # on the device to compute on; its weights may change layout, not value
+    data:ImageSet, # un-augmented, on any device
     state:State|None=None, # a whole state to use instead of the model's own
     batch_size:int|None=None # images at a time; chosen by device if None
 ) -> Tensor: # logits, n × classes, in dataset order
@@ -75,11 +75,11 @@ def predict(
     with evaluating(model): return torch.cat([network(data.inputs(x).contiguous(memory_format=layout)) for x in data.x.split(size)])
 
 def evaluate(
-    model:nn.Module,
-    data:ImageSet,
+    model:nn.Module, # on the device to compute on; its weights may change layout, not value
+    data:ImageSet, # un-augmented, on any device
     state:State|None=None, # a whole state to use instead of the model's own
     batch_size:int|None=None # images at a time; chosen by device if None
-) -> Evaluation:
+) -> Evaluation: # computed in float64
     "Loss and accuracy of `model` on `data`, as `predict` sees it"
     logits, y = predict(model, data, state, batch_size).cpu(), data.y.cpu()
     return Evaluation(F.cross_entropy(logits.double(), y).item(), (logits.argmax(1) == y).double().mean().item())

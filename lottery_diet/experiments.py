@@ -37,7 +37,7 @@ class Config(BaseModel):
 
     later: ClassVar[tuple[str, ...]] = () # fields that came when answers were kept already: left out of the identity while they have their default, so that those stay valid
 
-    def identity(self) -> dict:
+    def identity(self) -> dict: # for JSON
         "All that an answer depends on, as plain data; fields marked `exclude` (where files lie, where to compute) are not among it"
         counts = lambda k, field: not field.exclude and not (k in self.later and getattr(self, k) == field.default)
         return {k: _plain(getattr(self, k)) for k, field in type(self).model_fields.items() if counts(k, field)}
@@ -65,29 +65,31 @@ class Task(Config):
     "A question whose answer is computed once; a subclass says how"
     version: ClassVar[int] = 1 # raise it when the computation changes
 
-    def compute(self, run:'Run') -> 'Outcome':
+    def compute(self,
+        run:'Run' # whom it asks and trains with, on its device
+    ) -> 'Outcome': # table, tensors by name, notes
         "The answer; asks for others through `run.ask` and trains through `run.train`"
         raise NotImplementedError
 
-    def needs(self) -> Sequence['Task']:
+    def needs(self) -> Sequence['Task']: # none for a task that stands alone
         "Tasks whose answers `compute` asks for, so that a sweep can do them first"
         return ()
 
-    def label(self) -> str:
+    def label(self) -> str: # part of a folder's name; may be empty
         "What a reader of the folder's name wants to know"
         return ''
 
-    def identity(self) -> dict:
+    def identity(self) -> dict: # for JSON
         "Kind, version and all that the answer depends on"
         return dict(task=type(self).__name__, version=self.version) | super().identity()
 
     @cached_property
-    def key(self) -> str:
+    def key(self) -> str: # 16 hexadecimal digits
         "Hash of the identity"
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
-    def name(self) -> str:
+    def name(self) -> str: # kind/label-key
         "Kind, label and key: where the answer lies below the root"
         return f'{type(self).__name__.lower()}/{"-".join(filter(None, (self.label(), self.key)))}'
 
@@ -115,14 +117,18 @@ class Run:
     task:Task|None=None # the one that is being computed
     log:dict=field(default_factory=dict) # seconds of earlier processes, and those that tasks it asked for took, for provenance
 
-    def read(self, task:Task) -> Record|None:
+    def read(self,
+        task:Task # looked for below `root` under its name
+    ) -> Record|None:
         "The finished answer, verified, or None; a damaged one is named, and replaced when it is asked for"
         folder = self.root/task.name
         if not folder.is_dir(): return None
         try: return verified(folder)
         except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=3)
 
-    def ask(self, task:Task) -> Record:
+    def ask(self,
+        task:Task # locked against other processes while it is computed
+    ) -> Record: # its table, tensors and provenance
         "Read the answer, or compute it; raises `TaskFailed`, and `OutOfTime` once the deadline has passed"
         if found := self.read(task): return found
         began = time.perf_counter()
@@ -134,7 +140,9 @@ class Run:
                 return replace(self, task=task, log={})._compute()
         finally: self.log['elsewhere'] = self.log.get('elsewhere', 0.) + time.perf_counter() - began
 
-    def failure(self, task:Task) -> str|None:
+    def failure(self,
+        task:Task # that was asked for before
+    ) -> str|None: # a sentence; None where none was found to fail
         "Why a task has no answer, if it was found to have none"
         try: return json.loads(self._failure_file(task).read_text())['reason']
         except (OSError, ValueError, KeyError): return None
@@ -166,11 +174,18 @@ class Run:
         return record
 
     @property
-    def checkpoint(self) -> Path:
+    def checkpoint(self) -> Path: # a file that need not exist
         "Where the task that is being computed keeps what it has so far; gone when it is done"
         return self.root/'.checkpoints'/self.task.key/'training.safetensors'
 
-    def train(self, model:nn.Module, data:ImageSet, recipe:Recipe, start:Snapshot|None=None, stop:int|None=None, **kwargs) -> Snapshot:
+    def train(self,
+        model:nn.Module, # trained in place
+        data:ImageSet, # what to train on
+        recipe:Recipe, # batches, learning rates, optimiser, precision
+        start:Snapshot|None=None, # where to enter; the model as it is, at step 0, if None
+        stop:int|None=None, # step at which to leave; the recipe's end if None
+        **kwargs # of the floor's `train`: mask, seed, augment, penalty, …
+    ) -> Snapshot: # at the last step, with the mean loss of the whole run
         "As `fit`, but resumed where a killed process left it, to the same bits; once in each task; raises `OutOfTime`"
         start, stop = start or Snapshot(0, model.state_dict()), recipe.steps if stop is None else stop
         counted = start.step if math.isnan(start.loss) else 0 # a start that knows its loss is the beginning of this very run
@@ -186,7 +201,12 @@ class Run:
                 if late: raise OutOfTime(f'the deadline passed at step {here.step} of {stop}')
         return replace(here, loss=total/(stop - counted) if stop > counted else math.nan)
 
-    def walk(self, model:nn.Module, data:ImageSet, recipe:Recipe, **kwargs) -> Iterator[Snapshot]:
+    def walk(self,
+        model:nn.Module, # trained in place
+        data:ImageSet, # what to train on
+        recipe:Recipe, # batches, learning rates, optimiser, precision
+        **kwargs # of the floor's `train`: at, stop, seed, augment, …
+    ) -> Iterator[Snapshot]: # at the steps asked for, in order
         "As the floor's `train`, for looks on the way: begun anew after a kill; raises `OutOfTime` at the first look behind the deadline"
         for snapshot in train(model, data, recipe, **kwargs):
             if time.time() > self.deadline: raise OutOfTime(f'the deadline passed at step {snapshot.step}')

@@ -39,7 +39,10 @@ class Expert:
     def __len__(self): return self.snapshots
     def __repr__(self): return f'Expert({self.path.name}, {len(self)} snapshots)'
 
-    def at(self, i:int, device:torch.device|str='cpu') -> State: # float32
+    def at(self,
+        i:int, # 0 is the start of the training
+        device:torch.device|str='cpu' # to put it on
+    ) -> State: # float32
         "One snapshot; raises `IndexError` beyond the last"
         from safetensors import safe_open
         if not 0 <= i < len(self): raise IndexError(f'{self.path.name} has {len(self)} snapshots: there is no number {i}')
@@ -84,7 +87,7 @@ def augmentation_name(
     return repr(augment.keywords) if isinstance(augment, partial) else getattr(augment, '__qualname__', repr(augment))
 
 def refuse_statistics(
-    net:nn.Module
+    net:nn.Module # a student's network
 ) -> None:
     "Raises `ValueError` for a network that keeps running statistics: a student's would depend on the order in which gradients are computed"
     if buffers := [name for name, _ in net.named_buffers()]: raise ValueError(f'trajectory matching needs a network without running statistics, and this {type(net).__name__} keeps {buffers[0]}: use instance or group normalisation')

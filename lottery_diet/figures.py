@@ -76,7 +76,7 @@ letters = sorted({letter for figure in presets for letter in panels_of(figure)})
 class FigureParameters(Config):
     "Parameters of every figure's notebook"
     home: ClassVar[str] = 'figures' # the folder among the runs that table and figure go to
-    scale: str = 'smoke'
+    scale: str = 'smoke' # one of `scales`
     seeds: Annotated[int, Field(ge=1)]|None = None # replicates; the scale's if None
     budget: str|None = None # such as '9m'
     workers: Annotated[int, Field(ge=1)] = 1 # processes
@@ -85,32 +85,35 @@ class FigureParameters(Config):
     @field_validator('scale')
     @classmethod
     def known(cls, v):
+        "Refuse a scale that there is not"
         choose('scale', v, dict.fromkeys(scales))
         return v
 
     @field_validator('budget')
     @classmethod
     def length(cls, v):
+        "Refuse a budget that is no length of time"
         until(v)
         return v
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Path: # it need not exist
         "Where table and figure go"
         return Path(self.out_dir) if self.out_dir else runs_root()/self.home
 
     @property
-    def variant(self) -> str:
+    def variant(self) -> str: # empty for the usual one
         "What the names of its files say besides figure, panel and scale"
         return ''
 
 class PanelParameters(FigureParameters):
     "Parameters of the figures that have panels"
-    panel: str = 'A'
+    panel: str = 'A' # one of `letters`; the figure may have fewer
 
     @field_validator('panel')
     @classmethod
     def drawn(cls, v):
+        "Refuse a letter that no figure has"
         choose('panel', v, dict.fromkeys(letters))
         return v
 
@@ -121,40 +124,43 @@ class LandscapeParameters(FigureParameters):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse a normalised direction in the plane of four, which has none"
         if self.filter_normalised and self.plane == 'four': raise ValueError("the plane of four has no random direction: leave filter_normalised=False, or say plane='two'")
         return self
 
     @property
-    def variant(self) -> str:
+    def variant(self) -> str: # such as four or filters; empty for the usual one
         "What file names say of another plane than the paper's"
         return '_'.join([*(['four'] if self.plane == 'four' else []), *(['filters'] if self.filter_normalised else [])])
 
 class MeasureParameters(PanelParameters):
     "Parameters of the figure of distances"
-    measure: str = 'angular'
+    measure: str = 'angular' # angular, cosine, euclidean or disagreement
 
     @field_validator('measure')
     @classmethod
     def known_measure(cls, v):
+        "Refuse a measure that there is not"
         choose('measure', v, dict.fromkeys((*measures, 'disagreement')))
         return v
 
     @property
-    def variant(self) -> str:
+    def variant(self) -> str: # empty for angular
         "The measure, where it is not the usual one"
         return self.measure if self.measure != 'angular' else ''
 
 # %% ../nbs/11_figures.ipynb #524a1ab6
-spoken = dict(mnist='MNIST', cifar10='CIFAR-10', cifar100='CIFAR-100', cinic10='CINIC-10', imagenet='ImageNet', imagenet10='ImageNet-10',
+spoken = dict( # data and networks, as the papers write them
+    mnist='MNIST', cifar10='CIFAR-10', cifar100='CIFAR-100', cinic10='CINIC-10', imagenet='ImageNet', imagenet10='ImageNet-10',
     lenet_300_100='LeNet-300-100', conv_net='ConvNet', conv4='Conv-4', alexnet_mtt='AlexNet', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
-    **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)}) # data and networks, as the papers write them
+    **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)})
 
 def title_of(
     what:str, # the figure shows
     figure:Asked, # its parameters
     scale:str, # smoke, mini or paper
     done:Sweep # of its tasks
-) -> str:
+) -> str: # one line, or two for distilled images
     "A title that says scale, data, network, n and how images were distilled, and what is missing"
     missing = done.counts['left'] + done.counts['failed']
     part = f'; {missing} of {sum(done.counts.values())} runs missing' if missing else ''
@@ -167,10 +173,10 @@ def title_of(
 class Page:
     "A figure's notebook at work: what was asked, and what became of the runs"
     name:str # of the figure
-    asked:FigureParameters
-    figure:Asked
-    run:Run
-    done:Sweep
+    asked:FigureParameters # the notebook's parameters, as they were read
+    figure:Asked # the question that they make
+    run:Run # where its answers lie
+    done:Sweep # what became of its tasks
 
     @property
     def table(self) -> pd.DataFrame:
@@ -178,19 +184,27 @@ class Page:
         return self.figure.table(self.run)
 
     @property
-    def panel(self) -> str|None:
+    def panel(self) -> str|None: # empty or None where it has none
         "Which panel or variant, where the figure has some"
         return getattr(self.asked, 'panel', None) or getattr(self.asked, 'variant', None)
 
-    def title(self, what:str) -> str:
+    def title(self,
+        what:str # the figure shows
+    ) -> str: # one line, or two for distilled images
         "A title that says scale, data, network and n, and what is missing"
         return title_of(what, self.figure, self.asked.scale, self.done)
 
-    def published(self, file:str, anyway:bool=False) -> pd.DataFrame|None:
+    def published(self,
+        file:str, # its name in `data/published`
+        anyway:bool=False # at other scales than theirs too
+    ) -> pd.DataFrame|None: # None at other scales
         "Published numbers, at the scale that they are of; or anyway, for a table that says what is compared"
         return pd.read_csv(shipped(f'data/published/{file}')) if anyway or self.asked.scale == 'paper' else None
 
-    def save(self, table:pd.DataFrame, fig:Figure) -> list[str]:
+    def save(self,
+        table:pd.DataFrame, # tidy: what the figure is drawn from
+        fig:Figure # drawn
+    ) -> list[str]: # their paths, relative to the project where they lie in it
         "Write table, parameters, PNG and PDF; the files"
         name, parameters = file_name(self.name, self.asked.scale, self.panel, self.asked.variant), dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts)
         return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, answers=effort(self.figure.tasks(), self.run))
@@ -214,7 +228,7 @@ def file_name(
 
 def parameters_of(
     figure:str # a name in `presets`
-) -> type[FigureParameters]:
+) -> type[FigureParameters]: # a class: nothing is read yet
     "The parameters that its notebook takes"
     own = dict(win_regions=MeasureParameters, syn_landscape=LandscapeParameters)
     return own.get(figure) or (PanelParameters if panels_of(figure) else FigureParameters)
@@ -222,7 +236,7 @@ def parameters_of(
 def open_page(
     figure:str, # a name in `presets`
     namespace:Mapping[str, object] # the notebook's `globals()`
-) -> Page:
+) -> Page: # with all runs done, or the budget spent
     "Read the notebook's parameters, read what is computed, compute the rest until the budget is spent; raises `ValueError` in one sentence before anything runs"
     asked = read_parameters(parameters_of(figure), namespace)
     found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run()

@@ -15,7 +15,7 @@ from .core import State
 
 # %% ../nbs/02b_fold.ipynb #61269450
 def folding_pairs(
-    model:nn.Module
+    model:nn.Module # its modules declare pairs in `folds`, by their own submodules' names
 ) -> list[tuple[str, str]]: # full names of convolution and normalisation
     "The pairs that the modules of `model` declare, and that are there"
     parts = dict(model.named_modules())
@@ -26,7 +26,7 @@ def folding_pairs(
 def foldable(
     convolution:nn.Module|None, # a submodule, if it is there
     norm:nn.Module|None # the one behind it
-) -> bool:
+) -> bool: # False where either is missing
     "Are both there, a convolution without bias and a BatchNorm that keeps running statistics?"
     return isinstance(convolution, nn.Conv2d) and convolution.bias is None and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats
 

@@ -29,7 +29,7 @@ def count_forgetting(
 def forgetting(
     make:Callable[[], nn.Module], # makes the network
     data:ImageSet, # what is trained on and scored
-    recipe:Recipe,
+    recipe:Recipe, # of every network, trained to its end
     seeds:Iterable[int]=(0,), # independent initialisations
     every:int|None=None # steps between looks; an epoch if None
 ) -> Tensor: # n scores: mean counts, infinite where one network never learnt the example

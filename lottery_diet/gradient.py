@@ -24,19 +24,19 @@ from .trajectory import Distilled
 
 # %% ../nbs/08c_gradient.ipynb #c4508b47
 def matched_weights(
-    net:nn.Module
-) -> list[nn.Parameter]:
+    net:nn.Module # any network
+) -> list[nn.Parameter]: # in the network's order
     "Weights of all convolutions; raises `ValueError` for a network without any"
     weights = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
     if not weights: raise ValueError(f'{type(net).__name__} has no convolutions whose gradients could be matched: choose conv_net or a ResNet')
     return weights
 
 def gradient_distance(
-    net:nn.Module,
+    net:nn.Module, # whose convolutions are compared, in the mode it is in
     real:tuple[Tensor, Tensor], # inputs and labels
     synthetic:tuple[Tensor, Tensor], # inputs and labels; the distance is differentiable with respect to these inputs
     metric:str='squared' # or 'absolute', as published for ImageNet
-) -> Tensor:
+) -> Tensor: # one number
     "Sum over layers of the difference between two gradients; raises `ValueError` for an unknown metric"
     if metric not in ('squared', 'absolute'): raise ValueError(f"metric={metric!r} must be 'squared' or 'absolute'")
     weights = matched_weights(net)
@@ -109,7 +109,7 @@ def match_gradients(
             total, steps = 0., 0
 
 def class_gap(
-    net:nn.Module,
+    net:nn.Module, # whose gradients are matched
     data:ImageSet, # real images
     real:Tensor, # which of them are of this class
     part:Tensor, # the stored images of this class, as the network sees them

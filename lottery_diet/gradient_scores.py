@@ -33,7 +33,7 @@ def grand(
     return torch.stack([gradient_lengths(m, data, chunk) for m in models]).mean(0)
 
 def gradient_lengths(
-    model:nn.Module,
+    model:nn.Module, # one network, on the device to compute on
     data:ImageSet, # n examples
     chunk:int=32 # examples at a time
 ) -> Tensor: # n, on the CPU
@@ -84,7 +84,7 @@ weight_squares = {nn.Linear: _linear, nn.Conv2d: _convolution, nn.BatchNorm2d: _
 
 def separable(
     m:nn.Module # has parameters of its own
-) -> bool:
+) -> bool: # False too for hooks, groups and dilation, and for BatchNorm without running statistics
     "Is it a plain layer that `layer_squares` knows?"
     if type(m) not in weight_squares or m._forward_hooks or m._forward_pre_hooks or not m._parameters.keys() <= {'weight', 'bias'}: return False
     if isinstance(m, nn.Conv2d): return m.groups == 1 and m.dilation == (1, 1) and m.padding_mode == 'zeros' and isinstance(m.padding, tuple)
@@ -126,7 +126,7 @@ def tell_all(
     calls:list, # of `calls_of`
     layers:Sequence[nn.Module], # all that have parameters to train
     loss:Tensor # what became of the calls
-) -> bool:
+) -> bool: # False where layer by layer would be wrong
     "Is each layer called once, and each parameter used in that call only?"
     if {m for m, *_ in calls} != set(layers) or len(calls) != len(layers): return False
     todo, seen, uses = [loss.grad_fn], set(), Counter()

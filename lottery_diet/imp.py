@@ -24,7 +24,9 @@ from .train import Recipe, Snapshot, check_boolean, check_mask, fit
 # %% ../nbs/05_imp.ipynb #a29eef60
 class Mask(Mapping[str, Tensor]):
     "Which weights live, by name; immutable. Boolean tensors; raises `ValueError` for others"
-    def __init__(self, alive:Mapping[str, Tensor]):
+    def __init__(self,
+        alive:Mapping[str, Tensor] # True where a weight lives, by name
+    ):
         check_boolean(alive)
         self._alive = dict(alive)
 
@@ -36,7 +38,7 @@ class Mask(Mapping[str, Tensor]):
 
     @classmethod
     def dense(cls,
-        model:nn.Module,
+        model:nn.Module, # whose convolution and linear weights are meant
         exclude:Iterable[str]=() # prunable weights that shall never be pruned
     ) -> 'Mask': # all True
         "Every prunable weight of `model` alive; raises `ValueError` where `exclude` names none of them"
@@ -47,12 +49,12 @@ class Mask(Mapping[str, Tensor]):
         return cls({k: torch.ones_like(state[k], dtype=torch.bool) for k in names if k not in exclude})
 
     @property
-    def kept(self) -> int:
+    def kept(self) -> int: # of all layers together
         "How many weights live"
         return sum(int(m.sum()) for m in self.values())
 
     @property
-    def size(self) -> int:
+    def size(self) -> int: # of all layers together
         "How many there were"
         return sum(m.numel() for m in self.values())
 
@@ -62,11 +64,13 @@ class Mask(Mapping[str, Tensor]):
         return self.kept/self.size
 
     @property
-    def collapsed(self) -> tuple[str, ...]:
+    def collapsed(self) -> tuple[str, ...]: # in the mask's order
         "Names of weights of which none lives: nothing passes through such a layer"
         return tuple(k for k, m in self.items() if not m.any())
 
-    def apply(self, state:State) -> dict[str, Tensor]:
+    def apply(self,
+        state:State # of the mask's network
+    ) -> dict[str, Tensor]: # on the device of `state`
         "A copy of `state` with dead weights exactly zero"
         return {k: torch.where(self[k].to(v.device), v, 0) if k in self else v.clone() for k, v in state.items()}
 
@@ -102,7 +106,7 @@ def prune_global_magnitude(
     return unflat(survivors, mask)
 
 def flat(
-    mask:Mask
+    mask:Mask # over n weights, living and dead
 ) -> Tensor: # boolean vector, layers in the order of their names
     "A mask as one vector; the order does not depend on how the mask was stored"
     return torch.cat([mask[k].flatten() for k in sorted(mask)])
@@ -110,7 +114,7 @@ def flat(
 def unflat(
     alive:Tensor, # what `flat` gave
     like:Mask # names and shapes
-) -> Mask:
+) -> Mask: # layers in the order of `like`
     "A boolean vector as a mask again"
     parts = dict(zip(sorted(like), alive.split([like[k].numel() for k in sorted(like)])))
     return Mask({k: parts[k].view(m.shape) for k, m in like.items()})
@@ -129,14 +133,14 @@ class Level:
 def noise_of(
     seed:int, # the replicate
     level:int # how often was pruned
-) -> int:
+) -> int: # what training takes as its `seed`
     "Seed of a level's SGD noise; level 0 has the replicate's own, so that it is the dense run"
     return derive(seed, 'level', level) if level else seed
 
 def train_ticket(
     model:nn.Module, # trained in place
     data:ImageSet, # the final training's
-    recipe:Recipe,
+    recipe:Recipe, # trained to its end
     rewind:Snapshot, # where to start: state and step
     mask:Mask, # who lives
     **kwargs # of `train`: seed, extra_loss, …
@@ -148,7 +152,7 @@ def train_ticket(
 def imp(
     model:nn.Module, # trained in place, over and over
     data:ImageSet, # what masks are searched on; the final training may use other data
-    recipe:Recipe,
+    recipe:Recipe, # of every level, trained to its end
     rewind:Snapshot, # where every level starts
     levels:int, # how often to prune
     prune_rate:float=.2, # share of living weights that each level removes
@@ -176,7 +180,7 @@ def _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, se
 def imp_many(
     model:nn.Module, # any replicate's network, trained in place
     data:ImageSet, # what masks are searched on
-    recipe:Recipe,
+    recipe:Recipe, # of every level, trained to its end
     rewinds:Sequence[Snapshot], # where each of R replicates starts every level, all at one step
     levels:int, # how often to prune
     prune_rate:float=.2, # share of living weights that each level removes

@@ -38,26 +38,33 @@ class Images(Config):
     @field_validator('name')
     @classmethod
     def known(cls, v):
+        "Refuse a name that is neither a data set's nor a path"
         if not is_own_data(v): choose('dataset', v, sources)
         return v
 
-    def identity(self) -> dict:
+    def identity(self) -> dict: # for JSON; the same wherever the files lie
         "Name and size; for the user's own data the folder's name and a checksum of what is in it"
         own = dict(name=Path(self.name).name, checksum=content(self.name)) if is_own_data(self.name) else {}
         return super().identity() | own
 
-    def load(self, recipe:RecipeField, device:torch.device) -> tuple[ImageSet, ImageSet]:
+    def load(self,
+        recipe:RecipeField, # whose normalisation, if it has one, comes before the training images' own
+        device:torch.device # where images shall lie
+    ) -> tuple[ImageSet, ImageSet]: # normalised or whitened alike
         "Training and test images on the device, with the recipe's normalisation or whitened"
         train, _, test = self.parts(recipe, device)
         return train, test
 
-    def parts(self, recipe:RecipeField, device:torch.device) -> Splits:
+    def parts(self,
+        recipe:RecipeField, # whose normalisation, if it has one, comes before the training images' own
+        device:torch.device # where images shall lie
+    ) -> Splits: # normalised or whitened alike
         "Training images, those set aside (None if there are none) and test images"
         found = _whitened(self) if self.zca else self.read()
         constants = recipe.normalisation or (found.train.mean, found.train.std)
         return Splits(*(part and (part if self.zca else part.normalised_by(*constants)).to(device) for part in found))
 
-    def read(self) -> Splits:
+    def read(self) -> Splits: # chosen, shrunk and split, on the CPU
         "The same as pixels, as they are"
         train, test = (mixed(getattr(_read(self.name, self.root), part)) for part in ('train', 'test'))
         if self.examples and self.examples < len(train): train = train.take(keep_random(len(train), self.examples))
@@ -65,7 +72,7 @@ class Images(Config):
         train, aside = split_off(train, self.hold_out, 'validation') if self.hold_out else (train, None)
         return Splits(train, aside, test)
 
-    def whitening(self) -> ZCA:
+    def whitening(self) -> ZCA: # float32, on the CPU
         "The transform, fitted on the training images; once in a process"
         return _whitening(self)
 
@@ -102,15 +109,18 @@ def content(
 # %% ../nbs/09ba_ingredients.ipynb #62d63a55
 class Network(Config):
     "A network, ours by name or the user's own as package.module:function"
-    model: str = 'lenet_300_100'
+    model: str = 'lenet_300_100' # a name in `models`, or package.module:function
     options: dict[str, JsonValue] = {} # of the function that makes it: width, depth, …
 
     @field_validator('model')
     @classmethod
     def known(cls, v):
+        "Refuse a network that cannot be found"
         find_model(v)
         return v
 
-    def maker(self, data:ImageSet) -> Callable[[], nn.Module]:
+    def maker(self,
+        data:ImageSet # training or test images: their shape and number of classes
+    ) -> Callable[[], nn.Module]: # for `initialise`
         "Makes it for images like `data`"
         return partial(find_model(self.model), shape=data.shape, classes=data.classes, **self.options)

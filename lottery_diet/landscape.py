@@ -26,15 +26,20 @@ from .lmc import recalibrate_batchnorm
 @dataclass(frozen=True, eq=False)
 class Plane:
     "Points origin + right·x + up·y"
-    origin:State
-    right:State
-    up:State
+    origin:State # the state at (0, 0)
+    right:State # from there to (1, 0): floating-point entries alone
+    up:State # from there to (0, 1): the same entries
 
-    def at(self, x:float, y:float) -> dict[str, Tensor]: # a whole state
+    def at(self,
+        x:float, # in units of `right`
+        y:float # in units of `up`
+    ) -> dict[str, Tensor]: # a whole state
         "One point of the plane"
         return {k: v + x*self.right[k] + y*self.up[k] if k in self.right else v for k, v in self.origin.items()}
 
-    def coordinates(self, state:State) -> tuple[float, float]: # x, y
+    def coordinates(self,
+        state:State # of the same network
+    ) -> tuple[float, float]: # x, y
         "Where a state lies when it is projected onto the plane (least squares: the directions need not be orthogonal)"
         offset, right, up = (_flat(part, self.right) for part in ({k: state[k] - self.origin[k] for k in self.right}, self.right, self.up))
         system = torch.stack([torch.stack([right@right, right@up]), torch.stack([right@up, up@up])])
@@ -51,7 +56,7 @@ def plane_of_two(
     filter_normalised:bool=False, # the second direction's filters get the lengths of the solutions' own (Li et al. 2018)
     mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
     seed:int=0 # of a random direction
-) -> Plane:
+) -> Plane: # its origin lies in the middle
     "The plane through two solutions and orthogonal to that a second direction of the same length (SYN §4: two seeds and two orthogonal vectors)"
     origin = {k: (v + b[k])/2 if v.is_floating_point() else v for k, v in a.items()}
     right = _difference(a, b, .5)
@@ -71,7 +76,7 @@ def _like_filters(direction, weights):
 
 def plane_of_four(
     states:Sequence[State] # four solutions
-) -> Plane:
+) -> Plane: # the first solution at (1, 0), the second at (-1, 0)
     "Origin between the first two, one direction along them, the other along the last two, not orthogonal (SYN's released code); raises `ValueError` for another number"
     if len(states) != 4: raise ValueError(f'this plane is of four solutions, not {len(states)}: use plane_of_two for two')
     a, b, c, d = states
@@ -114,7 +119,9 @@ class Curvature:
 
     def __len__(self): return int(self.alive.sum())
 
-    def times(self, vectors:Tensor) -> Tensor:
+    def times(self,
+        vectors:Tensor # k × living weights
+    ) -> Tensor: # k × living weights
         "Products with some vectors, rows over the living weights"
         with evaluating(self.model): return sum(len(x)/len(self.data)*self._on(x, y, vectors) for x, y in zip(self.data.x.split(self.chunk), self.data.y.split(self.chunk)))
 
@@ -132,7 +139,7 @@ class Curvature:
 
     def _shorten(self, whole): return torch.cat([v.flatten() for v in whole.values()]).index_select(0, self.alive.nonzero()[:, 0])
 
-    def layers(self) -> pd.Series:
+    def layers(self) -> pd.Series: # by name of the weight
         "How many living weights each layer has, in order"
         return pd.Series([int(part.sum()) for part in self.alive.split([v.numel() for v in self.point.values()])], index=list(self.point))
 

@@ -32,6 +32,7 @@ class Surface(Task):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse other numbers of solutions, solutions of several starts or masks, and a direction that there is not"
         if len(self.solutions) not in (2, 4): raise ValueError(f'a plane goes through two solutions or four, not {len(self.solutions)}')
         if len({(s.pretrain.key, s.ticket and s.ticket.key) for s in self.solutions}) > 1: raise ValueError('solutions of one plane must have one rewind point and wear one mask')
         if self.filter_normalised and len(self.solutions) == 4: raise ValueError('the plane of four has no random direction: leave filter_normalised=False')
@@ -45,7 +46,9 @@ class Surface(Task):
         "The first solution, how many there are, points"
         return f'{self.solutions[0].label()}-{len(self.solutions)}solutions-{self.side}points'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the solutions
+    ) -> Outcome: # columns x, y, loss (nats), error (0 to 1); tensor solutions, (x, y) of each
         "A row for each point; where the solutions lie, as a tensor"
         net, _, train, _ = self.solutions[0].pretrain.prepare(run)
         found = [run.ask(s) for s in self.solutions]
@@ -58,10 +61,10 @@ class Surface(Task):
 # %% ../nbs/09k_landscapes.ipynb #e442789a
 class Sharpness(Task):
     "Statistics of the Hessian's diagonal, its largest eigenvalues and its trace, at the end of a training (SYN, table)"
-    solution: Child
+    solution: Child # at whose end the Hessian is taken
     examples: Annotated[int, Field(ge=1)] = 64 # training images, un-augmented, the first so many
     sampled: Annotated[int, Field(ge=1)]|None = None # entries of the diagonal; all living weights if None
-    eigenvalues: Annotated[int, Field(ge=1)] = 3
+    eigenvalues: Annotated[int, Field(ge=1)] = 3 # how many of the largest
     draws: Annotated[int, Field(ge=2)] = 64 # random vectors that the trace is estimated from
     batch: Annotated[int, Field(ge=1, exclude=True)] = 16 # products at a time
 
@@ -73,7 +76,9 @@ class Sharpness(Task):
         "The training, how much of the diagonal"
         return f'{self.solution.label()}-{self.sampled or "all"}entries'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the training
+    ) -> Outcome: # weights, living, the diagonal's statistics, eigenvalue1, …, trace and its standard error
         "One row"
         net, _, train, _ = self.solution.pretrain.prepare(run)
         record = run.ask(self.solution)

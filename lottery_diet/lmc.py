@@ -32,11 +32,13 @@ class LossPath:
     wrong:Tensor # points × n, boolean
 
     @cached_property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame: # columns alpha, loss, error
         "Mean loss (nats) and error (0 to 1) at each point"
         return pd.DataFrame(dict(alpha=self.alphas, loss=self.losses.double().mean(1), error=self.wrong.double().mean(1)))
 
-    def at(self, alpha:float) -> int:
+    def at(self,
+        alpha:float # one of `alphas`
+    ) -> int: # its place in `alphas`
         "Which point lies at `alpha`; raises `ValueError` where none does"
         if alpha not in self.alphas: raise ValueError(f'the path has no point at {alpha}: ask for it among the alphas')
         return self.alphas.index(alpha)
@@ -57,7 +59,7 @@ def loss_path(
     calibration:ImageSet|None=None, # re-estimate BatchNorm's statistics on these at every point, ends included; interpolate them if None, as published
     mask:Mapping[str, Tensor]|None=None, # keep pruned weights zero along the path: True where a weight lives
     ends:Sequence[tuple[Tensor, Tensor]]|None=None # what `see` said of both ends, where it is known: each solution of many pairs is looked at once
-) -> LossPath:
+) -> LossPath: # points × n losses, nats, and errors, on the CPU
     "Losses and errors on the line between two solutions (Data Diet, Fig. 1; WIN §2.4); raises `ValueError` for states of different networks or points outside 0…1"
     alphas = tuple(sorted({0., 1., *map(float, alphas)}))
     if alphas[0] < 0 or alphas[-1] > 1: raise ValueError(f'alphas {alphas} must lie in 0…1')
@@ -148,7 +150,7 @@ def child_seeds(
 def spawn(
     model:nn.Module, # trained in place
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # of every child, trained to its end
     parent:Snapshot, # where the children start
     children:int=2, # how many
     noise:str='both', # what differs between them
@@ -161,7 +163,7 @@ def spawn(
 def instability(
     model:nn.Module, # trained in place
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # of both children, trained to its end
     parent:Snapshot, # where the two children start
     look:ImageSet, # what the barrier is measured on
     calibration:ImageSet|None=None, # re-estimate BatchNorm's statistics on these

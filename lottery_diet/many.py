@@ -26,7 +26,7 @@ groupings = {'in turn': 'each run as `train` does it', 'abreast': 'all runs as o
 def grouping_for(
     model:nn.Module, # on the device that it is trained on
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # its batch size, and whether it mixes images
     runs:int # R
 ) -> str: # one of `groupings`
     "How to train R runs: a function of network, image size, recipe, R and device, never of a stopwatch"
@@ -41,7 +41,7 @@ def grouping_for(
 def train_many(
     model:nn.Module, # any run's network, trained in place
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # of all runs
     starts:Sequence[Snapshot], # where each of R runs enters, all at the same step
     masks:Sequence[Mapping[str, Tensor]]|None=None, # of each run: True where a weight lives
     seeds:Sequence[int]|None=None, # of each run's SGD noise; 0, 1, … if None
@@ -91,7 +91,7 @@ def apart(
 def fit_many(
     model:nn.Module, # any run's network, trained in place
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # of all runs
     starts:Sequence[Snapshot], # where each run enters, all at the same step
     **kwargs # of `train_many`
 ) -> tuple[Snapshot, ...]: # one of each run, at the last step
@@ -102,7 +102,7 @@ def fit_many(
 # %% ../nbs/03a_many.ipynb #6aa143b5
 def batches_abreast(
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # of all runs; one that mixes images is for runs in turn
     start:int, # first step
     stop:int, # step after the last
     seeds:Sequence[int], # of each run's SGD noise

@@ -17,11 +17,11 @@ from .evaluation import device_of
 from .recipe import Recipe
 from .steps import Autograd
 
-aten = torch.ops.aten
+aten = torch.ops.aten # the kernels that autograd calls
 
 # %% ../nbs/02f_mlp_steps.ipynb #3590b913
 def linear_layers(
-    model:nn.Module
+    model:nn.Module # any network
 ) -> list[nn.Linear]: # in order; empty for any other network
     "The layers of a plain fully connected network: `nn.Sequential` of an optional Flatten, and Linear layers with ReLU between them"
     parts = list(model) if type(model) is nn.Sequential else []
@@ -33,7 +33,7 @@ def linear_layers(
 
 def first_weight(
     model:nn.Module # a plain fully connected network
-) -> str:
+) -> str: # as in the network's state
     "Name of the first layer's weights"
     first = linear_layers(model)[0].weight
     return next(k for k, p in model.named_parameters() if p is first)
@@ -42,7 +42,7 @@ class ClosedForm(Autograd):
     "Loss and gradients of a plain fully connected network without autograd, to the same bits"
     def __init__(self,
         model:nn.Module, # trained in place
-        recipe:Recipe,
+        recipe:Recipe, # its precision, which is not bfloat16
         mask:Mapping[str, Tensor]|None=None # True where a weight lives, by name
     ):
         super().__init__(model, recipe, mask)
@@ -50,19 +50,29 @@ class ClosedForm(Autograd):
         for p in model.parameters(): p.grad = torch.zeros_like(p)
 
     @staticmethod
-    def serves(model:nn.Module, recipe:Recipe, mask:Mapping[str, Tensor]|None=None, extra_loss:Callable|None=None) -> bool:
+    def serves(
+        model:nn.Module, # on the device that it is trained on
+        recipe:Recipe, # how it is to be trained
+        mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name; any will do
+        extra_loss:Callable|None=None # that would be added
+    ) -> bool: # False where gradients would be others
         "Is this a plain fully connected network, without mixed labels, bfloat16 or a loss of one's own?"
         return bool(linear_layers(model)) and extra_loss is None and not recipe.cutmix and recipe.precision != 'bfloat16'
 
     @torch.no_grad()
-    def gradients(self, x:Tensor, y:Tensor) -> Tensor:
+    def gradients(self,
+        x:Tensor, # inputs, b × c × h × w
+        y:Tensor # labels, b
+    ) -> Tensor: # one number: the mean over the batch, nats
         "Fill the gradients; the loss"
         inputs, out = self.forward(x.flatten(1))
         loss, g = cross_entropy(out, y)
         self.backward(inputs, g)
         return loss
 
-    def forward(self, h:Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(self,
+        h:Tensor # inputs, images × features
+    ) -> tuple[list[Tensor], Tensor]: # inputs of the layers, outputs
         "What comes into each layer, images × features each, and the outputs, images × classes"
         inputs, last = [], self.layers[-1]
         for layer in self.layers:
@@ -71,7 +81,10 @@ class ClosedForm(Autograd):
             if layer is not last: h = h.relu_()
         return inputs, h
 
-    def backward(self, inputs:list[Tensor], g:Tensor) -> None:
+    def backward(self,
+        inputs:list[Tensor], # what came into each layer, images × features each
+        g:Tensor # gradient with respect to the outputs, images × classes
+    ) -> None:
         "Gradients of all layers from that of the outputs"
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
@@ -79,11 +92,18 @@ class ClosedForm(Autograd):
             if layer.bias is not None: torch.sum(g, 0, out=layer.bias.grad)
             if i: g = aten.threshold_backward(g @ layer.weight, inputs[i], 0)
 
-    def product(self, layer:nn.Linear, h:Tensor) -> Tensor:
+    def product(self,
+        layer:nn.Linear, # one of the network's
+        h:Tensor # what comes in, images × features in
+    ) -> Tensor: # images × features out, before the ReLU
         "Outputs of one layer"
         return torch.mm(h, layer.weight.t()) if layer.bias is None else torch.addmm(layer.bias, h, layer.weight.t())
 
-    def weight_gradient(self, layer:nn.Linear, g:Tensor, h:Tensor) -> None:
+    def weight_gradient(self,
+        layer:nn.Linear, # one of the network's, whose gradient is overwritten
+        g:Tensor, # gradient with respect to its outputs, images × features out
+        h:Tensor # what came in, images × features in
+    ) -> None:
         "Fill one layer's"
         torch.mm(g.t(), h, out=layer.weight.grad)
 
@@ -102,7 +122,7 @@ class SparseFirst(ClosedForm):
     "As `ClosedForm`, with the living weights of the first layer alone; equal to rounding"
     def __init__(self,
         model:nn.Module, # trained in place
-        recipe:Recipe,
+        recipe:Recipe, # its precision, which is not bfloat16
         mask:Mapping[str, Tensor] # True where a weight lives, by name; the first layer's must be there
     ):
         super().__init__(model, recipe, mask)
@@ -119,44 +139,62 @@ class SparseFirst(ClosedForm):
         self.tensors = self.tensors | {self.name: self.living}
 
     @staticmethod
-    def serves(model:nn.Module, recipe:Recipe, mask:Mapping[str, Tensor]|None=None, extra_loss:Callable|None=None) -> bool:
+    def serves(
+        model:nn.Module, # on the device that it is trained on
+        recipe:Recipe, # how it is to be trained
+        mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name
+        extra_loss:Callable|None=None # that would be added
+    ) -> bool: # whether it pays is for `sparse_pays` to say
         "Does `ClosedForm`, and does a weight of the first layer live under the mask?"
         return ClosedForm.serves(model, recipe, mask, extra_loss) and first_weight(model) in (mask or {}) and bool(mask[first_weight(model)].any())
 
-    def product(self, layer:nn.Linear, h:Tensor) -> Tensor:
+    def product(self,
+        layer:nn.Linear, # one of the network's; the first is multiplied sparse
+        h:Tensor # what comes in, images × features in
+    ) -> Tensor: # images × features out, before the ReLU
         "Outputs of one layer"
         if layer is not self.first: return super().product(layer, h)
         out = torch.mm(self.matrix, h.t().contiguous()).t().contiguous()
         return out if layer.bias is None else out.add_(layer.bias)
 
-    def weight_gradient(self, layer:nn.Linear, g:Tensor, h:Tensor) -> None:
+    def weight_gradient(self,
+        layer:nn.Linear, # one of the network's; of the first, that of living weights
+        g:Tensor, # gradient with respect to its outputs, images × features out
+        h:Tensor # what came in, images × features in
+    ) -> None:
         "Fill one layer's"
         if layer is not self.first: super().weight_gradient(layer, g, h)
         else: self.living.grad.copy_(torch.sparse.sampled_addmm(self.matrix, g.t(), h, beta=0.).values())
 
     @torch.no_grad()
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]: # by name
         "Everything that training changes, the first layer dense again; not copied"
         self.first.weight.zero_()[self.alive] = self.living
         return self.model.state_dict()
 
-    def pack(self, memory:State) -> State:
+    def pack(self,
+        memory:State # as 'name/kind', shaped as the network's weights
+    ) -> State: # of the first layer one number for each living weight
         "The optimiser's memory of living weights"
         return {k: v[self.alive] if self.about_first(k) and v.ndim else v for k, v in memory.items()}
 
-    def unpack(self, memory:State) -> State:
+    def unpack(self,
+        memory:State # as 'name/kind', of the first layer one number for each living weight
+    ) -> State: # shaped as the network's weights
         "The optimiser's memory with zeros where a weight is dead"
         spread = lambda v: torch.zeros(self.alive.shape, dtype=v.dtype, device=v.device).masked_scatter_(self.alive, v)
         return {k: spread(v) if self.about_first(k) and v.ndim else v for k, v in memory.items()}
 
-    def about_first(self, key:str) -> bool:
+    def about_first(self,
+        key:str # such as '1.weight/momentum_buffer'
+    ) -> bool: # False for its biases
         "Is `key` ('name/kind') of the first layer's weights?"
         return key.rsplit('/', 1)[0] == self.name
 
 def sparse_pays(
-    model:nn.Module,
+    model:nn.Module, # a plain fully connected network, on the CPU
     mask:Mapping[str, Tensor]|None # True where a weight lives, by name
-) -> bool:
+) -> bool: # False without Intel's MKL, whose sparse products it needs
     "Does the large first layer of this plain fully connected network keep at most a tenth of its weights?"
     alive = (mask or {}).get(first_weight(model))
     return alive is not None and torch.backends.mkl.is_available() and alive.numel() >= 50_000 and 0 < alive.sum() <= alive.numel()/10

@@ -27,7 +27,10 @@ class HalvingPool(nn.AvgPool2d):
     channelwise = True
     def __init__(self): super().__init__(2)
 
-    def forward(self, x:Tensor) -> Tensor: # … × h × w to … × h/2 × w/2
+    def forward(self,
+        x:Tensor # … × h × w
+    ) -> Tensor: # … × h/2 × w/2, rounded down
+        "Means over squares of 2×2 pixels"
         *lead, h, w = x.shape
         if x.device.type != 'cpu' or h % 2 or w % 2 or not x.is_contiguous(): return super().forward(x)
         rows = torch.add(*x.view(*lead, h//2, 2, w).unbind(-2))
@@ -39,7 +42,7 @@ def mlp(
     classes:int=10, # outputs
     hidden:tuple[int, ...]=(300, 100), # width of each hidden layer
     init:Init=kaiming_uniform # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "A fully connected network with ReLU"
     widths = [shape[0]*shape[1]*shape[2], *hidden]
     layers = [layer for i, o in zip(widths, hidden) for layer in (nn.Linear(i, o), nn.ReLU())]
@@ -49,7 +52,7 @@ def lenet_300_100(
     shape:Shape=(1, 28, 28), # of an image
     classes:int=10, # outputs
     init:Init=kaiming_uniform # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "LeNet-300-100: 266,200 weights on MNIST (WIN, Table 1)"
     return mlp(shape, classes, (300, 100), init)
 
@@ -57,7 +60,7 @@ def conv4(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
     init:Init=kaiming_normal # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "Conv-4: four 3×3 convolutions, three linear layers, 2.4 million weights on CIFAR-10 (WIN, Table 1)"
     channels, h, w = shape
     block = lambda i, o: (nn.Conv2d(i, o, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(o, o, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2))
@@ -70,7 +73,7 @@ def conv_net(
     width:int=128, # channels of every block
     depth:int=3, # blocks
     init:Init=None # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ConvNet-3, ConvNet-D3 in the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
     channels, h, w = shape
     block = lambda i: (nn.Conv2d(i, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(inplace=True), HalvingPool())
@@ -81,7 +84,7 @@ def alexnet_mtt(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
     init:Init=None # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "The AlexNet of trajectory matching (MTT) and Distilled Pruning (2023): 1,871,232 weights on CIFAR-10"
     channels, h, w = shape
     conv = lambda i, o, k: (nn.Conv2d(i, o, k, padding=k//2), nn.ReLU(inplace=True))

@@ -23,7 +23,7 @@ class Overlap(NamedTuple):
 def overlap(
     a:Mask, # one
     b:Mask # another, of the same network
-) -> Overlap:
+) -> Overlap: # shares of weights, over all layers together
     "Agreement of two masks, beside what their layers' densities make likely; raises `ValueError` for masks of different networks, or without a living weight"
     if {k: m.shape for k, m in a.items()} != {k: m.shape for k, m in b.items()}: raise ValueError('the masks are of different networks: compare masks of one')
     both, chance, size, alive = 0, 0., a.size, a.kept + b.kept
@@ -34,7 +34,7 @@ def overlap(
     return Overlap(both/(alive - both), chance/(alive - chance), (alive - 2*both)/size, (alive - 2*chance)/size)
 
 def layer_densities(
-    mask:Mask
+    mask:Mask # of any network
 ) -> pd.Series: # 0 to 1, by layer
     "Which share of each layer's weights lives"
     return pd.Series({k: m.float().mean().item() for k, m in mask.items()}, dtype=float)

@@ -35,7 +35,7 @@ def tidied(
 # %% ../nbs/11d_pages.ipynb #a2e2a81a
 def notebook_of(
     figure:str # a name in `presets`
-) -> Path:
+) -> Path: # in the checkout, or beside the installed modules
     "Its notebook; raises `ValueError` for an unknown figure"
     choose('figure', figure, presets)
     return shipped(f'nbs/figures/{figure}.ipynb')

@@ -27,16 +27,16 @@ from .sweeps import varied
 class SpawnParameters(FigureParameters):
     "Parameters of `nbs/06_lmc.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'lmc'
-    dataset: str|None = None
-    data_root: Annotated[str|None, Field(exclude=True)] = None
-    model: str|None = None
-    every: Annotated[int, Field(ge=1)]|None = None
-    points: Annotated[int, Field(ge=1)]|None = None
-    children: Annotated[int, Field(ge=2, le=20)]|None = None
-    noise: Literal['order', 'augmentation', 'both']|None = None
-    batchnorm: Literal['interpolated', 're-estimated']|None = None
+    dataset: str|None = None # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
+    data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
+    model: str|None = None # ours by name, or package.module:function
+    every: Annotated[int, Field(ge=1)]|None = None # steps between spawn points, the first of which is 0
+    points: Annotated[int, Field(ge=1)]|None = None # how many spawn points
+    children: Annotated[int, Field(ge=2, le=20)]|None = None # trainings from each point, compared in pairs
+    noise: Literal['order', 'augmentation', 'both']|None = None # what differs between children
+    batchnorm: Literal['interpolated', 're-estimated']|None = None # running statistics along the path; the first as published
 
-    def question(self) -> BarriersBySpawn:
+    def question(self) -> BarriersBySpawn: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
         return put_together(spawn_setting(self.scale, self.dataset), self, {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm')})
 
@@ -44,21 +44,21 @@ class SpawnParameters(FigureParameters):
 class ScoreParameters(FigureParameters):
     "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'scores'
-    dataset: str|None = None
-    data_root: Annotated[str|None, Field(exclude=True)] = None
-    model: str|None = None
-    steps: Annotated[int, Field(ge=1)]|None = None
-    score: str = 'el2n'
-    beside: str = 'grand_last_layer forgetting'
-    label_noise: Share = 0.
+    dataset: str|None = None # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
+    data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
+    model: str|None = None # that scores: ours by name, or package.module:function
+    steps: Annotated[int, Field(ge=1)]|None = None # of training before it scores
+    score: str = 'el2n' # what orders the images: el2n, grand, grand_last_layer, forgetting or barrier
+    beside: str = 'grand_last_layer forgetting' # other scores to compare it with, separated by spaces
+    label_noise: Share = 0. # share of labels that are drawn at random first
 
-    def question(self) -> Scoring:
+    def question(self) -> Scoring: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
         scores = tuple(dict.fromkeys([self.score, *self.beside.split()]))
         return put_together(score_settings[self.scale], self, dict(steps=self.steps, scores=scores, label_noise=self.label_noise))
 
     @property
-    def name(self) -> str:
+    def name(self) -> str: # such as scores_cifar10_mini
         "Of its files, without ending"
         parts = [self.dataset and Path(self.dataset).stem, self.model and self.model.split(':')[-1], self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.scale]
         return '_'.join(['scores', *filter(None, parts)])
@@ -66,20 +66,20 @@ class ScoreParameters(FigureParameters):
 class DistilParameters(FigureParameters):
     "Parameters of `nbs/08d_distill.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'distill'
-    method: Literal['trajectory', 'gradient'] = 'trajectory'
-    dataset: str|None = None
-    data_root: Annotated[str|None, Field(exclude=True)] = None
-    per_class: Annotated[int, Field(ge=1)]|None = None
-    iterations: Annotated[int, Field(ge=1)]|None = None
+    method: Literal['trajectory', 'gradient'] = 'trajectory' # trajectory (MTT) or gradient (IDC)
+    dataset: str|None = None # digits, mnist, cifar10, cifar100, a folder or an .npz
+    data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
+    per_class: Annotated[int, Field(ge=1)]|None = None # images of each class
+    iterations: Annotated[int, Field(ge=1)]|None = None # of matching; for gradients, outer ones
 
-    def question(self) -> Distilling:
+    def question(self) -> Distilling: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
         setting, given = distil_settings[self.scale], dict(method=self.method, per_class=self.per_class)
         if self.iterations: given |= dict(matching=replace(setting.matching, iterations=self.iterations), condensing=replace(setting.condensing, outer=self.iterations))
         return put_together(setting, self, given)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str: # such as distil_trajectory_mini
         "Of its files, without ending"
         parts = [self.method, self.dataset and Path(self.dataset).stem, self.per_class and f'{self.per_class}perclass', self.iterations and f'{self.iterations}iterations', self.scale]
         return '_'.join(['distil', *filter(None, parts)])
@@ -89,7 +89,7 @@ def put_together(
     setting:BarriersBySpawn|Scoring|Distilling, # the scale's
     asked:SpawnParameters|ScoreParameters|DistilParameters, # data, network and seeds, where they were given
     given:Mapping[str, object] # other values of the setting; None leaves the scale's
-) -> BarriersBySpawn|Scoring|Distilling:
+) -> BarriersBySpawn|Scoring|Distilling: # of the setting's class
     "A setting with what was given in its place; raises `ValueError` in one sentence, also where the data is missing or damaged"
     given = {k: v for k, v in given.items() if v is not None}
     try:

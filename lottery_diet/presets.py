@@ -22,28 +22,30 @@ from .train import Recipe
 from .win_presets import win_about, win_panels
 
 # %% ../nbs/09n_presets.ipynb #15852801
-lenet = Network(model='lenet_300_100')
-on_digits = dict(data=Images(name='digits'), network=lenet, train_size=1297, recipe=Recipe(250, 64, lr=.05), judge=lenet, judge_recipe=Recipe(250, 64, lr=.05), judge_steps=50, judges=2)
-on_mnist = dict(data=Images(name='mnist'), network=lenet, train_size=60_000, recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4, milestones=(2000, 3000)),
+lenet = Network(model='lenet_300_100') # network of digits and MNIST
+on_digits = dict(data=Images(name='digits'), network=lenet, train_size=1297, recipe=Recipe(250, 64, lr=.05), judge=lenet, judge_recipe=Recipe(250, 64, lr=.05), judge_steps=50, judges=2) # fields of `Diets`, for smoke
+on_mnist = dict(data=Images(name='mnist'), network=lenet, train_size=60_000, recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4, milestones=(2000, 3000)), # fields of `Diets`
     judge=lenet, judge_recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4), judge_steps=400, judges=3)
-small_recipe = Recipe(4000, 32, lr=.1, weight_decay=1e-4, milestones=(2000, 3000), crop=2, flip=True)
-on_small = dict(data=Images(name='cifar10', pixels=16), network=Network(model='small_resnet', options=dict(width=8)), train_size=50_000, recipe=small_recipe,
+small_recipe = Recipe(4000, 32, lr=.1, weight_decay=1e-4, milestones=(2000, 3000), crop=2, flip=True) # of CIFAR-10 in 16×16 pixels
+on_small = dict(data=Images(name='cifar10', pixels=16), network=Network(model='small_resnet', options=dict(width=8)), train_size=50_000, recipe=small_recipe, # fields of `Diets`, for mini
     judge=Network(model='small_resnet', options=dict(width=8)), judge_recipe=replace(small_recipe, milestones=()), judge_steps=1000, judges=4)
 
 # %% ../nbs/09n_presets.ipynb #69020fe8
 per_epoch = 391 # batches of 128
-on_cifar10 = dict(data=Images(name='cifar10'), network=Network(model='resnet20'), train_size=50_000, judge=Network(model='resnet18'), judge_recipe=el2n_judge, judge_steps=7800, judges=16,
+on_cifar10 = dict(data=Images(name='cifar10'), network=Network(model='resnet20'), train_size=50_000, judge=Network(model='resnet18'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, # fields of `Diets`: published
     recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), normalisation=imagenet_constants, **cifar_like))
-on_cifar100 = dict(data=Images(name='cifar100'), network=Network(model='resnet32'), train_size=50_000, judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16,
+on_cifar100 = dict(data=Images(name='cifar100'), network=Network(model='resnet32'), train_size=50_000, judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, # fields of `Diets`: published
     recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), **cifar_like))
-cinic_recipe = Recipe(31_250, 256, milestones=(15_625, 23_440), drop_last=True, normalisation=((.4789, .4723, .4305), (.2421, .2383, .2587)), **cifar_like)
-on_cinic10 = dict(data=Images(name='cinic10'), network=Network(model='resnet56'), train_size=180_000, recipe=cinic_recipe, balanced=('random',),
+cinic_recipe = Recipe(31_250, 256, milestones=(15_625, 23_440), drop_last=True, normalisation=((.4789, .4723, .4305), (.2421, .2383, .2587)), **cifar_like) # of ResNet-56, as published
+on_cinic10 = dict(data=Images(name='cinic10'), network=Network(model='resnet56'), train_size=180_000, recipe=cinic_recipe, balanced=('random',), # fields of `Diets`: published
     judge=Network(model='resnet56'), judge_recipe=replace(cinic_recipe, steps=8000, milestones=()), judge_steps=8000, judges=10)
-composer_cifar10 = on_cifar10 | dict(recipe=Recipe(62_400, milestones=(31_200, 46_800), drop_last=True, normalisation=((.4914, .4822, .4465), (.247, .2435, .2616)), **cifar_like))
-on_resnet50 = dict(data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge, judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))
+composer_cifar10 = on_cifar10 | dict( # `on_cifar10` with another recipe, where scores are compared
+    recipe=Recipe(62_400, milestones=(31_200, 46_800), drop_last=True, normalisation=((.4914, .4822, .4465), (.247, .2435, .2616)), **cifar_like))
+on_resnet50 = dict( # fields of `Diets`, for early dynamics
+    data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge, judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))
 
 # %% ../nbs/09n_presets.ipynb #f2d0ad81
-small = ('data', 'network', 'recipe')
+small = ('data', 'network', 'recipe') # fields that are taken from `Diets` where children are spawned
 def _spawning(setting, **values): return BarriersBySpawn(**{k: setting[k] for k in small} | values)
 
 spawn_settings = { # by scale and data set
@@ -55,7 +57,7 @@ spawn_settings = { # by scale and data set
 def spawn_setting(
     scale:str, # smoke, mini or paper
     dataset:str|None=None # the scale's own if None
-) -> BarriersBySpawn:
+) -> BarriersBySpawn: # with the scale's seeds and steps
     "What `06_lmc` asks at a scale; for data without a setting of its own, that of others"
     return spawn_settings.get((scale, dataset)) or choose('scale', scale, {s: v for (s, data), v in spawn_settings.items() if data == 'any'})
 
@@ -65,7 +67,7 @@ def _scoring(setting, seeds): return Scoring(data=setting['data'], network=setti
 score_settings = dict(smoke=_scoring(on_digits, 4), mini=_scoring(on_small, 4), paper=_scoring(on_cifar10, 16)) # by scale
 
 # %% ../nbs/09n_presets.ipynb #ebfbb945
-smoke = on_digits | dict(seeds=(0, 1))
+smoke = on_digits | dict(seeds=(0, 1)) # fields of `Diets`, with two replicates
 diets = { # accuracy against sparsity, and against subset size: the same runs
     'smoke': DietAccuracy(**smoke, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.5),
     'mini': DietAccuracy(**on_small, **fresh, rewinds=(0, 200, 400), diet_steps=200, sizes=(400, 3200), levels=3, prune_rate=.6),
@@ -74,13 +76,14 @@ paper_panels = { # the same figure on other data
     'C': DietAccuracy(**on_cifar100, rewinds=(0, 400, 800), diet_steps=400, sizes=(256, 512, 1024, 2048, 3200, 6400), levels=20, seeds=(0, 1, 2, 3)),
     'D': DietAccuracy(**on_cinic10, rewinds=(0, 200, 400), diet_steps=200, sizes=(12_800, 25_600, 51_200), levels=16, seeds=(0, 1, 2, 3)),
     'E': DietAccuracy(**on_cinic10, rewinds=(0, 400, 800), diet_steps=400, sizes=(12_800, 25_600, 51_200, 102_400), levels=16, seeds=(0, 1, 2, 3))}
-panels = {'A': 'CIFAR-10, ResNet-20, diets of 200 steps', 'C': 'CIFAR-100, ResNet-32, 400 steps', 'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps'}
-with_panels = ('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size')
+panels = { # what each panel of `with_panels` shows at the paper's scale
+    'A': 'CIFAR-10, ResNet-20, diets of 200 steps', 'C': 'CIFAR-100, ResNet-32, 400 steps', 'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps'}
+with_panels = ('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size') # figures that are drawn for several data sets
 
 # %% ../nbs/09n_presets.ipynb #551945c9
-noise_diets = dict(selects=('easiest', 'random'), label_noises=(0., .1, .5))
-cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1))
-presets = dict.fromkeys(with_panels, diets) | {
+noise_diets = dict(selects=('easiest', 'random'), label_noises=(0., .1, .5)) # fields of `DietAccuracy`: which diets, and shares of wrong labels
+cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1)) # fields of `Diets` and `Brood`, as published for barriers
+presets = dict.fromkeys(with_panels, diets) | { # figure → scale → what it asks
     'dd_noisy_labels': {
         'smoke': DietAccuracy(**smoke, **noise_diets, rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
         'mini': DietAccuracy(**on_small, **fresh, selects=('easiest', 'random'), label_noises=(0., .5), rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
@@ -127,7 +130,7 @@ def preset(
     scale:str, # smoke, mini or paper
     seeds:int|None=None, # replicates; the scale's if None
     panel:str|None=None # one of `panels_of`; A if None
-) -> Figure:
+) -> Figure: # with data, network, recipe and seeds
     "What a figure asks for at a scale; raises `ValueError` for unknown names"
     found = choose('scale', scale, choose('figure', figure, presets))
     if panel and not panels_of(figure): raise ValueError(f'{figure} has no panels: leave panel=None')
@@ -145,7 +148,7 @@ def _other(figure, scale, panel, first):
 def substitute(
     small:DietAccuracy, # panel A at its scale
     panel:str # one of `panels`
-) -> DietAccuracy:
+) -> DietAccuracy: # on the same data and network
     "A panel's proportions on the small scale's data: diets of half the longest pre-training (C, D and E all have these), E twice as long as D"
     longer = 2 if panel == 'E' else 1
     return varied(small, dict(rewinds=tuple(longer*r for r in small.rewinds), diet_steps=longer*small.diet_steps))

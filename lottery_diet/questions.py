@@ -34,36 +34,38 @@ class Figure(Config):
     columns: ClassVar[tuple[str, ...]] = () # of the table while nothing is answered
     seeds: tuple[Step, ...] # replicates
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Columns of the table, and the task that fills the others; most valuable first"
         raise NotImplementedError
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task]: # in the order of `asked`
         "All that it needs"
         return [task for _, task in self.asked()]
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie; nothing is computed
+    ) -> pd.DataFrame: # without rows where nothing is answered
         "What is answered so far, tidy: a row for each row of an answer"
         rows = [columns | row for columns, task in self.asked() if (record := run.read(task)) for row in record.metrics.to_dict('records')]
         return pd.DataFrame(rows, columns=None if rows else self.columns)
 
 class Drawing(Figure):
     "A figure that is drawn, and asks for no runs"
-    seeds: tuple[Step, ...] = ()
+    seeds: tuple[Step, ...] = () # replicates: none
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # empty
         "Nothing"
         return iter(())
 
 # %% ../nbs/09m_questions.ipynb #171560cf
 class Diets(Figure):
     "Pre-trainings on all data and on subsets chosen by difficulty"
-    data: Images
-    network: Network
-    recipe: RecipeField
+    data: Images # images that are scored and trained on
+    network: Network # that is pre-trained, pruned and tested
+    recipe: RecipeField # followed by pre-training, and by every level after it
     train_size: Count # images in all
     judge: Network # scores the images
-    judge_recipe: RecipeField
+    judge_recipe: RecipeField # how it is trained
     judge_steps: Count # at which it scores
     judges: Count # whose scores are averaged
     judge_seed: Step = 0 # what their initialisations derive from
@@ -71,18 +73,33 @@ class Diets(Figure):
 
     @model_validator(mode='after')
     def as_many(self):
+        "Refuse more training images than the data leaves"
         if self.data.examples and self.train_size > self.data.examples - self.data.hold_out: raise ValueError(f'train_size={self.train_size} is more than the {self.data.examples - self.data.hold_out} images that data leaves to train on: give their number')
         return self
 
-    def panel(self, score:str='el2n', label_noise:float=0.) -> tuple[Judge, ...]:
+    def panel(self,
+        score:str='el2n', # el2n, grand, grand_last_layer or forgetting
+        label_noise:float=0. # share of labels drawn at random before scoring, 0 to 1
+    ) -> tuple[Judge, ...]: # `judges` of them, the same for every replicate
         "The judges of one score"
         return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i, seed=self.judge_seed, score=score, label_noise=label_noise) for i in range(self.judges))
 
-    def on_all(self, seed:int, steps:int, label_noise:float=0.) -> Pretrain:
+    def on_all(self,
+        seed:int, # the replicate
+        steps:int, # of pre-training; the step to rewind to
+        label_noise:float=0. # share of labels drawn at random while pre-training, 0 to 1
+    ) -> Pretrain: # without label noise at step 0, where nothing is trained on
         "Pre-training on all data"
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=steps, label_noise=label_noise if steps else 0.)
 
-    def on_diet(self, seed:int, steps:int, size:int, select:str, judges:tuple=(), label_noise:float=0.) -> Pretrain:
+    def on_diet(self,
+        seed:int, # the replicate
+        steps:int, # of pre-training; the step to rewind to
+        size:int, # images in the subset
+        select:str, # easiest, random or hardest
+        judges:tuple=(), # whose mean score says what is easy; not asked where select is random
+        label_noise:float=0. # share of labels drawn at random while pre-training, 0 to 1
+    ) -> Pretrain: # whose fraction is `size` of `train_size`
         "Pre-training on a subset; raises `ValueError` for one that is as large as the data"
         if size >= self.train_size: raise ValueError(f'a subset of {size} must be smaller than the {self.train_size} training images')
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=steps, fraction=size/self.train_size, select=select,
@@ -99,14 +116,15 @@ class DietAccuracy(Diets):
     scores: tuple[str, ...] = ('el2n',) # what is easy
     label_noises: tuple[Share, ...] = (0.,) # shares of labels that are wrong while pre-training
     levels: Count # how often to prune
-    prune_rate: Rate = .2
+    prune_rate: Rate = .2 # share of living weights that each level removes
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse subsets as large as the data"
         if max(self.sizes) >= self.train_size: raise ValueError(f'sizes={self.sizes} must be smaller than the {self.train_size} training images')
         return self
 
-    def pretrainings(self) -> Iterator[tuple[dict, Pretrain]]:
+    def pretrainings(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
         "Columns of the table, and where a ladder starts; replicate after replicate"
         for seed, noise in product(self.seeds, self.label_noises):
             common = dict(seed=seed, label_noise=noise)
@@ -116,51 +134,64 @@ class DietAccuracy(Diets):
                     judges = self.panel(score, noise) if score else ()
                     yield dict(series=select, score=score, size=size, pretrain_steps=self.diet_steps) | common, self.on_diet(seed, self.diet_steps, size, select, judges, noise)
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task), ladder after ladder
         "Every level of every ladder"
         return ((columns, rung(pretrain, level, self.prune_rate)) for columns, pretrain in self.pretrainings() for level in range(self.levels + 1))
 
 # %% ../nbs/09m_questions.ipynb #413d2f86
 class Scoring(Figure):
     "Scores of a data set, each by independent networks"
-    data: Images
-    network: Network
-    recipe: RecipeField
+    data: Images # whose training images are scored
+    network: Network # that scores
+    recipe: RecipeField # how it is trained
     steps: Count # of training before a network scores; children are spawned there too
     scores: tuple[Literal['el2n', 'grand', 'grand_last_layer', 'forgetting', 'barrier'], ...] # which
     label_noise: Share = 0. # of the labels are drawn at random first
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse steps beyond the recipe's, and barriers of wrong labels"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
         if self.label_noise and 'barrier' in self.scores: raise ValueError('barriers are of clean labels: leave label_noise=0.0, or the barrier out')
         return self
 
-    def scorer(self, score:str, seed:int) -> Task:
+    def scorer(self,
+        score:str, # one of `scores`
+        seed:int # the replicate
+    ) -> Task: # its answer has a tensor `scores`, one for each image
         "What one network, or one pair of children, says"
         own = dict(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=self.steps)
         return Barriers(pretrain=Pretrain(**own)) if score == 'barrier' else Judge(**own, score=score, label_noise=self.label_noise)
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Every network's scores, one score after the other"
         return ((dict(score=score, seed=seed), self.scorer(score, seed)) for score, seed in product(self.scores, self.seeds))
 
-    def images(self, run:Run) -> ImageSet:
+    def images(self,
+        run:Run # on whose device they shall be
+    ) -> ImageSet: # n training images
         "What is scored, in its order, with its labels"
         return random_labels(self.data.load(self.recipe, run.device)[0], self.label_noise)
 
-    def found(self, run:Run) -> dict[str, Tensor]: # networks × n
+    def found(self,
+        run:Run # where answers lie
+    ) -> dict[str, Tensor]: # networks × n
         "By score, what is answered"
         parts = {}
         for columns, task in self.asked():
             if record := run.read(task): parts.setdefault(columns['score'], []).append(record.tensors['scores'])
         return {score: torch.stack(each) for score, each in parts.items()}
 
-    def origin(self, score:str, networks:int) -> dict:
+    def origin(self,
+        score:str, # one of `scores`
+        networks:int # how many were averaged over
+    ) -> dict: # plain data, to go into `Scores`
         "How a mean over networks was made"
         return dict(score=score, networks=networks, seeds=list(self.seeds)) | {k: v for k, v in self.identity().items() if k not in ('scores', 'seeds')}
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie, and on whose device images are read
+    ) -> pd.DataFrame: # without columns where nothing is answered
         "A row for each image: its place in the data, label, and mean scores"
         found = self.found(run)
         return pd.DataFrame(dict(image=range(len(images := self.images(run))), label=images.y.cpu()) | {score: parts.mean(0) for score, parts in found.items()}) if found else pd.DataFrame()
@@ -172,13 +203,15 @@ class Early(Diets):
     every: Count # steps between looks
     size: Count # easiest images
 
-    def two(self, seed:int) -> dict[str, Pretrain]:
+    def two(self,
+        seed:int # the replicate
+    ) -> dict[str, Pretrain]: # by series: all, easiest
         "On all data, and on the easiest"
         return dict(all=self.on_all(seed, self.steps), easiest=self.on_diet(seed, self.steps, self.size, 'easiest', self.panel()))
 
 class EarlyDynamics(Early):
     "Accuracy on test, training and easy images over the first steps (Data Diet, supplement)"
-    def asked(self) -> Iterator[tuple[dict, EarlyAccuracy]]:
+    def asked(self) -> Iterator[tuple[dict, EarlyAccuracy]]: # as (columns, task)
         "Both, of every replicate"
         for seed in self.seeds:
             two = self.two(seed)
@@ -189,7 +222,7 @@ class GradientAlignment(Early):
     batch_size: Count = 128 # images
     augmented: tuple[Literal['all', 'easiest'], ...] = () # whose gradients are of cropped and flipped images; published: all, which favours the easiest
 
-    def asked(self) -> Iterator[tuple[dict, GradientAgreement]]:
+    def asked(self) -> Iterator[tuple[dict, GradientAgreement]]: # as (columns, task)
         "Both, of every replicate"
         for seed, (name, pretrain) in ((s, item) for s in self.seeds for item in self.two(s).items()):
             yield dict(series=name, seed=seed), GradientAgreement(pretrain=pretrain, every=self.every, batch_size=self.batch_size, augment=name in self.augmented)

@@ -64,13 +64,17 @@ class Recipe:
         if self.cosine and self.milestones: refuse('milestones', 'empty where cosine=True: choose one schedule')
         if self.nesterov and not (self.momentum and self.optimiser == 'sgd'): refuse('nesterov', 'False without SGD and momentum')
 
-    def lr_at(self, step:int) -> float:
+    def lr_at(self,
+        step:int # updates made before it, from 0
+    ) -> float: # at most `lr`
         "Learning rate of the update from `step` to `step + 1`"
         rise = min(1., (step + 1)/self.warmup) if self.warmup else 1.
         if self.cosine: return self.lr*rise*.5*(1 + math.cos(math.pi*step/self.steps))
         return self.lr*rise*self.gamma**sum(step >= m for m in self.milestones)
 
-    def steps_per_epoch(self, n:int) -> int:
+    def steps_per_epoch(self,
+        n:int # training images
+    ) -> int: # the last batch counts, unless it is dropped for being incomplete
         "Batches in one pass over `n` images; raises `ValueError` where there would be none"
         if self.drop_last and n < self.batch_size: raise ValueError(f'{n} images make no batch of {self.batch_size}: lower batch_size or set drop_last=False')
         return n//self.batch_size if self.drop_last else math.ceil(n/self.batch_size)

@@ -38,7 +38,7 @@ def digest(
     return h.hexdigest()
 
 def on_cpu(
-    tensors:State
+    tensors:State # by name, on any device
 ) -> dict[str, Tensor]: # copies, contiguous
     "Tensors as files want them"
     return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
@@ -52,7 +52,7 @@ def part_of(
 
 def save_tensors(
     path:Path, # file to make or replace
-    tensors:State,
+    tensors:State, # by name, on any device
     notes:Mapping[str, str] # read back with them
 ) -> None:
     "Tensors with notes and their digest, whole or not at all"
@@ -77,30 +77,32 @@ record_files = ('config.json', 'metrics.csv', 'provenance.json', 'tensors.safete
 @dataclass(frozen=True)
 class Record:
     "A finished computation"
-    folder:Path
+    folder:Path # that holds `record_files` and their checksums
 
     @cached_property
-    def config(self) -> dict:
+    def config(self) -> dict: # the identity of a task
         "What was asked"
         return json.loads((self.folder/'config.json').read_text())
 
     @cached_property
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''
         "Its table"
         return pd.read_csv(self.folder/'metrics.csv', keep_default_na=False, na_values=['nan'])
 
     @cached_property
-    def provenance(self) -> dict:
+    def provenance(self) -> dict: # as JSON has it
         "Where it came from: commit, versions, device, seconds"
         return json.loads((self.folder/'provenance.json').read_text())
 
     @cached_property
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]: # by name, such as 'state/conv1.weight'
         "Its tensors, on the CPU"
         from safetensors.torch import load
         return load((self.folder/'tensors.safetensors').read_bytes()) # copied: a mapped file that is cut short kills the process
 
-    def part(self, prefix:str) -> dict[str, Tensor]:
+    def part(self,
+        prefix:str # such as 'state', 'mask' or 'optimiser'
+    ) -> dict[str, Tensor]: # empty where there are none
         "Tensors whose name begins with `prefix/`, without it"
         return part_of(self.tensors, prefix)
 
@@ -116,7 +118,7 @@ def write_record(
     metrics:Iterable[Mapping], # rows of the table
     tensors:State, # names may have a prefix: 'state/conv1.weight'
     provenance:Mapping # where it came from
-) -> Record:
+) -> Record: # as it lies in its folder
     "Write aside, then rename"
     from safetensors.torch import save_file
     aside = folder.parent/f'.part-{folder.name}'
@@ -134,7 +136,7 @@ def write_record(
 
 def verified(
     folder:Path # of a record
-) -> Record:
+) -> Record: # all files compared with their checksums
     "The record there; raises `Damaged`, naming the file, where one is missing or not as it was written"
     try: expected = json.loads((folder/'checksums.json').read_text())
     except (OSError, ValueError): expected = None

@@ -69,7 +69,7 @@ def repulsion(
     mask:Mapping[str, Tensor], # of the network that is trained: True where a weight lives
     strength:float, # λ: +2 repels and -1 attracts in the paper
     device:torch.device|str='cpu' # that it trains on
-) -> Repulsion:
+) -> Repulsion: # on that device; `train` takes it as its `penalty`
     "What keeps a training away from solutions, or draws it to them; raises `ValueError` where there is none, or nothing lives"
     if not optima: raise ValueError('repulsion needs a solution to be repelled from: the first round has none, and trains without')
     living = {k: mask[k].flatten().nonzero()[:, 0] for k in sorted(mask)}

@@ -28,35 +28,40 @@ class Repelled(Masked):
     @field_validator('strength')
     @classmethod
     def felt(cls, v):
+        "Refuse a penalty of 0"
         if not v: raise ValueError('strength=0 is an ordinary ladder: ask for Tickets')
         return v
 
     @property
-    def arm(self) -> str:
+    def arm(self) -> str: # repelled or attracted, and from which
         "What the training is, in a word or two"
         return ('repelled' if self.strength > 0 else 'attracted') + (' from the last' if self.last_only else '')
 
-    def at(self, level:int) -> Task:
+    def at(self,
+        level:int # how often is pruned there; 0 for the top
+    ) -> Task: # at the top an ordinary one
         "Another level of its ladder"
         return type(self)(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=level)) if level else rung(self.pretrain, 0)
 
-    def above(self) -> Task:
+    def above(self) -> Task: # at level 1 an ordinary one
         "The level above; at the top the dense run"
         return self.at(self.level - 1)
 
-    def before(self) -> list[Task]:
+    def before(self) -> list[Task]: # from the top down
         "The levels whose solutions it is repelled from"
         return [self.at(level) for level in range(self.level - 1 if self.last_only else 0, self.level)]
 
-    def label(self) -> str:
+    def label(self) -> str: # such as mnist-lenet_300_100-seed0-random1-step0-repelled2-level3
         "The pre-training, the penalty and the level"
         return f'{self.pretrain.label()}-{self.arm.replace(" ", "-")}{abs(self.strength):g}-level{self.level}'
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the rewind point first
         "The rewind point and the levels above"
         return [self.pretrain, *self.before()]
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the rewind point and the levels above, and trains
+    ) -> Outcome: # one row, with `nearest`; tensors state and mask
         "Prune what the level above trained, rewind, train with the penalty"
         net, *_ = self.pretrain.prepare(run)
         mask, _ = self.worn(run, net)
@@ -64,38 +69,42 @@ class Repelled(Masked):
 
 class RepelledControl(Task):
     "The mask of a repelled level with weights drawn anew, repelled from the solutions of the controls of the levels above (WIN §2.2, §2.5)"
-    ticket: Repelled
+    ticket: Repelled # whose mask, penalty and SGD noise it shares
 
-    def at(self, level:int) -> Task:
+    def at(self,
+        level:int # how often is pruned there; 0 for the top
+    ) -> Task: # at the top an ordinary one
         "Another level"
         return RepelledControl(ticket=self.ticket.at(level)) if level else self.ticket.at(0)
 
-    def before(self) -> list[Task]:
+    def before(self) -> list[Task]: # from the top down
         "The levels whose solutions it is repelled from"
         return [self.at(level) for level in range(self.ticket.level - 1 if self.ticket.last_only else 0, self.ticket.level)]
 
-    def label(self) -> str:
+    def label(self) -> str: # ends in re-initialised
         "The ticket, and what is controlled"
         return f'{self.ticket.label()}-re-initialised'
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the ticket first
         "The ticket and the controls above"
         return [self.ticket, *self.before()]
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the ticket and the controls above, and trains
+    ) -> Outcome: # one row, with `nearest`; tensors state and mask
         "Train fresh weights under the ticket's mask, with the penalty"
         pretrain, mask = self.ticket.pretrain, Mask(run.ask(self.ticket).part('mask'))
         _, make, *_ = pretrain.prepare(run)
         return pushed(run, self.ticket, reinitialise(make, pretrain.seed, self.ticket.level), mask, self.before(), f'{self.ticket.arm}, re-initialised')
 
 def pushed(
-    run:Run,
+    run:Run, # asks the trainings before, and trains
     ticket:Repelled, # whose data, recipe, SGD noise and penalty it is
     start:Snapshot, # weights to begin with
     mask:Mask, # who lives
     before:Sequence[Task], # whose solutions it is repelled from
     arm:str # what it is called in the table
-) -> Outcome:
+) -> Outcome: # one row, with `nearest` from 0 to 1; tensors state and mask
     "A training with a penalty; beside its accuracy the largest cosine to one of those solutions, without its sign"
     pretrain = ticket.pretrain
     net, _, train, test = pretrain.prepare(run)

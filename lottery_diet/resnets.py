@@ -30,7 +30,10 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(inputs, width, stride, norm)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x:Tensor) -> Tensor:
+    def forward(self,
+        x:Tensor # b × inputs × h × w
+    ) -> Tensor: # b × width × h/stride × w/stride, rounded up
+        "The block's two convolutions, added to the shortcut"
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return self.relu(out + self.downsample(x))
 
@@ -39,7 +42,7 @@ def conv(
     o:int, # channels going out
     size:int, # of the kernel, pixels
     stride:int=1 # 2 halves the image
-) -> nn.Conv2d:
+) -> nn.Conv2d: # with PyTorch's own weights
     "A convolution that keeps the image size, without bias: normalisation follows"
     return nn.Conv2d(i, o, size, stride, padding=size//2, bias=False)
 
@@ -48,7 +51,7 @@ def shortcut(
     outputs:int, # channels going out
     stride:int, # 2 halves the image
     norm:Callable[[int], nn.Module] # makes a normalisation layer
-) -> nn.Module:
+) -> nn.Module: # without parameters where it is the identity
     "The identity, or a 1×1 convolution with normalisation where the shape changes"
     return nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(conv(inputs, outputs, 1, stride), norm(outputs))
 
@@ -69,7 +72,10 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(inputs, 4*width, stride, norm)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x:Tensor) -> Tensor:
+    def forward(self,
+        x:Tensor # b × inputs × h × w
+    ) -> Tensor: # b × 4·width × h/stride × w/stride, rounded up
+        "The block's three convolutions, added to the shortcut"
         out = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
@@ -99,7 +105,10 @@ class ResNet(nn.Module):
             channels = width*block.expansion
         self.fc = nn.Linear(channels, classes)
 
-    def forward(self, x:Tensor) -> Tensor:
+    def forward(self,
+        x:Tensor # normalised images, b × channels × h × w
+    ) -> Tensor: # logits, b × classes
+        "Outputs of the network"
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for name in self.stages: x = getattr(self, name)(x)
         return self.fc(x.mean((2, 3)))
@@ -113,7 +122,7 @@ def cifar_resnet(
     norm:Callable[[int], nn.Module]=nn.BatchNorm2d, # makes a normalisation layer
     affine:bool=True, # does normalisation learn a scale and a shift? Not in WIN, as we read it
     init:Init=kaiming_normal # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "A CIFAR ResNet of any depth 6·n+2; raises `ValueError` for other depths"
     if depth < 8 or depth % 6 != 2: raise ValueError(f'depth={depth} must be 6·n+2: 8, 14, 20, 32, 56, …')
     return drawn(ResNet(shape, classes, BasicBlock, (depth//6,)*3, (width, 2*width, 4*width), norm=norm if affine else partial(norm, affine=False)), init)
@@ -122,7 +131,7 @@ def resnet20(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
     **kwargs # of `cifar_resnet`: width, norm, init
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNet-20: 270,896 prunable weights on CIFAR-10 (Data Diet, WIN)"
     return cifar_resnet(shape, classes, 20, **kwargs)
 
@@ -130,7 +139,7 @@ def resnet32(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=100, # outputs
     **kwargs # of `cifar_resnet`: width, norm, init
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNet-32: 470,192 prunable weights on CIFAR-100 (Data Diet)"
     return cifar_resnet(shape, classes, 32, **kwargs)
 
@@ -138,7 +147,7 @@ def resnet56(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
     **kwargs # of `cifar_resnet`: width, norm, init
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNet-56: 851,504 prunable weights on CINIC-10 (Data Diet)"
     return cifar_resnet(shape, classes, 56, **kwargs)
 
@@ -148,7 +157,7 @@ def resnet10(
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
     init:Init=None # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNet-10; `width=32` is the narrow one of CIFAR experiments, `imagenet_stem=True` the one of ImageNet's (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
@@ -158,7 +167,7 @@ def resnet18(
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
     init:Init=None # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNet-18, the score network of Data Diet; `width=32` is the narrow one of SYN's CIFAR experiments (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (2, 2, 2, 2), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
 
@@ -169,7 +178,7 @@ def resnet50(
     imagenet_stem:bool=True, # 7×7 with stride 2 and a pool, instead of 3×3
     affine:bool=True, # does normalisation learn a scale and a shift? Not in WIN, as we read it
     init:Init=kaiming_normal # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
     return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem, partial(nn.BatchNorm2d, affine=affine)), init)
 
@@ -186,17 +195,22 @@ class PooledBlock(BasicBlock):
         self.pool = nn.AvgPool2d(stride)
         if stride > 1: self.downsample = nn.Sequential(conv(inputs, width, 1), nn.AvgPool2d(stride), norm(width))
 
-    def forward(self, x:Tensor) -> Tensor:
+    def forward(self,
+        x:Tensor # b × inputs × h × w
+    ) -> Tensor: # b × width × h/stride × w/stride, rounded down
+        "The block's two convolutions, added to the shortcut, both pooled"
         out = self.bn2(self.conv2(self.pool(self.relu(self.bn1(self.conv1(x))))))
         return self.relu(out + self.downsample(x))
 
 def instance_norm(
     channels:int # coming in
-) -> nn.Module:
+) -> nn.Module: # without running statistics
     "Each channel of each image by itself, with scale and shift"
     return nn.GroupNorm(channels, channels)
 
-def kaiming_fan_out(m:nn.Module) -> None:
+def kaiming_fan_out(
+    m:nn.Module # a layer, changed in place; others than convolutions are left alone
+) -> None:
     "Kaiming-normal convolutions by fan-out (IDC's code)"
     if isinstance(m, nn.modules.conv._ConvNd): nn.init.kaiming_normal_(m.weight, mode='fan_out')
 
@@ -206,7 +220,7 @@ def resnet_ap10(
     width:int=64, # channels of the first stage; doubled at each next one
     norm:Callable[[int], nn.Module]=instance_norm, # makes a normalisation layer
     init:Init=kaiming_fan_out # of each layer
-) -> nn.Module:
+) -> nn.Module: # gives logits, b × classes
     "ResNetAP-10, with which IDC distils ImageNet-10: average pooling instead of strides, instance norm (SYN §2.4)"
     net = ResNet(shape, classes, PooledBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), norm=norm)
     kernel, pool = (7, 4) if shape[1] > 128 else (3, 2) if shape[1] > 64 else (3, 1)

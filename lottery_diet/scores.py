@@ -77,17 +77,26 @@ class Scores:
     origin:dict # score, network, steps, seeds, …: whatever a reader needs to make them again
 
     @classmethod
-    def of(cls, data:ImageSet, values:Tensor, /, **origin) -> 'Scores':
+    def of(cls,
+        data:ImageSet, # the n images and labels that were scored
+        values:Tensor, # one for each image, low is easy
+        /,
+        **origin # score, network, steps, seeds, …: what a reader needs to make them again
+    ) -> 'Scores': # with the checksum of the data
         "Scores of `data`; raises `ValueError` where there is not one for each example"
         if len(values) != len(data): raise ValueError(f'{len(values)} scores are not of {len(data)} examples')
         return cls(values, checksum_of(data), origin)
 
-    def on(self, data:ImageSet) -> Tensor: # n
+    def on(self,
+        data:ImageSet # with the images and labels that were scored, in their order
+    ) -> Tensor: # n
         "The values, for the data that was scored; raises `ValueError` for any other"
         if self.checksum != checksum_of(data): raise ValueError(f'these scores are not of {data}, or not of these labels in this order: score it anew ({self})')
         return self.values
 
-    def save(self, path:Path|str) -> Path:
+    def save(self,
+        path:Path|str # file to make or replace; folders that it needs are made
+    ) -> Path: # the file
         "Write one safetensors file, whole or not at all"
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +104,9 @@ class Scores:
         return path
 
     @classmethod
-    def load(cls, path:Path|str) -> 'Scores':
+    def load(cls,
+        path:Path|str # a file that `save` wrote
+    ) -> 'Scores':
         "What `save` wrote; raises `FileNotFoundError`, and `ValueError` for another or a damaged file"
         if not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}: run 04_scores, which writes one')
         try:
@@ -106,7 +117,7 @@ class Scores:
     def __repr__(self): return f'Scores({len(self.values):,}: {", ".join(f"{k}={v}" for k, v in self.origin.items())})'
 
 def checksum_of(
-    data:ImageSet
+    data:ImageSet # on any device
 ) -> str: # 16 hexadecimal digits
     "Of pixels and labels in their order; normalisation is not among it"
     return digest(dict(x=data.x.cpu(), y=data.y.cpu()))[:16]

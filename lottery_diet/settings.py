@@ -42,18 +42,24 @@ class TicketSetting:
     def __post_init__(self):
         if self.pretrain_steps > self.recipe.steps: raise ValueError(f'pretrain_steps={self.pretrain_steps} must not exceed the {self.recipe.steps} steps of the run')
 
-    def prepare(self, splits:Splits) -> tuple[ImageSet, ImageSet]:
+    def prepare(self,
+        splits:Splits # a data set as it was read; what was held out is left alone
+    ) -> tuple[ImageSet, ImageSet]: # normalised by the recipe's constants, or by those of the training images
         "Training and test images as the setting wants them"
         train, k = splits.train, self.train_examples
         if k is not None and k < len(train): train = train.take(keep_random(len(train), k))
         constants = self.recipe.normalisation or (train.mean, train.std)
         return train.normalised_by(*constants), splits.test.normalised_by(*constants)
 
-    def network(self, data:ImageSet) -> Callable[[], nn.Module]:
+    def network(self,
+        data:ImageSet # training or test images: their shape and number of classes
+    ) -> Callable[[], nn.Module]: # for `initialise`
         "Makes the network for images like `data`"
         return partial(find_model(self.model), shape=data.shape, classes=data.classes)
 
-    def judge(self, data:ImageSet) -> tuple[Callable[[], nn.Module], Recipe, int]:
+    def judge(self,
+        data:ImageSet # training images: their shape and number of classes
+    ) -> tuple[Callable[[], nn.Module], Recipe, int]:
         "Makes the network that scores examples; its recipe; the step at which it scores"
         recipe = self.judge_recipe or self.recipe
         return partial(find_model(self.judge_model or self.model), shape=data.shape, classes=data.classes), recipe, recipe.steps if self.judge_recipe else recipe.steps//10
@@ -83,22 +89,23 @@ class ImpExperiment(BaseModel):
     "Parameters of `nbs/05_imp.ipynb`; None leaves a value to the scale"
     model_config = ConfigDict(strict=True, extra='forbid', frozen=True, validate_default=True)
     fraction: Annotated[float, Field(gt=0, le=1)] = .1 # of the training images, pre-trained on
-    dataset: str = 'digits'
-    data_root: str|None = None
-    model: str|None = None
+    dataset: str = 'digits' # digits, mnist, cifar10, cifar100, cinic10, or the path of a folder of images or of an .npz
+    data_root: str|None = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/ in the project, if None
+    model: str|None = None # a name in `models`, or the user's own as package.module:function
     pretrain_steps: Annotated[int, Field(ge=0)]|None = None # and the step to rewind to
     select: str = 'random' # one of `selections`
     scores: str|None = None # a file that `04_scores` wrote; scored here if None
     levels: Annotated[int, Field(ge=0, le=100)]|None = None # how often to prune
     prune_rate: Annotated[float, Field(gt=0, lt=1)]|None = None # share of living weights that each level removes
     seed: Annotated[int, Field(ge=0)] = 0 # the replicate
-    device: str = 'auto'
-    scale: str = 'smoke'
-    out_dir: str|None = None
+    device: str = 'auto' # auto, cpu, cuda, cuda:0 or mps
+    scale: str = 'smoke' # smoke, mini or paper: whose setting fills what is None
+    out_dir: str|None = None # folder for table and figure; imp among the runs if None
 
     @field_validator('dataset', 'model', 'select', 'scale')
     @classmethod
     def known(cls, v, info):
+        "Refuse a data set, network, selection or scale that there is not"
         if info.field_name == 'model' and v: find_model(v)
         elif info.field_name == 'select': choose('select', v, selections)
         elif info.field_name == 'scale': choose('scale', v, dict.fromkeys(s for s, _ in ticket_settings))
@@ -107,20 +114,22 @@ class ImpExperiment(BaseModel):
 
     @field_validator('device')
     @classmethod
-    def at_hand(cls, v): return str(pick_device(v))
+    def at_hand(cls, v):
+        "Refuse a device that is not here; auto becomes the best there is"
+        return str(pick_device(v))
 
-    def load(self) -> Splits:
+    def load(self) -> Splits: # with nothing held out
         "The data; raises `ValueError` or `FileNotFoundError` in one sentence"
         return load_data(self.dataset, self.data_root)
 
-    def setting(self) -> TicketSetting:
+    def setting(self) -> TicketSetting: # of this data set at the scale, else of any
         "The scale's setting with what was asked in its place; raises `ValueError` where no paper used the data"
         found = ticket_settings.get((self.scale, self.dataset)) or ticket_settings.get((self.scale, 'any'))
         if found is None: raise ValueError(f'no paper has a protocol for {self.dataset!r}: choose scale smoke or mini, or a data set among {", ".join(d for s, d in ticket_settings if s == "paper")}')
         asked = {k: getattr(self, k) for k in ('model', 'pretrain_steps', 'levels', 'prune_rate') if getattr(self, k) is not None}
         return replace(found, **asked)
 
-    def begin(self) -> tuple[TicketSetting, ImageSet, ImageSet]:
+    def begin(self) -> tuple[TicketSetting, ImageSet, ImageSet]: # normalised alike
         "Setting, training and test images on the device; raises `ValueError` or `FileNotFoundError` for whatever would fail later"
         setting = self.setting()
         train, test = (part.to(self.device) for part in setting.prepare(self.load()))
@@ -131,11 +140,16 @@ class ImpExperiment(BaseModel):
         except OSError as e: raise ValueError(f'out_dir={str(self.folder)!r} cannot be made ({e.strerror}): give a folder that can be written') from None
         return setting, train, test
 
-    def pretrain_examples(self, data:ImageSet) -> int:
+    def pretrain_examples(self,
+        data:ImageSet # the training images
+    ) -> int: # `fraction` of them, rounded
         "How many of `data` are pre-trained on; at least one"
         return max(1, round(self.fraction*len(data)))
 
-    def diet(self, setting:TicketSetting, data:ImageSet) -> Tensor:
+    def diet(self,
+        setting:TicketSetting, # what `begin` gave
+        data:ImageSet # the training images, where the networks shall train
+    ) -> Tensor: # in dataset order, on the CPU
         "Indices of the examples that are pre-trained on; trains the networks that score them only where the choice matters"
         k = self.pretrain_examples(data)
         if self.select == 'random' or k == len(data) or not setting.pretrain_steps: return keep_random(len(data), k, self.seed, data.y.cpu() if setting.balanced else None)
@@ -146,7 +160,7 @@ class ImpExperiment(BaseModel):
         return selections[self.select](el2n(judges, data), k)
 
     @property
-    def name(self) -> str:
+    def name(self) -> str: # without ending
         "Of the files that the experiment writes: everything that was asked is in it"
         data = f'{Path(self.dataset).resolve().name}-{derive(0, str(Path(self.dataset).resolve())) % 10**6:06}' if is_own_data(self.dataset) else self.dataset
         asked = [f'{k.replace("_", "-")}{v}' for k in ('model', 'pretrain_steps', 'levels', 'prune_rate') if (v := getattr(self, k)) is not None]
@@ -154,6 +168,6 @@ class ImpExperiment(BaseModel):
         return '_'.join(['imp', data, self.scale, f'{self.select}{self.fraction}', *asked, f'seed{self.seed}']).replace(':', '.')
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Path: # it need not exist
         "Where it writes them"
         return Path(self.out_dir) if self.out_dir else runs_root()/'imp'

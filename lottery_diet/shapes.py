@@ -91,7 +91,7 @@ def images(
 
 # %% ../nbs/10a_shapes.ipynb #34cdb250
 layers = (4, 5, 3) # units of the network in the pictures
-n_weights = sum(a*b for a, b in zip(layers, layers[1:]))
+n_weights = sum(a*b for a, b in zip(layers, layers[1:])) # of that network, over all layers
 
 def sketched_weights(
     moment:float, # 0 at initialisation, 1 at the end of training

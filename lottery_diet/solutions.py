@@ -48,10 +48,11 @@ class Distances(Task):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse a foot of level 0, which leaves nothing to compare"
         if not level_of(self.foot): raise ValueError('distances are between levels of a ladder: give a foot of level 1 or deeper')
         return self
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the initialisation first, then from the dense run down
         "The initialisation and all levels"
         return [training_of(self.foot), *levels_of(self.foot)]
 
@@ -59,7 +60,9 @@ class Distances(Task):
         "Whose they are"
         return f'{type(self.foot).__name__.lower()}-{self.foot.label()}'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the initialisation and all levels
+    ) -> Outcome: # columns first and second (levels; -1 is the initialisation), each measure, disagreement (0 to 1)
         "A row for each pair"
         net, _, _, test = training_of(self.foot).prepare(run)
         records = {level: run.ask(task) for level, task in enumerate(levels_of(self.foot))} | {-1: run.ask(training_of(self.foot))}
@@ -82,6 +85,7 @@ class Line(Task):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse solutions of different networks or data"
         a, b = training_of(self.first), training_of(self.second)
         if (a.data, a.network) != (b.data, b.network): raise ValueError('a line joins two solutions of one network on one data set: give tasks with the same data and network')
         return self
@@ -90,11 +94,13 @@ class Line(Task):
         "Both"
         return [self.first, self.second]
 
-    def label(self) -> str:
+    def label(self) -> str: # says whether the first is masked
         "The second, and the kind of the first"
         return f'{self.second.label()}-from-{type(self.first).__name__.lower()}{level_of(self.first)}{"-masked"*self.masked}'
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks both
+    ) -> Outcome: # barriers of loss (nats) and error (0 to 1); tensors such as test/alpha, test/loss, test/error
         "A row for each kind of images; the line itself as tensors"
         net, _, train, test = training_of(self.second).prepare(run)
         first, second = (run.ask(task) for task in (self.first, self.second))

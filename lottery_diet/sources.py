@@ -130,7 +130,7 @@ def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
 # %% ../nbs/01a_sources.ipynb #b76d27c9
 def class_folders(
     folder:Path # holds a folder per class
-) -> list[str]:
+) -> list[str]: # without hidden folders
     "Names of the class folders, sorted: a class's label is its place here"
     return sorted(d.name for d in folder.iterdir() if d.is_dir() and not d.name.startswith('.'))
 
@@ -139,7 +139,7 @@ def read_folder(
     name:str|None=None, # of the image set; the folder's own if None
     classes:Sequence[str]|None=None, # folders to read, in the order of their labels; all of them in alphabetical order if None
     side:int|None=None # pixels to which images are brought; all must be of one size if None
-) -> ImageSet:
+) -> ImageSet: # in colour: uint8 pixels, n × 3 × h × w
     "All images in the class folders; raises `FileNotFoundError` or `ValueError` naming the folder or file at fault"
     from PIL import Image
     folder = Path(folder)
@@ -197,16 +197,16 @@ def _kept_pixels(file:Path, listing:str):
     return arrays['pixels'] if arrays['listing'].item() == listing else None
 
 # %% ../nbs/01a_sources.ipynb #dbd64f86
-sources = dict(digits=_read_digits, mnist=_read_mnist, cifar10=_read_cifar('cifar10', 'test_batch', 'labels'),
+sources = dict(digits=_read_digits, mnist=_read_mnist, cifar10=_read_cifar('cifar10', 'test_batch', 'labels'), # readers of training and test images, by the names of data sets
     cifar100=_read_cifar('cifar100', 'test', 'fine_labels'), cinic10=_read_cinic10, imagenet=_read_imagenet('imagenet'), imagenet10=_read_imagenet('imagenet10', imagenet10))
 
-def default_data_root() -> Path:
+def default_data_root() -> Path: # it need not exist
     "`LOTTERY_DIET_DATA`, or `data/` in the project"
     return Path(os.environ.get('LOTTERY_DIET_DATA') or project_root()/'data')
 
 def is_own_data(
     name:str # as a user gives it
-) -> bool:
+) -> bool: # True for what reads as a path, whether or not something lies there
     "Does `name` mean the user's own data, a folder of images or an .npz, rather than a data set by name?"
     return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or name.endswith('.npz') or Path(name).is_dir())
 

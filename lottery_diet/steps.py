@@ -40,11 +40,19 @@ class Autograd:
         self.project()
 
     @staticmethod
-    def serves(model:nn.Module, recipe:Recipe, mask:Mapping[str, Tensor]|None=None, extra_loss:Callable|None=None) -> bool:
+    def serves(
+        model:nn.Module, # on the device that it is trained on
+        recipe:Recipe, # how it is to be trained
+        mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name
+        extra_loss:Callable|None=None # that would be added
+    ) -> bool: # True for all networks
         "Can it train this network so?"
         return True
 
-    def gradients(self, x:Tensor, y:Tensor) -> Tensor:
+    def gradients(self,
+        x:Tensor, # inputs, b × c × h × w
+        y:Tensor # labels, b, or b × classes; what `loss` takes
+    ) -> Tensor: # one number, or one for each run
         "Fill the gradients; the loss, detached"
         with self.precision(): loss = self.loss(self.network(x.contiguous(memory_format=self.layout)), y)
         if self.extra_loss: loss = loss + self.extra_loss(self.model)
@@ -56,15 +64,19 @@ class Autograd:
         "Set pruned weights to zero"
         apply_mask(self.masked, self.masks)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]: # by name
         "Everything that training changes; not copied"
         return self.model.state_dict()
 
-    def pack(self, memory:State) -> State:
+    def pack(self,
+        memory:State # as 'name/kind'
+    ) -> State: # the same: here they are shaped alike
         "The optimiser's memory as `tensors` are shaped"
         return memory
 
-    def unpack(self, memory:State) -> State:
+    def unpack(self,
+        memory:State # as 'name/kind'
+    ) -> State: # the same: here they are shaped alike
         "The optimiser's memory as the network's weights are shaped"
         return memory
 
@@ -78,11 +90,11 @@ def apply_mask(
 
 # %% ../nbs/02e_steps.ipynb #41b24238
 def make_optimiser(
-    recipe:Recipe,
+    recipe:Recipe, # its kind, momentum, weight decay and learning rate
     tensors:dict[str, Tensor], # what it updates, by name
     memory:State, # what `memory_of` gave; empty for a fresh one
     replayed:bool=False # for an update that is recorded: the learning rate becomes a tensor
-) -> torch.optim.Optimizer:
+) -> torch.optim.Optimizer: # fused where the device allows it
     "The recipe's optimiser with its memory put back; raises `ValueError` where the memory is another optimiser's or network's"
     device = next(iter(tensors.values())).device
     own = dict(sgd=dict(momentum=recipe.momentum, nesterov=recipe.nesterov), adam=dict(capturable=replayed and device.type == 'cuda'))[recipe.optimiser]
@@ -98,14 +110,14 @@ def make_optimiser(
     return optimiser
 
 def memory_of(
-    optimiser:torch.optim.Optimizer,
+    optimiser:torch.optim.Optimizer, # one that made updates; a fresh one remembers nothing
     tensors:dict[str, Tensor] # what it updates, by name
 ) -> dict[str, Tensor]: # as 'name/kind'; a snapshot copies it
     "What the optimiser remembers"
     return {f'{name}/{kind}': v for name, p in tensors.items() for kind, v in optimiser.state.get(p, {}).items() if isinstance(v, Tensor)}
 
 def set_rate(
-    optimiser:torch.optim.Optimizer,
+    optimiser:torch.optim.Optimizer, # changed in place
     lr:float # learning rate of the next update
 ) -> None:
     "Set the learning rate; where it is a tensor, in place"
@@ -115,7 +127,7 @@ def set_rate(
 
 @contextmanager
 def convolutions(
-    recipe:Recipe,
+    recipe:Recipe, # whose precision says whether TensorFloat-32 is allowed
     device:torch.device # where it trains
 ):
     "cuDNN's fastest convolutions in the recipe's precision inside this block; nothing stays changed outside it"

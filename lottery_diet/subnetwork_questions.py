@@ -27,20 +27,25 @@ from .tickets import Controls, Masked, Tickets, rung
 # %% ../nbs/09mc_subnetwork_questions.ipynb #3550e973
 class MaskPaths(DistilledPruning):
     "Training loss on the line between two trainings that wear one mask, level after level (SYN, Figs. 3 and 4)"
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
+    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = () # none: paths are between trainings that wear the mask as it is
     examples: Annotated[int, Field(ge=2)]|None = None # training images that the losses are of; all if None
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = tuple(i/10 for i in range(1, 10)) # alphas besides the ends
-    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated'
+    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics along the path; the first as published
 
-    def barrier(self, seed:int, mask:Masked|None=None) -> Barriers:
+    def barrier(self,
+        seed:int, # the replicate
+        mask:Masked|None=None # what found it; dense if None
+    ) -> Barriers: # of training images
         "With all its points"
         return Barriers(pretrain=self.start(seed), children=self.children, ticket=mask, examples=self.examples, points=self.points, batchnorm=self.batchnorm)
 
-    def asked(self) -> Iterator[tuple[dict, Barriers]]:
+    def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
         "Dense networks, then mask after mask"
         return self.between()
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns alpha, loss (nats), error (0 to 1), pair, seed, level, arm
         "A row for each point of each path that is answered"
         rows = [paths_of(record).assign(**columns) for columns, task in self.asked() if (record := run.read(task))]
         return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=['alpha', 'loss', 'error', 'pair', 'seed', 'level', 'arm'])
@@ -48,25 +53,31 @@ class MaskPaths(DistilledPruning):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #d3c03203
 class MaskOverlap(DistilledPruning):
     "How far masks of one initialisation agree, beside chance, and which layers they thin (SYN, claimed in the text only)"
-    def asked(self) -> Iterator[tuple[dict, Masked]]:
+    def asked(self) -> Iterator[tuple[dict, Masked]]: # as (columns, what found the mask)
         "Every mask"
         return ((dict(seed=seed, level=level, arm=arm), mask) for seed, level in product(self.seeds, self.levels) for arm, mask in self.masks(seed, level).items())
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task]: # starts first
         "The masks, and where they start"
         return [*(self.start(seed) for seed in self.seeds), *(task for _, task in self.asked())]
 
-    def found(self, run:Run) -> Iterator[tuple[dict, Mask]]:
+    def found(self,
+        run:Run # where answers lie
+    ) -> Iterator[tuple[dict, Mask]]: # as (columns, mask)
         "Those that are answered"
         return ((columns, Mask(record.part('mask'))) for columns, task in self.asked() if (record := run.read(task)))
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, arm, other, density of the first, and those of `Overlap`
         "A row for each two masks of one initialisation and level"
         masks = [(columns, mask) for columns, mask in self.found(run)]
         rows = [a | dict(other=b['arm'], density=mask.density) | overlap(mask, theirs)._asdict() for (a, mask), (b, theirs) in combinations(masks, 2) if (a['seed'], a['level']) == (b['seed'], b['level'])]
         return pd.DataFrame(rows, columns=None if rows else ['seed', 'level', 'arm', 'other', 'density', 'jaccard', 'jaccard_by_chance', 'hamming', 'hamming_by_chance'])
 
-    def layers(self, run:Run) -> pd.DataFrame:
+    def layers(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, arm, layer, density (0 to 1), kept_magnitude
         "A row for each layer of each mask, in the network's order: its density, and by how much its living weights were larger at initialisation than all of its weights (ratio of mean magnitudes)"
         rows, found = [], list(self.found(run))
         names = prunable(self.network.maker(self.data.read().train)()) if found else []
@@ -78,7 +89,7 @@ class MaskOverlap(DistilledPruning):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #214038fa
 class Looks(DistilledPruning):
     "Looks at trainings under each mask and under none"
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task]: # in the order of `asked`
         "The looks"
         return [task for _, task in self.asked()]
 
@@ -89,9 +100,9 @@ class Landscapes(Looks):
     side: Count = 21 # points along each direction
     reach: Annotated[float, Field(gt=0)] = 1.5 # of the grid; the first two solutions lie at -1 and 1
     examples: Count|None = 1000 # training images that the losses are of; all if None
-    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated'
+    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics in the plane; the first as published
 
-    def asked(self) -> Iterator[tuple[dict, Surface]]:
+    def asked(self) -> Iterator[tuple[dict, Surface]]: # as (columns, task)
         "A plane for each mask"
         given = {k: getattr(self, k) for k in ('side', 'reach', 'examples', 'batchnorm', 'filter_normalised')}
         for seed in self.seeds:
@@ -99,12 +110,16 @@ class Landscapes(Looks):
                 brood = tuple(Child(pretrain=self.start(seed), number=i, ticket=mask) for i in range(dict(two=2, four=4)[self.plane]))
                 yield columns, Surface(solutions=brood, seed=seed, **given)
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns x, y, loss (nats), error (0 to 1), seed, level, arm
         "A row for each point of each plane that is answered"
         rows = [record.metrics.assign(**columns) for columns, task in self.asked() if (record := run.read(task))]
         return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=['x', 'y', 'loss', 'error', 'seed', 'level', 'arm'])
 
-    def solutions(self, run:Run) -> pd.DataFrame:
+    def solutions(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, arm, x, y
         "Where the trainings lie: a row for each"
         rows = [columns | dict(x=x, y=y) for columns, task in self.asked() if (record := run.read(task)) for x, y in record.tensors['solutions'].tolist()]
         return pd.DataFrame(rows, columns=None if rows else ['seed', 'level', 'arm', 'x', 'y'])
@@ -113,15 +128,17 @@ class HessianStatistics(Looks):
     "Diagonal, trace and largest eigenvalues of the Hessian where a training that wears a mask ended (SYN, table)"
     examples: Count = 64 # one mini-batch, as published
     sampled: Count|None = None # entries of the diagonal; all if None
-    eigenvalues: Count = 3
+    eigenvalues: Count = 3 # how many of the largest
     draws: Count = 64 # random vectors for the trace
 
-    def asked(self) -> Iterator[tuple[dict, Sharpness]]:
+    def asked(self) -> Iterator[tuple[dict, Sharpness]]: # as (columns, task)
         "The first training under each mask"
         given = {k: getattr(self, k) for k in ('examples', 'sampled', 'eigenvalues', 'draws')}
         return ((columns, Sharpness(solution=Child(pretrain=self.start(seed), number=0, ticket=mask), **given)) for seed in self.seeds for columns, mask in self.wearing(seed))
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, arm, and those of `Sharpness`
         "A row for each training that is answered"
         rows = [columns | record.metrics.iloc[0].to_dict() for columns, task in self.asked() if (record := run.read(task))]
         return pd.DataFrame(rows, columns=None if rows else ['seed', 'level', 'arm', 'weights', 'living'])
@@ -129,13 +146,15 @@ class HessianStatistics(Looks):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #a24a3534
 class CompressionRatio(DistilledPruning):
     "Accuracy and barrier under distilled masks, in units of those under the ordinary one (SYN, Fig. 6)"
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
+    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = () # none: they have no barriers
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Trainings that wear the masks"
         return ((columns, task) for columns, task in super().asked() if columns['arm'] != 'dense')
 
-    def ratios(self, run:Run) -> pd.DataFrame:
+    def ratios(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # accuracies from 0 to 1, barriers in nats; means over trainings and pairs
         "A row for each mask of which accuracy and barrier are answered: both, IMP's of the same replicate, and images per class"
         table, barriers = self.table(run), self.barriers(run)
         columns = ['arm', 'level', 'seed', 'density', 'accuracy', 'barrier', 'accuracy_imp', 'barrier_imp', 'stored']
@@ -148,8 +167,8 @@ class CompressionRatio(DistilledPruning):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #4346aad5
 class Searches(DistilledPruning):
     "Accuracy of ordinary tickets by rewind point, of distilled ones, and of ordinary pruning after distilled pruning (McDermott & Cummings 2023; SYN, Fig. 7)"
-    children: Count = 1
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ()
+    children: Count = 1 # trainings that wear each mask of distilled pruning
+    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = () # none are asked for
     rewinds: tuple[Step, ...] = (0,) # steps to which ordinary pruning rewinds
     then: Step|None = None # level of distilled pruning after which ordinary pruning goes on; not asked if None
     worn: bool = True # masks of distilled pruning at all levels
@@ -158,24 +177,34 @@ class Searches(DistilledPruning):
 
     @model_validator(mode='after')
     def after_some(self):
+        "Refuse a switch of methods at level 0, or not below the last level"
         if self.then is not None and not 0 < self.then < max(self.levels): raise ValueError(f'then={self.then} must lie below the last level, {max(self.levels)}')
         return self
 
-    def rewound(self, seed:int, steps:int) -> Pretrain:
+    def rewound(self,
+        seed:int, # the replicate
+        steps:int # of pre-training, on all data
+    ) -> Pretrain: # as `start`, but for the steps
         "Where ordinary pruning rewinds to"
         return Pretrain(**{k: getattr(self.start(seed), k) for k in Pretrain.model_fields} | dict(steps=steps))
 
-    def of_imp(self, seed:int, level:int) -> Iterator[tuple[str, Task]]:
+    def of_imp(self,
+        seed:int, # the replicate
+        level:int # how often was pruned, by both methods together
+    ) -> Iterator[tuple[str, Task]]: # as (arm, task)
         "Ordinary tickets, whose own training is their accuracy; and those that go on from a distilled mask"
         for steps in self.rewinds: yield f'imp, k={steps}', rung(self.rewound(seed, steps), level, self.prune_rate)
         if self.then is not None and level > self.then: yield f'{self.arm(self.inners[0])}, then imp', Tickets(pretrain=self.start(seed), level=level - self.then, prune_rate=self.prune_rate, after=self.inside(seed, self.then, self.inners[0]))
 
-    def others(self, seed:int, level:int) -> Iterator[tuple[str, Masked]]:
+    def others(self,
+        seed:int, # the replicate
+        level:int # how often was pruned
+    ) -> Iterator[tuple[str, Masked]]: # as (arm, what found the mask)
         "Other masks, to be worn"
         if self.worn: yield from ((self.arm(inner), self.inside(seed, level, inner)) for inner in self.inners)
         if self.leak: yield f'{self.arm(self.inners[0])}, leaked', self.inside(seed, level, self.inners[0], leak=True)
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Replicate after replicate, level after level"
         for seed, level in product(self.seeds, ((0,) if self.dense else ()) + self.levels):
             common = dict(seed=seed, level=level)
@@ -184,11 +213,13 @@ class Searches(DistilledPruning):
             for arm, mask in self.others(seed, level): yield from ((common | dict(arm=arm, child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
             if self.random: yield common | dict(arm='random', child=0), Controls(ticket=self.masks(seed, level)['imp'], arm='random')
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[Task]: # in the order of `asked`
         "Without barriers"
         return [task for _, task in self.asked()]
 
-    def seconds(self, run:Run) -> pd.DataFrame:
+    def seconds(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns seed, level, trained_on, seconds, device
         "What a level cost: a row for each training on real data and for each training inside that is answered"
         real = [(columns['seed'], columns['level'], 'real data', task) for columns, task in self.asked() if columns['arm'] == f'imp, k={min(self.rewinds)}']
         inside = [(seed, level, self.arm(inner), self.inside(seed, level, inner)) for seed, level, inner in product(self.seeds, self.levels, self.inners)]

@@ -51,7 +51,7 @@ def varied(
     return kind(**values)
 
 def described(
-    tasks:Sequence[Task]
+    tasks:Sequence[Task] # of one kind or of several
 ) -> list[dict]: # one for each: what differs between them, by the shortest name that tells it
     "The fields in which tasks differ"
     flat = [_flat(task.identity()) for task in tasks]
@@ -77,8 +77,8 @@ class Sweep:
     def _repr_html_(self): return f'<p>{self!r}</p>' + self.table.to_html(index=False, max_rows=20)
 
 def answer(
-    task:Task,
-    run:Run
+    task:Task, # what to ask
+    run:Run # where answers lie, what to compute on, until when
 ) -> tuple[str, str]: # cached, run, failed or left; why, for the last two
     "Ask, and say what became of it; any failure is a reason, not an exception"
     if run.read(task): return 'cached', ''
@@ -104,7 +104,7 @@ def sweep(
     workers:int=1, # processes; 1 is this one
     run:Run|None=None, # where answers lie and what to compute on
     progress:bool=True # show a bar
-) -> Sweep:
+) -> Sweep: # its table in the order of the tasks
     "Answer all tasks; raises `ValueError` for no worker or an impossible budget"
     tasks = list({task.key: task for task in tasks}.values())
     if workers < 1: raise ValueError(f'workers={workers} must be at least 1')
@@ -120,7 +120,7 @@ def sweep(
     return sweep_of(tasks, run, found)
 
 def table_of(
-    tasks:Sequence[Task],
+    tasks:Sequence[Task], # in the order of the table
     run:Run, # where answers lie
     found:Mapping[str, tuple[str, str]] # status and reason, by key
 ) -> pd.DataFrame: # tidy
@@ -134,17 +134,17 @@ def table_of(
     return pd.DataFrame(rows)
 
 def sweep_of(
-    tasks:Sequence[Task],
+    tasks:Sequence[Task], # in the order of the table
     run:Run, # where answers lie
     found:Mapping[str, tuple[str, str]] # status and reason, by key
-) -> Sweep:
+) -> Sweep: # every status is counted, also with 0
     "What became of these tasks, as table and counts"
     counts = Counter(found[task.key][0] for task in tasks)
     return Sweep(table_of(tasks, run, found), {status: counts[status] for status in ('cached', 'run', 'failed', 'left')})
 
 # %% ../nbs/09e_sweeps.ipynb #b3e36028
 def with_needs(
-    tasks:Iterable[Task]
+    tasks:Iterable[Task] # those that are wanted, most wanted first
 ) -> list[Task]: # without repetition, each behind those that it needs
     "The tasks and all that they need"
     found = {}
@@ -188,7 +188,7 @@ def _side_by_side(tasks:Sequence[Task], run:Run, workers:int) -> Iterator[tuple[
 
 # %% ../nbs/09e_sweeps.ipynb #24b5025f
 def status(
-    tasks:Iterable[Task],
+    tasks:Iterable[Task], # those that are wanted
     run:Run|None=None # where answers lie
 ) -> pd.DataFrame: # a row for each kind of task, those that are needed included
     "What is done, what failed, what is left, and the minutes that it would take on each device that did some"

@@ -20,7 +20,9 @@ from .records import Record
 # %% ../nbs/09d_tickets.ipynb #4822dd0f
 class Dense(Training):
     "The whole network on all data to the end of the recipe: level 0 of every ladder that was pre-trained on everything"
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # trains, on its device
+    ) -> Outcome: # one row, of level 0; tensors state and optimiser
         "Train, from the latest pre-training that is there"
         net, _, train, test = self.prepare(run)
         end = run.train(net, train, self.recipe, start=self.begun(run, self.recipe.steps), seed=self.seed, **self.extras())
@@ -33,11 +35,14 @@ class Masked(Task):
     level: Annotated[int, Field(ge=0, le=200)] # how often was pruned
     prune_rate: Annotated[float, Field(gt=0, lt=1)] = .2 # share of living weights that each level removes
 
-    def above(self) -> Task|None:
+    def above(self) -> Task|None: # whose trained weights this level prunes
         "The level above; None where the mask is dense"
         raise NotImplementedError
 
-    def worn(self, run:Run, net:nn.Module) -> tuple[Mask, Record|None]:
+    def worn(self,
+        run:Run, # asks the level above
+        net:nn.Module # gives the shapes of the dense mask
+    ) -> tuple[Mask, Record|None]: # no record where the mask is dense
         "The level's mask, and the answer of the level above that it comes from; raises `ValueError`, before anything is asked, where no weight would be left"
         mask, above = Mask.dense(net), self.above()
         check_ladder(mask.kept, self.level, self.prune_rate)
@@ -53,10 +58,11 @@ class Tickets(Masked):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse a mask that was found from another start"
         if self.after and self.after.pretrain != self.pretrain: raise ValueError('after must be of the same pretrain: a mask is worn where it was found')
         return self
 
-    def label(self) -> str:
+    def label(self) -> str: # such as cifar10-resnet20-seed0-random1-step200-level5
         "The pre-training and the level"
         return f'{self.pretrain.label()}-level{self.level}'
 
@@ -64,15 +70,19 @@ class Tickets(Masked):
         "The level above; at the top whose mask it wears, or None"
         return self.at(self.level - 1) if self.level else self.after
 
-    def at(self, level:int) -> Task:
+    def at(self,
+        level:int # how often is pruned there
+    ) -> Task: # `Dense` where level 0 is the dense run
         "Another level of its ladder"
         return rung(self.pretrain, level, self.prune_rate, self.after)
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the rewind point first
         "The rewind point and the level above"
         return [self.pretrain, *([self.above()] if self.above() else [])]
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the rewind point and the level above, and trains
+    ) -> Outcome: # one row; tensors state and mask
         "Prune what the level above trained, rewind, train"
         net, _, train, test = self.pretrain.prepare(run)
         rewind = snapshot_of(run.ask(self.pretrain)).rewound()
@@ -83,27 +93,33 @@ class Tickets(Masked):
 class Controls(Task):
     "A control of a ticket: its mask with other weights, or its weights with another mask"
     later = ('anew',)
-    ticket: InstanceOf[Masked]
-    arm: Literal['re-initialised', 'shuffled', 'random']
+    ticket: InstanceOf[Masked] # what is controlled: gives mask, rewind point and SGD noise
+    arm: Literal['re-initialised', 'shuffled', 'random'] # what is drawn anew: weights, each layer's part of the mask, or all of the mask
     anew: bool = False # fresh weights are drawn for each level, not once for the whole ladder
 
     @property
-    def pretrain(self) -> Pretrain: return self.ticket.pretrain # where its ticket's levels start
+    def pretrain(self) -> Pretrain:
+        "Where its ticket's levels start"
+        return self.ticket.pretrain
 
-    def at(self, level:int) -> Task:
+    def at(self,
+        level:int # how often is pruned there
+    ) -> Task: # a control, or the dense run
         "Of another level of the ticket's ladder; where that is the dense run there is nothing to control, and it is the dense run"
         ticket = self.ticket.at(level)
         return Controls(ticket=ticket, arm=self.arm, anew=self.anew) if isinstance(ticket, Masked) else ticket
 
-    def label(self) -> str:
+    def label(self) -> str: # ends in the arm
         "The ticket and what is controlled"
         return f'{self.ticket.label()}-{self.arm}'
 
-    def needs(self) -> Sequence[Task]:
+    def needs(self) -> Sequence[Task]: # the rewind point first
         "The rewind point and the ticket"
         return [self.ticket.pretrain, self.ticket]
 
-    def compute(self, run:Run) -> Outcome:
+    def compute(self,
+        run:Run # asks the ticket and where it starts, and trains
+    ) -> Outcome: # one row; tensors state and mask
         "Train it with the ticket's SGD noise"
         pretrain, level = self.ticket.pretrain, self.ticket.level
         net, make, train, test = pretrain.prepare(run)

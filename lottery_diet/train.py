@@ -29,7 +29,7 @@ _all_ = ['Recipe', 'in_epochs', 'Evaluation', 'evaluate', 'predict'] # recipe an
 # %% ../nbs/03_train.ipynb #34f66c00
 def batches(
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # its batch size, last batch, crops, flips and mixing
     start:int, # first step
     stop:int, # step after the last
     seed:int=0, # of the order, and of all else unless the next is given
@@ -50,7 +50,7 @@ def batches(
 
 def orders(
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # its batch size, and whether an incomplete batch is left out
     start:int, # first step
     stop:int, # step after the last
     seeds:Sequence[int] # of the order, one for each of R runs
@@ -63,7 +63,7 @@ def orders(
         yield step, order[:, batch*size:(batch + 1)*size]
 
 def first_flips(
-    data:ImageSet,
+    data:ImageSet, # its size counts, and the device, on which the answer lies
     augment_seed:int # of the run
 ) -> Tensor: # boolean, one for each image
     "Which images an alternating flip mirrors in the first epoch, and in every other one after"
@@ -103,7 +103,7 @@ class Snapshot:
     def __post_init__(self):
         for part in ('state', 'optimiser'): object.__setattr__(self, part, {k: v.detach().clone() for k, v in getattr(self, part).items()})
 
-    def rewound(self) -> 'Snapshot':
+    def rewound(self) -> 'Snapshot': # its loss is not a number: nothing was trained since
         "The same weights at the same step, with a fresh optimiser (Data Diet §2; design of IMP with rewinding)"
         return replace(self, optimiser={}, loss=math.nan, way='')
 
@@ -116,7 +116,7 @@ class Diverged(ArithmeticError):
 def train(
     model:nn.Module, # trained in place, on the device it is on
     data:ImageSet, # what to train on
-    recipe:Recipe,
+    recipe:Recipe, # batches, learning rates, optimiser, precision
     start:Snapshot|None=None, # where to enter; the model as it is, at step 0, if None
     stop:int|None=None, # step at which to leave; the recipe's end if None
     at:Iterable[int]=(), # steps to yield on the way; the last one is always yielded
@@ -168,9 +168,9 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
         here = there
 
 def fit(
-    model:nn.Module,
-    data:ImageSet,
-    recipe:Recipe,
+    model:nn.Module, # trained in place, on the device it is on
+    data:ImageSet, # what to train on
+    recipe:Recipe, # batches, learning rates, optimiser, precision
     **kwargs # of `train`
 ) -> Snapshot: # at the last step
     "Train to the end; raises what `train` raises"
@@ -196,7 +196,7 @@ ways = { # how an update is computed; the numbers are the same
 
 def way_for(
     model:nn.Module, # on the device that it is trained on
-    recipe:Recipe,
+    recipe:Recipe, # its length, and what has no closed form: mixed labels, bfloat16
     mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name
     extra_loss:Callable|None=None # a loss of the user's own is not recorded: it may look at the clock
 ) -> str: # one of `ways`
@@ -210,7 +210,7 @@ def steps_between(
     start:int, # step at which a run enters
     stop:int, # step at which it leaves
     at:Iterable[int], # steps to yield on the way
-    recipe:Recipe
+    recipe:Recipe # beyond whose end no run goes
 ) -> list[int]: # rising, the last is `stop`
     "The steps to yield; raises `ValueError` where they do not lie on the way"
     at = sorted({*at, stop})
@@ -218,9 +218,9 @@ def steps_between(
     raise ValueError(f'cannot go from step {start} to {stop} by way of {at[:-1]}: steps must rise, and the recipe ends at {recipe.steps}')
 
 def check_data(
-    model:nn.Module,
-    data:ImageSet,
-    recipe:Recipe
+    model:nn.Module, # on the device of the data
+    data:ImageSet, # whose first two images the network is shown
+    recipe:Recipe # that it would be trained by
 ) -> None:
     "Raise `ValueError` where the network cannot take the images, has fewer outputs than there are classes, or the recipe wants other normalisation"
     if recipe.normalisation and recipe.normalisation != (data.mean, data.std):
@@ -251,7 +251,7 @@ def check_boolean(
 def check_finite(
     total:Tensor, # summed loss, one or one for each run
     step:int, # by which it was summed
-    recipe:Recipe
+    recipe:Recipe # whose learning rate and warm-up the message names
 ) -> None:
     "Raise `Diverged` if the summed loss is not a number"
     if not torch.isfinite(total).all(): raise Diverged(f'training diverged by step {step}: lower lr={recipe.lr:g} or lengthen warmup={recipe.warmup}')

@@ -33,26 +33,33 @@ class Feed:
     iteration:int=0 # of the distillation
     factor:int=1 # f, of multi-formation: f² images are seen for each that is stored
 
-    def chosen(self, i:int) -> Tensor: # indices
+    def chosen(self,
+        i:int # of the student, from 0
+    ) -> Tensor: # indices
         "Images of step `i`"
         if self.batch_size is None or self.batch_size >= self.images: return torch.arange(self.images)
         return torch.randperm(self.images, generator=stream(self.seed, 'synthetic batch', self.iteration, i))[:self.batch_size]
 
-    def seen(self, x:Tensor, i:int) -> Tensor:
+    def seen(self,
+        x:Tensor, # stored images, b × c × h × w
+        i:int # of the student, from 0
+    ) -> Tensor: # f²·b × c × h × w
         "The images of step `i` as the student sees them: decoded, then augmented"
         x = decode(x, self.factor)
         return self.augment(x, stream(self.seed, 'synthetic augment', self.iteration, i)) if self.augment else x
 
-    def told(self, y:Tensor) -> Tensor:
+    def told(self,
+        y:Tensor # b, or b × classes
+    ) -> Tensor: # f²·b, or f²·b × classes
         "The labels of what is seen of images with these labels"
         return torch.cat([y]*self.factor**2)
 
 def student_loss(
-    parameters:State,
+    parameters:State, # by name, instead of the network's own
     x:Tensor, # images, b × c × h × w
     y:Tensor, # labels, b, or b × classes
     net:nn.Module # gives the architecture
-) -> Tensor:
+) -> Tensor: # mean over the images
     "Cross-entropy of a network with these parameters, nats"
     return F.cross_entropy(functional_call(net, parameters, (x,)), y)
 
@@ -82,7 +89,7 @@ def match_unrolled(
     rate:float, # the student's learning rate
     steps:int, # N
     feed:Feed # what each step sees
-) -> Matched:
+) -> Matched: # the gradient with respect to pixels is shaped as `images` are
     "Distance after N steps and its gradients, through the graphs of all steps at once (the reference's way)"
     images, rate = images.detach().requires_grad_(), torch.tensor(rate, dtype=images.dtype, device=images.device, requires_grad=True)
     theta = {k: v.detach().requires_grad_() for k, v in start.items()}
@@ -107,12 +114,21 @@ class Stepper:
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()): self.chunk = sys.maxsize # normalised by the batch: all images at once
         if compiled: self.forth, self._back = torch.compile(self._forth_by_func), torch.compile(self._back_by_func)
 
-    def forth(self, parameters:State, x:Tensor, y:Tensor) -> dict[str, Tensor]:
+    def forth(self,
+        parameters:State, # the student's, by name
+        x:Tensor, # images as it sees them, b × c × h × w
+        y:Tensor # labels, b, or b × classes
+    ) -> dict[str, Tensor]: # of the mean loss, by name
         "The step's gradient"
         theta = {k: v.detach().requires_grad_() for k, v in parameters.items()}
         with torch.enable_grad(): return dict(zip(theta, torch.autograd.grad(student_loss(theta, x, y, self.net), list(theta.values()))))
 
-    def back(self, parameters:State, x:Tensor, y:Tensor, adjoint:State) -> tuple[tuple[dict[str, Tensor], Tensor], Tensor]:
+    def back(self,
+        parameters:State, # the student's before the step, by name
+        x:Tensor, # images as it saw them, b × c × h × w
+        y:Tensor, # labels, b, or b × classes
+        adjoint:State # gradient of the distance with respect to the student after the step, by name
+    ) -> tuple[tuple[dict[str, Tensor], Tensor], Tensor]: # (by parameter, by image), number
         "Derivatives of the step's gradient times the adjoint, with respect to parameters and images; and that number itself: sums over chunks of images"
         if len(x) <= self.chunk: return self._back(parameters, x, y, adjoint)
         parts = [(len(some)/len(x), self._back(parameters, some, labels, adjoint)) for some, labels in zip(x.split(self.chunk), y.split(self.chunk))]
@@ -144,7 +160,7 @@ def match_by_adjoint(
     steps:int, # N
     feed:Feed, # what each step sees
     exact:bool=True # False leaves the adjoint as it is at the end: TESLA's way, for comparison
-) -> Matched:
+) -> Matched: # the gradient with respect to pixels is shaped as `images` are
     "Distance after N steps and its exact gradients, in the memory of one step and N parameter sets (adjoint recursion)"
     with torch.no_grad():
         way = {k: v.new_empty(steps + 1, *v.shape) for k, v in start.items()} # all at once: set by set, they would lie between the steps' freed blocks and keep those from being used again

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 # %% ../nbs/00b_tune.ipynb #160062f1
-def cores() -> int:
+def cores() -> int: # at least 1
     "Cores that this process may use"
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 def threads_for(
-    model:nn.Module,
+    model:nn.Module, # what will be trained
     jobs:int=1 # processes that share the machine
 ) -> int: # at least 1
     "Threads that a training of `model` should use: one without convolutions, else its share of the cores; raises `ValueError` for no job"

@@ -26,20 +26,26 @@ def prunable(
     if not names: raise ValueError(f'{type(model).__name__} has no convolution or linear layer: name the weights to prune yourself')
     return names
 
-def count_prunable(model:nn.Module) -> int:
+def count_prunable(
+    model:nn.Module # any network
+) -> int: # over all layers
     "How many weights `prunable` names"
     state = model.state_dict()
     return sum(state[k].numel() for k in prunable(model))
 
 # %% ../nbs/01b_weights.ipynb #951e5454
-def kaiming_normal(m:nn.Module) -> None:
+def kaiming_normal(
+    m:nn.Module # a layer, changed in place; others than these are left alone
+) -> None:
     "Kaiming-normal weights by fan-in, BatchNorm scale U(0, 1) and shift 0 (Data Diet, protocol table)"
     if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)): nn.init.kaiming_normal_(m.weight)
     if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
         nn.init.uniform_(m.weight)
         nn.init.zeros_(m.bias)
 
-def kaiming_uniform(m:nn.Module) -> None:
+def kaiming_uniform(
+    m:nn.Module # a layer, changed in place; others than these are left alone
+) -> None:
     "Kaiming-uniform weights by fan-in (WIN, Table 1: LeNet)"
     if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)): nn.init.kaiming_uniform_(m.weight)
 
@@ -52,7 +58,7 @@ def initialise(
     with seeded(seed, name): return make()
 
 def drawn(
-    model:nn.Module,
+    model:nn.Module, # changed in place
     init:Init # applied to each layer; None leaves PyTorch's own
 ) -> nn.Module: # the same
     "`model` after `init` was applied to each of its layers"

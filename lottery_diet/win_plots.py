@@ -20,12 +20,12 @@ from matplotlib.ticker import MaxNLocator
 from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10e_win_plots.ipynb #964f2bbd
-push_colours = {'ticket': '#0072B2', 'repelled': '#009E73', 'attracted': '#CC79A7', 'repelled from the last': '#E69F00'}
-recipe_colours = ('#D55E00', '#E69F00', '#009E73', '#56B4E9', '#0072B2', '#CC79A7')
+push_colours = {'ticket': '#0072B2', 'repelled': '#009E73', 'attracted': '#CC79A7', 'repelled from the last': '#E69F00'} # by arm, without its control
+recipe_colours = ('#D55E00', '#E69F00', '#009E73', '#56B4E9', '#0072B2', '#CC79A7') # in the order in which recipes are drawn
 
 def ladder_style(
     ladder:str # 'repelled', or its control: 'repelled, re-initialised'
-) -> dict:
+) -> dict: # keywords of a line
     "How an arm's line looks, and what it is called"
     push, _, control = ladder.partition(', ')
     fresh = bool(control) or push == 're-initialised'
@@ -60,7 +60,7 @@ def plot_ladders(
 def recipe_name(
     row:Mapping[str, float], # columns batch_size, lr, warmup, weight_decay and steps of a recipe
     varied:tuple[str, ...] # those that a reader needs
-) -> str:
+) -> str: # without a warm-up of 0
     "A recipe in the words in which it differs from others"
     words = dict(batch_size='batch {:,.0f}', lr='rate {:g}', warmup='warm-up {:,.0f}', weight_decay='decay {:g}', steps='{:,.0f} steps')
     return ', '.join(words[k].format(row[k]) for k in varied if k != 'warmup' or row[k])

@@ -16,32 +16,32 @@ from .settings import fresh
 from .win_questions import Basins, Ladders, Regions, Stability, Weights, ladders
 
 # %% ../nbs/09md_win_presets.ipynb #27e39fb9
-lenet_mnist = in_epochs(60_000, 25, 60, optimiser='adam', lr=12e-4)
-pictures = dict(crop=4, flip=True)
-conv4_cifar = in_epochs(50_000, 75, 128, lr=.01, weight_decay=1e-5, cosine=True, **pictures)
+lenet_mnist = in_epochs(60_000, 25, 60, optimiser='adam', lr=12e-4) # LeNet-300-100 on MNIST (WIN, Table 1)
+pictures = dict(crop=4, flip=True) # fields of a recipe: crops and flips of CIFAR-10
+conv4_cifar = in_epochs(50_000, 75, 128, lr=.01, weight_decay=1e-5, cosine=True, **pictures) # Conv-4 on CIFAR-10 (WIN, Table 1)
 
 def resnet20_cifar(
     batch_size:int, # images per step
     warmup:float=0, # epochs over which the learning rate rises
     fixed:str='epochs' # what other batch sizes share with 128: 'epochs' or 'steps'
-) -> Recipe:
+) -> Recipe: # its milestones and warm-up in steps
     "ResNet-20 on CIFAR-10 (WIN, Table 1)"
     recipe = in_epochs(50_000, 85, 128 if fixed == 'steps' else batch_size, milestones=(56, 71), warmup=warmup, lr=.1, weight_decay=1e-5, **pictures)
     return replace(recipe, batch_size=batch_size)
 
 def unstable_conv4(
     batch_size:int # 16 in the paper, as we read it; the restored one has Table 1's 128
-) -> Recipe:
+) -> Recipe: # of 75 epochs
     "Conv-4 with large weight decay and a learning rate that falls in steps (WIN, Fig. 12)"
     return in_epochs(50_000, 75, batch_size, milestones=(55, 65), lr=.01, weight_decay=.01, **pictures)
 
 def resnet50_imagenet(
     lr:float # .4, or .1 to make it stable
-) -> Recipe:
+) -> Recipe: # of 90 epochs
     "ResNet-50 on ImageNet (WIN, Table 1); mirrored, where the paper does not say"
     return in_epochs(1_281_167, 90, 1024, milestones=(30, 60, 80), lr=lr, weight_decay=1e-5, flip=True)
 
-batch_sizes = (64, 128, 256, 512, 1024, 2048)
+batch_sizes = (64, 128, 256, 512, 1024, 2048) # of ResNet-20 on CIFAR-10, images per step
 def _over_batches(fixed): return tuple(resnet20_cifar(b, warmup, fixed) for warmup in (0, 10) for b in batch_sizes)
 
 # %% ../nbs/09md_win_presets.ipynb #a3126c23
@@ -50,24 +50,26 @@ def sgd_mnist(
     lr:float=.1, # learning rate at its highest
     warmup:float=0., # share of the steps over which it rises
     steps:int|None=None # four epochs if None
-) -> Recipe:
+) -> Recipe: # the learning rate falls at half and at three quarters of the steps
     "LeNet on MNIST by SGD, where learning rate and batch size switch stability on and off"
     steps = steps or 240_000//batch_size
     return Recipe(steps, batch_size, lr=lr, weight_decay=1e-4, milestones=(steps//2, steps*3//4), warmup=round(warmup*steps))
 
-levers = (sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1), sgd_mnist(120, lr=.2), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.2, steps=1000))
-digits = tuple(Recipe(steps, b, lr=.1, milestones=(steps//2, steps*3//4), warmup=warmup) for b, steps in ((32, 328), (128, 88), (512, 24)) for warmup in (0, 8))
+levers = ( # what switches stability: learning rate, warm-up, batch size, steps
+    sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1), sgd_mnist(120, lr=.2), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.2, steps=1000))
+digits = tuple( # three batch sizes for eight epochs each, without and with warm-up
+    Recipe(steps, b, lr=.1, milestones=(steps//2, steps*3//4), warmup=warmup) for b, steps in ((32, 328), (128, 88), (512, 24)) for warmup in (0, 8))
 
 # %% ../nbs/09md_win_presets.ipynb #2f2c41be
-lenet, plain_resnet20, scaled = Network(model='lenet_300_100'), Network(model='resnet20', options=dict(affine=False)), Network(model='resnet20')
-on_mnist, on_digits = dict(data=Images(name='mnist'), network=lenet), dict(data=Images(name='digits'), network=lenet, seeds=(0, 1))
-on_cifar, on_conv4 = dict(data=Images(name='cifar10'), network=plain_resnet20), dict(data=Images(name='cifar10'), network=Network(model='conv4'))
+lenet, plain_resnet20, scaled = Network(model='lenet_300_100'), Network(model='resnet20', options=dict(affine=False)), Network(model='resnet20') # BatchNorm of the second without scale and shift, of the third with both
+on_mnist, on_digits = dict(data=Images(name='mnist'), network=lenet), dict(data=Images(name='digits'), network=lenet, seeds=(0, 1)) # fields of `Ladders`
+on_cifar, on_conv4 = dict(data=Images(name='cifar10'), network=plain_resnet20), dict(data=Images(name='cifar10'), network=Network(model='conv4')) # fields of `Ladders`
 rounds = dict(levels=25, seeds=(0, 1, 2), anew=True) # of the paper
 quick = dict(recipes=(Recipe(200, 64, lr=1e-2, optimiser='adam'),), levels=4, prune_rate=.5, anew=True) # smoke
 short = dict(recipes=(Recipe(2000, 60, optimiser='adam', lr=12e-4),), levels=8, prune_rate=.4, anew=True, **fresh) # mini
 
-from_last = 'repelled from the last'
-on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50', options=dict(imagenet_stem=True, affine=False)))
+from_last = 'repelled from the last' # one of the arms
+on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50', options=dict(imagenet_stem=True, affine=False))) # fields of `Ladders`
 win_panels = { # figure → panel → scale
     'win_batch_size': {
         'A': {'smoke': Ladders(**on_digits, recipes=digits, levels=3, prune_rate=.6),

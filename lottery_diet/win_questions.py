@@ -35,21 +35,26 @@ ladders = ('ticket', 're-initialised', *(f'{push}{control}' for push in pushes f
 class Ladders(Figure):
     "Accuracy of ladders from initialisation: tickets, and what is compared with them, over recipes (WIN, Figs. 1, 3, 12–14)"
     columns: ClassVar[tuple[str, ...]] = ('batch_size', 'lr', 'warmup', 'weight_decay', 'steps', 'seed', 'ladder', 'level', 'density', 'accuracy')
-    data: Images
-    network: Network
+    data: Images # images that all ladders are trained on
+    network: Network # whose weights are pruned
     recipes: tuple[RecipeField, ...] # more and less stable ones
-    arms: tuple[str, ...] = ladders[:2]
+    arms: tuple[str, ...] = ladders[:2] # some of `ladders`: tickets, their control, and penalised ones with theirs
     levels: Count # how often to prune
-    prune_rate: Rate = .2
+    prune_rate: Rate = .2 # share of living weights that each level removes
     anew: bool = False # fresh weights of the ordinary control are drawn for each level; those of repelled ones always are
 
     @field_validator('arms')
     @classmethod
     def known(cls, v):
+        "Refuse an arm that is not among `ladders`"
         for arm in v: choose('arm', arm, dict.fromkeys(ladders))
         return v
 
-    def trained(self, arm:str, start:Pretrain, level:int) -> Task:
+    def trained(self,
+        arm:str, # one of `ladders`
+        start:Pretrain, # the initialisation, with its recipe
+        level:int # how often was pruned
+    ) -> Task: # at level 0 the dense run, whatever the arm
         "One training of an arm"
         push, _, control = arm.partition(', ')
         if arm == 'ticket' or not level: return rung(start, level, self.prune_rate)
@@ -57,12 +62,12 @@ class Ladders(Figure):
         ticket = Repelled(pretrain=start, level=level, prune_rate=self.prune_rate, **pushes[push])
         return RepelledControl(ticket=ticket) if control else ticket
 
-    def starts(self) -> Iterator[tuple[dict, Pretrain]]:
+    def starts(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, initialisation)
         "Columns of the table, and an initialisation with its recipe; replicate after replicate"
         for seed, recipe in product(self.seeds, self.recipes):
             yield {k: getattr(recipe, k) for k in self.columns[:5]} | dict(seed=seed), Pretrain(data=self.data, network=self.network, recipe=recipe, steps=0, seed=seed)
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Arm after arm; the dense run, which is level 0 of all, once"
         for (columns, start), arm in product(self.starts(), self.arms):
             yield from ((columns | dict(ladder=arm), self.trained(arm, start, level)) for level in range(arm != self.arms[0], self.levels + 1))
@@ -78,19 +83,25 @@ class Stability(Ladders):
 
     @model_validator(mode='after')
     def possible(self):
+        "Refuse rounds that are no levels of the ladder"
         if not self.rounds or max(self.rounds) > self.levels: raise ValueError(f'rounds={self.rounds} must be levels of a ladder of {self.levels}')
         return self
 
-    def three(self, start:Pretrain, level:int) -> dict[str, Task]:
+    def three(self,
+        start:Pretrain, # the initialisation, with its recipe
+        level:int # how often was pruned
+    ) -> dict[str, Task]: # ticket, control and line
         "What is asked of a round"
         ticket, control = (self.trained(arm, start, level) for arm in ladders[:2])
         return dict(ticket=ticket, control=control, line=Line(first=ticket, second=Child(pretrain=start, number=0, ticket=ticket), points=self.points, looks=(self.look,), batchnorm=self.batchnorm))
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Ticket, control and line of every round"
         return ((columns, task) for columns, start in self.starts() for level in self.rounds for task in self.three(start, level).values())
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # instability is an error barrier, quality the ticket's accuracy above its control's
         "A row for each round of which all three are answered; shares of images"
         rows = []
         for (columns, start), level in product(self.starts(), self.rounds):
@@ -106,7 +117,7 @@ class Regions(Ladders):
     columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'ladder', 'first', 'second', *measures, 'disagreement')
     anew: bool = True # as the paper's matrices show
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Every ladder"
         return ((columns | dict(ladder=arm), Distances(foot=self.trained(arm, start, self.levels))) for (columns, start), arm in product(self.starts(), self.arms))
 
@@ -118,19 +129,24 @@ class Basins(Ladders):
     examples: Count|None = None # only the first so many training images
     batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics on the line
 
-    def asked(self) -> Iterator[tuple[dict, Task]]:
+    def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Every pair of successive rounds"
         for (columns, start), arm, ends, level in product(self.starts(), self.arms, self.ends, range(1, self.levels + 1)):
             a, b = (self.trained(arm, start, k) for k in (level - 1, level))
             yield columns | dict(ladder=arm, ends=ends, level=level), Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples, batchnorm=self.batchnorm)
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # barriers in loss (nats) and error (0 to 1)
         "A row for each line that is answered and kind of images, with the share of weights that remain in its sparser end"
         found = ((columns | dict(density=run.read(task.second).metrics.density.item()), record) for columns, task in self.asked() if (record := run.read(task)))
         rows = [columns | row for columns, record in found for row in record.metrics.to_dict('records')]
         return pd.DataFrame(rows, columns=None if rows else self.columns)
 
-    def paths(self, run:Run, look:str='test') -> pd.DataFrame:
+    def paths(self,
+        run:Run, # where answers lie
+        look:str='test' # images that they are of: 'train' or 'test'
+    ) -> pd.DataFrame: # columns of the line, alpha, loss, error
         "The lines themselves: a row for each point, with mean loss (nats) and error (0 to 1)"
         found = (columns | {k: record.tensors[f'{look}/{k}'].numpy() for k in ('alpha', 'loss', 'error')} for columns, task in self.asked() if (record := run.read(task)))
         return pd.DataFrame(found, columns=[*self.columns[:9], 'alpha', 'loss', 'error']).explode(['alpha', 'loss', 'error'], ignore_index=True).astype(dict(alpha=float, loss=float, error=float))
@@ -140,23 +156,31 @@ class Weights(Ladders):
     "What pruning leaves and takes: thresholds of all rounds, and histograms of one (WIN, Figs. 5–7, 19, 22)"
     columns: ClassVar[tuple[str, ...]] = (*Ladders.columns, 'threshold')
     looked_at: Count # the round whose weights are counted
-    bins: Count = 60
+    bins: Count = 60 # of the histogram, all equally wide
     widest: Annotated[float, Field(gt=0)] = .5 # weight at the histogram's edges; what lies beyond is in its last bins
 
-    def found(self, run:Run) -> Iterator[tuple[dict, Record]]:
+    def found(self,
+        run:Run # where answers lie
+    ) -> Iterator[tuple[dict, Record]]: # as (columns, answer)
         "Every training that is answered"
         return ((columns | record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict(), record) for columns, task in self.asked() if (record := run.read(task)))
 
-    def table(self, run:Run) -> pd.DataFrame:
+    def table(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # threshold in units of the weights
         "A row for each training, with the magnitude below which the next round prunes"
         return pd.DataFrame([columns | dict(threshold=threshold(record.part('state'), self.worn(record), self.prune_rate)) for columns, record in self.found(run)], columns=self.columns)
 
-    def worn(self, record:Record) -> Mask:
+    def worn(self,
+        record:Record # of a training
+    ) -> Mask: # where there is none, all weights with more than one axis
         "A training's mask; of the dense run the full one"
         state = record.part('state')
         return Mask(record.part('mask') or {k: torch.ones_like(v, dtype=torch.bool) for k, v in state.items() if v.ndim > 1})
 
-    def histograms(self, run:Run) -> pd.DataFrame:
+    def histograms(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns bin_left and bin_right, in units of the weights, and count
         "A row for each ladder, replicate and bin"
         edges, rows = np.linspace(-self.widest, self.widest, self.bins + 1), []
         for columns, record in self.found(run):
