@@ -21,7 +21,8 @@ from .connectivity import Barriers, Child
 from .diets import Pretrain
 from .ingredients import Images, Network
 from .distill import baselines
-from .distillation import Distil, ExpertRun, Inner, InnerLevel, Taught
+from .distillation import Distil, ExpertRun, Taught
+from .distilled_pruning import Inner, InnerLevel
 from .experiments import RecipeField, Run, Task
 from .gradient import Condensing
 from .questions import Count, Figure, Rate, Step

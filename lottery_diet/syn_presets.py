@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from .augment import DSA
 from .ingredients import Images, Network
-from .distillation import Distil, Inner
+from .distillation import Distil
+from .distilled_pruning import Inner
 from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
 from .questions import Drawing

@@ -13,7 +13,8 @@ from lottery_diet import distillation, gradient
 from lottery_diet.augment import DSA
 from lottery_diet.core import stream
 from lottery_diet.diets import Pretrain
-from lottery_diet.distillation import Distil, ExpertRun, Inner, InnerLevel, Taught, read_looks
+from lottery_diet.distillation import Distil, ExpertRun, Taught, read_looks
+from lottery_diet.distilled_pruning import Inner, InnerLevel
 from lottery_diet.experiments import Run
 from lottery_diet.gradient import Condensing, match_gradients
 from lottery_diet.ingredients import Images, Network
