@@ -15,7 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from .core import project_root, write_whole
-from .plots import Interval, t_interval
+from .plots import Interval, signed, t_interval
 
 # %% ../nbs/11b_claims.ipynb #4ac45e64
 @dataclass(frozen=True)
@@ -63,11 +63,10 @@ def claim(
 
 def in_numbers(
     claim:Claim # or a row of `read_claims` as a named tuple
-) -> str: # as many decimals as show on which side of zero the interval ends, two to five
+) -> str: # as many decimals as show on which side of the threshold the interval ends
     "Mean, 95 % interval, unit and n"
-    ends = (claim.low, claim.high)
-    digits = next((d for d in range(2, 5) if all(round(end, d) for end in ends)), 5)
-    return f'{claim.ours:+.{digits}f} ({claim.low:+.{digits}f} to {claim.high:+.{digits}f}) {claim.unit}, n = {claim.n}'
+    ours, low, high = signed(claim.ours, claim.low, claim.high, threshold=claim.threshold)
+    return f'{ours} ({low} to {high}) {claim.unit}, n = {claim.n}'
 
 # %% ../nbs/11b_claims.ipynb #d71451a8
 columns = ('figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'holds', 'why', 'scale', 'setting', 'source') # of the table of claims
