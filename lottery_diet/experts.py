@@ -84,7 +84,8 @@ def augmentation_name(
     augment:Callable|None # such as `partial(dsa, …)`
 ) -> str: # the same in every process
     "What an augmentation says of itself"
-    return repr(augment.keywords) if isinstance(augment, partial) else getattr(augment, '__qualname__', repr(augment))
+    if isinstance(augment, partial): return f'{augment.func.__qualname__}{augment.args}{augment.keywords}'
+    return getattr(augment, '__qualname__', repr(augment))
 
 def refuse_statistics(
     net:nn.Module # a student's network

@@ -184,9 +184,9 @@ class Page:
         return self.figure.table(self.run)
 
     @property
-    def panel(self) -> str|None: # empty or None where it has none
-        "Which panel or variant, where the figure has some"
-        return getattr(self.asked, 'panel', None) or getattr(self.asked, 'variant', None)
+    def panel(self) -> str|None:
+        "Which panel, where the figure has some"
+        return getattr(self.asked, 'panel', None)
 
     def title(self,
         what:str # the figure shows

@@ -21,10 +21,10 @@ from urllib.parse import quote
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from .claims import read_claims
+from .claims import in_numbers, read_claims
 from .core import project_root, runs_root, shipped, write_whole
 from .figures import scales
-from .plots import signed, t_interval
+from .plots import t_interval
 
 # %% ../nbs/11c_gallery.ipynb #a36016f5
 papers = {'DD': 'Lottery Tickets on a Data Diet', 'WIN': 'Why Lottery Tickets Win', 'SYN': 'Finding Stable Subnetworks at Initialization with Dataset Distillation', '': 'Lessons'}
@@ -154,9 +154,8 @@ def _claims(claims, beside):
     if not len(claims): return ''
     def row(c):
         says = escape(c.says) + ('<span class="soft"> Our question.</span>' if c.by == 'ours' else '') + (f'<br><span class="soft">Likely because: {escape(c.why)}</span>' if c.why else '')
-        ours, low, high = signed(c.ours, c.low, c.high, threshold=getattr(c, 'threshold', 0.))
         where = _lines(f'{escape(c.setting)}, {c.scale}', _link('table', project_root()/c.source, beside))
-        return f'<tr><td>{says}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{ours} ({low} to {high}) {escape(c.unit)}, n = {c.n}</td><td>{where}</td><td>{_badge(c.holds)}</td></tr>'
+        return f'<tr><td>{says}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{escape(in_numbers(c)).replace("n = ", "n = ")}</td><td>{where}</td><td>{_badge(c.holds)}</td></tr>'
     return f'<div class="wide"><table class="claims"><tr><th>Claim</th><th>Paper</th><th>Ours, 95 % interval</th><th>Where</th><th></th></tr>{"".join(map(row, claims.itertuples()))}</table></div>'
 
 def _picture(file, alt, beside):

@@ -57,14 +57,15 @@ def plane_of_two(
     mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle
-    "The plane through two solutions and orthogonal to that a second direction of the same length (SYN §4: two seeds and two orthogonal vectors)"
+    "The plane through two solutions and orthogonal to that a second direction of the same length (SYN §4: two seeds and two orthogonal vectors); raises `ValueError` for a third state on their line"
     origin = {k: (v + b[k])/2 if v.is_floating_point() else v for k, v in a.items()}
     right = _difference(a, b, .5)
     up = _difference(towards, origin) if towards else {k: torch.zeros_like(v) if '.running_' in f'.{k}' else torch.randn(v.shape, generator=stream(seed, 'plane', k), dtype=torch.float64).to(v) for k, v in right.items()}
     if filter_normalised: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = {k: v*mask[k].to(v) if k in mask else v for k, v in up.items()}
-    along = (_flat(up, right)@_flat(right, right))/(_flat(right, right)@_flat(right, right))
+    along, before = (_flat(up, right)@_flat(right, right))/(_flat(right, right)@_flat(right, right)), _flat(up, right).norm()
     up = {k: v - along.item()*right[k] for k, v in up.items()}
+    if _flat(up, right).norm() <= 1e-6*before: raise ValueError('the third state lies on the line through both solutions: give another, or none for a random direction')
     longer = (_flat(right, right).norm()/_flat(up, right).norm()).item()
     return Plane(origin, right, {k: v*longer for k, v in up.items()})
 

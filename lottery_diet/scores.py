@@ -28,8 +28,8 @@ def el2n(
     "Mean length of the error vector of each example; raises `ValueError` for no network"
     models = [models] if isinstance(models, nn.Module) else list(models)
     if not models: raise ValueError('el2n needs at least one network')
-    target = F.one_hot(data.y, data.classes).cpu()
-    return torch.stack([(predict(m, data).cpu().softmax(1) - target).norm(dim=1) for m in models]).mean(0)
+    def errors(p): return (p - F.one_hot(data.y.cpu(), p.shape[1])).norm(dim=1) # there may be more outputs than classes
+    return torch.stack([errors(predict(m, data).cpu().softmax(1)) for m in models]).mean(0)
 
 # %% ../nbs/04_scores.ipynb #30913b83
 def keep_easiest(

@@ -222,14 +222,14 @@ def check_data(
     data:ImageSet, # whose first two images the network is shown
     recipe:Recipe # that it would be trained by
 ) -> None:
-    "Raise `ValueError` where the network cannot take the images, has fewer outputs than there are classes, or the recipe wants other normalisation"
+    "Raise `ValueError` where the network cannot take the images, has fewer outputs than there are classes (or more, where labels are mixed), or the recipe wants other normalisation"
     if recipe.normalisation and recipe.normalisation != (data.mean, data.std):
         raise ValueError('the recipe asks for other normalisation than the data carries: use data.normalised_by(*recipe.normalisation), for the test set too')
     shown = '×'.join(map(str, data.shape))
     try:
         with evaluating(model), torch.no_grad(): out = model(data.inputs(data.x[:2]))
     except RuntimeError as e: raise ValueError(f'{type(model).__name__} cannot take images of {shown}: make it for that shape ({str(e).splitlines()[0]})') from None
-    if out.ndim != 2 or out.shape[1] < data.classes: raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')
+    if out.ndim != 2 or out.shape[1] < data.classes or recipe.cutmix and out.shape[1] > data.classes: raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')
 
 def check_mask(
     weights:State, # a network's, by name
