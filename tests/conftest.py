@@ -1,7 +1,7 @@
 "One thread per test process, and results of notebooks in a folder of their own."
 import os
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ['OMP_NUM_THREADS'] = '1' # whatever the shell says: several threads add in another order, so that bits differ
 os.environ.setdefault('MPLBACKEND', 'agg')
 
 import pytest

@@ -1,18 +1,18 @@
-"What distillation costs, in processes of their own; that a compiled step says the same; who draws what at random, and what a task refuses."
-import json
+"What distillation holds; that a compiled step says the same; who draws what at random, and what a task refuses."
 import shutil
-import subprocess
-import sys
+import weakref
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from lottery_diet import distillation, gradient
 from lottery_diet.augment import DSA
 from lottery_diet.core import stream
 from lottery_diet.diets import Pretrain
+from lottery_diet.distill import augmented_by
 from lottery_diet.distillation import Distil, ExpertRun, Taught, read_looks
 from lottery_diet.distilled_pruning import Inner, InnerLevel
 from lottery_diet.experiments import Run
@@ -20,27 +20,55 @@ from lottery_diet.gradient import Condensing, match_gradients
 from lottery_diet.ingredients import Images, Network
 from lottery_diet.models import conv_net, initialise
 from lottery_diet.sources import load_data
-from lottery_diet.trajectory import Feed, Matching, Stepper, match_by_adjoint
+from lottery_diet.trajectory import Feed, Matching, Stepper, match_by_adjoint, match_unrolled
 
-root = Path(__file__).resolve().parents[1]
 
-def mib_above_start(per_class, steps):
-    "Peak memory of one exact gradient"
-    out = subprocess.run([sys.executable, root/'benchmarks'/'distil.py', '--case', str(per_class), str(steps), 'adjoint', '--rounds', '1'], capture_output=True, text=True)
-    assert out.returncode == 0, out.stderr[-2000:]
-    return json.loads(out.stdout.strip().splitlines()[-1])['mib_above_start']
+class Alive(TorchDispatchMode):
+    "Counts the bytes of tensors that were made inside and live, and the most that ever did"
+    def __init__(self):
+        super().__init__()
+        self.now, self.most, self.known = 0, 0, set()
 
-@pytest.mark.long
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        out = op(*args, **kwargs or {})
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor): self.count(tensor.untyped_storage())
+        return out
+
+    def count(self, storage):
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.known: return
+        self.known.add(key)
+        self.now, self.most = self.now + size, max(self.most, self.now + size)
+        weakref.finalize(storage, self.gone, key, size)
+
+    def gone(self, key, size):
+        self.known.discard(key)
+        self.now -= size
+
+def most_alive(per_class, steps, way=match_by_adjoint):
+    "Bytes of the tensors that one exact gradient holds at its peak: ConvNet-3, CIFAR-10's sizes, every image augmented by itself"
+    net = initialise(conv_net, 0)
+    start = {k: v.detach().clone() for k, v in net.named_parameters()}
+    target = {k: v + .01*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
+    images, labels = torch.randn(10*per_class, 3, 32, 32, generator=stream(0, 'images')), torch.arange(10*per_class) % 10
+    with Alive() as alive: way(Stepper(net) if way is match_by_adjoint else net, start, target, images, labels, .01, steps, Feed(len(images), None, augmented_by(DSA(), each=True)))
+    return alive.most
+
+parameters = 4*320_010 # bytes of ConvNet-3's
+
 def test_memory_grows_with_the_number_of_steps_by_their_parameters_only():
-    "1.22 MiB for each of 32 more steps; a step's graph held would be 40 MiB"
-    few, many = (mib_above_start(1, steps) for steps in (8, 40))
-    assert many - few < 32*2.5
+    "Exactly so at one image per class; with all graphs at once each step holds some 30 MiB"
+    few, many = (most_alive(1, steps) for steps in (2, 6))
+    assert many - few == 4*parameters
+    assert most_alive(1, 4, match_unrolled) - most_alive(1, 2, match_unrolled) > 2*20*parameters
 
 @pytest.mark.long
 def test_ten_images_per_class_fit():
-    "12 more steps need the room of their parameters, though each augments its images otherwise; with 34 further ones it is under 1.2 GiB above start"
-    few, many = (mib_above_start(10, steps) for steps in (4, 16))
-    assert many - few < 12*2.5 and many + 34*2.5 < 1.2*1024
+    "Through 50 steps in under 1.2 GiB, though each augments its images otherwise; benchmarks/distil.json has what the process holds"
+    few, many = (most_alive(10, steps) for steps in (2, 4))
+    assert many - few <= 2*parameters + 8*2**20 # one step's augmentation may need more than another's
+    assert many + 46*parameters < 1.2*2**30
 
 @pytest.mark.long
 @pytest.mark.skipif(not (shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')), reason='there is no compiler')

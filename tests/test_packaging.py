@@ -44,7 +44,7 @@ def test_the_version_is_said_in_one_place(): assert lottery_diet.__version__ == 
 def installed(tmp_path_factory):
     "An environment with the wheel, which sees the dependencies of this one, but not this checkout; and an empty folder"
     folder = tmp_path_factory.mktemp('wheel')
-    shutil.copytree(root, folder/'source', ignore=shutil.ignore_patterns('.*', 'runs', 'build', '*.egg-info', 'out.ipynb', 'site', '_*proc'))
+    shutil.copytree(root, folder/'source', ignore=shutil.ignore_patterns('.*', 'runs', 'build', '*.egg-info', 'out.ipynb', 'site', '_docs', '_*proc'))
     call(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-q', '-w', folder, folder/'source')
     call(sys.executable, '-m', 'venv', folder/'env')
     python, packages = folder/'env'/'bin'/'python', sysconfig.get_path('purelib')
