@@ -42,15 +42,15 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs):
     written = {p.name for p in (runs/'figures').iterdir()}
     assert {f'{name}_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')} <= written
     before = stamps(runs, name)
-    table, effort = pd.read_csv(runs/'figures'/f'{name}_smoke.csv'), json.loads((runs/'figures'/f'{name}_smoke.json').read_text())['provenance']['answers']
-    assert effort['tasks'] == len(before) and (effort['minutes'] > 0 or not before)
+    def origin(): return json.loads((runs/'figures'/f'{name}_smoke.json').read_text())
+    table, asked, effort = pd.read_csv(runs/'figures'/f'{name}_smoke.csv'), {task.key for task in preset(name, 'smoke').tasks()}, origin()['provenance'].get('answers')
+    if asked: assert effort['tasks'] == len(before) and effort['minutes'] > 0
     again = lottery_diet('figure', name, runs=runs)
     assert again.returncode == 0, again.stderr[-2000:]
-    asked = {task.key for task in preset(name, 'smoke').tasks()}
-    assert json.loads((runs/'figures'/f'{name}_smoke.json').read_text())['parameters']['sweep'] == dict(cached=len(asked), run=0, failed=0, left=0)
+    if asked: assert origin()['parameters']['sweep'] == dict(cached=len(asked), run=0, failed=0, left=0)
     assert stamps(runs, name) == before and len(before) >= len(asked)
     pd.testing.assert_frame_equal(table, pd.read_csv(runs/'figures'/f'{name}_smoke.csv'))
-    assert json.loads((runs/'figures'/f'{name}_smoke.json').read_text())['provenance']['answers'] == effort # of the runs, not of the drawing
+    assert origin()['provenance'].get('answers') == effort # of the runs, not of the drawing
     state = lottery_diet('status', name, runs=runs)
     assert state.returncode == 0 and ('minutes left on cpu' if preset(name, 'smoke').tasks() else 'asks for no runs') in state.stdout
 
