@@ -155,7 +155,7 @@ def _claims(claims, beside):
     def row(c):
         says = escape(c.says) + ('<span class="soft"> Our question.</span>' if c.by == 'ours' else '') + (f'<br><span class="soft">Likely because: {escape(c.why)}</span>' if c.why else '')
         where = _lines(f'{escape(c.setting)}, {c.scale}', _link('table', project_root()/c.source, beside))
-        return f'<tr><td>{says}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{escape(in_numbers(c)).replace("n = ", "n = ")}</td><td>{where}</td><td>{_badge(c.holds)}</td></tr>'
+        return f'<tr><td>{says}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{escape(in_numbers(c))}</td><td>{where}</td><td>{_badge(c.holds)}</td></tr>'
     return f'<div class="wide"><table class="claims"><tr><th>Claim</th><th>Paper</th><th>Ours, 95 % interval</th><th>Where</th><th></th></tr>{"".join(map(row, claims.itertuples()))}</table></div>'
 
 def _picture(file, alt, beside):
@@ -211,7 +211,7 @@ Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where 
 def _tallies(claims):
     "How many claims there are, and what became of them"
     def tally(by): return ', '.join(f'{n} {_badge(verdict)}' for verdict, n in claims[claims.by == by].holds.value_counts().reindex(badges, fill_value=0).items())
-    return f'''{(claims.by == 'paper').sum()} statements of the papers: {tally('paper')}; {(claims.by == 'ours').sum()} questions of our own: {tally('ours')}. A claim is <em>seen</em> where its whole 95 % interval lies on its side.'''
+    return f'''{(claims.by == 'paper').sum()} comparisons with what the papers say: {tally('paper')}; {(claims.by == 'ours').sum()} questions of our own: {tally('ours')}. A claim is <em>seen</em> where its whole 95 % interval lies on its side.'''
 
 def where_figures_are() -> list[Path]: # the first where there is a checkout
     "The committed results, and what was drawn on this machine"
