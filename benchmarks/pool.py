@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from speed import rows
+from speed import by_turns, rows
 from torch import nn
 
 from lottery_diet.core import provenance, write_whole
@@ -45,7 +45,7 @@ def main():
     results = []
     for what, do, batches in (('training step', step, {16: 64, 128: 128}), ('look', look, {16: 64, 128: 64})):
         for width, batch in batches.items():
-            for row in rows(f'{what}, ConvNet-3 of width {width}, batch {batch}', contestants(width, batch, do), args.rounds, 'ms', 1000):
+            for row in rows(f'{what}, ConvNet-3 of width {width}, batch {batch}', by_turns(contestants(width, batch, do), args.rounds), 'ms', 1000):
                 results.append(row)
                 print(row, flush=True)
     if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))

@@ -1,14 +1,19 @@
-"""What a step and an evaluation pass cost here, beside what users would otherwise write.
+"""What a step and a pass cost here, beside what users would otherwise write.
 
-Contestants run by turns in one process with the same number of threads; medians, and the median of the ratios turn by turn.
+Every contestant runs in a process of its own, as its user would run it, because the memory allocator belongs to a process: ours and the
+bare loop keep freed memory, as `tune_cpu` tells it; the usual loops run as they come, and once more with memory kept. All have the same number
+of threads; they take turns, one at a time; medians, and the median of the ratios turn by turn.
 `bare` is a careful hand-written loop: normalised floats in memory, fused SGD, channels-last, masks by foreach. `loader` is the usual
-DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in.
+DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` runs over images in memory.
     python benchmarks/speed.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
 import json
 import time
+from contextlib import ExitStack
+from functools import partial
 from itertools import combinations, islice
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -21,33 +26,48 @@ from lottery_diet.evaluation import channels_last
 from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, prune_random
 from lottery_diet.lmc import barrier, loss_path, see
-from lottery_diet.models import initialise, lenet_300_100, resnet20
+from lottery_diet.models import initialise, models
 from lottery_diet.scores import el2n
 from lottery_diet.sources import default_data_root, load_data, patch_torchvision
 from lottery_diet.train import Recipe, Snapshot, evaluate, fit
+from lottery_diet.tune import keep_freed_memory
 
 patch_torchvision()
 from torch.utils.data import DataLoader  # noqa: E402
 from torchvision import datasets, transforms  # noqa: E402
 
 sources = dict(mnist=datasets.MNIST, cifar10=datasets.CIFAR10)
+trained = dict(lenet_300_100=('mnist', Recipe(200, 128, lr=.01)), resnet20=('cifar10', Recipe(12, 128, lr=.01)))
+usual = Recipe(12, 128, lr=.01, crop=4, flip=True) # the papers' augmentation of CIFAR-10
+
+# what trains: each function gives a run
 
 def half_dense(model):
     "A random mask with half of the weights"
     return prune_random(Mask({k: (torch.arange(m.numel()) % 2 == 0).view(m.shape) for k, m in Mask.dense(model).items()}))
 
-def loader(data, recipe, train):
-    "The usual pipeline"
+def loader(source, recipe, train):
+    "The usual pipeline over one of torchvision's data sets"
     augment = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)] if recipe.flip and train else []
+    data = load_data(source, download=False).train
     pipeline = transforms.Compose([*augment, transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
-    return DataLoader(sources[data.name](default_data_root(), train=train, transform=pipeline), recipe.batch_size if train else 256, shuffle=train)
+    return DataLoader(sources[source](default_data_root(), train=train, transform=pipeline), recipe.batch_size if train else 256, shuffle=train)
 
-def train_ours(model, data, recipe, mask):
-    start = Snapshot(0, model.state_dict())
-    return lambda: fit(model, data, recipe, start=start, mask=mask)
+def setting(name, augmented):
+    "Network, source, recipe and mask of a training"
+    source, recipe = trained[name]
+    model = initialise(models[name], 0)
+    return model, source, usual if augmented and source == 'cifar10' else recipe, half_dense(model)
 
-def train_bare(model, data, recipe, mask):
-    layout, x, y = channels_last(model), data.inputs(data.x), data.y
+def train_ours(name, augmented, way=None):
+    model, source, recipe, mask = setting(name, augmented)
+    data, start = load_data(source, download=False).train, Snapshot(0, model.state_dict())
+    return lambda: fit(model, data, recipe, start=start, mask=mask, way=way)
+
+def train_bare(name, augmented=False):
+    model, source, recipe, mask = setting(name, augmented)
+    data, layout = load_data(source, download=False).train, channels_last(model)
+    x, y = data.inputs(data.x), data.y
     parameters = dict(model.named_parameters())
     weights, masks = [parameters[k] for k in mask], [m.float() for m in mask.values()]
     def run():
@@ -63,8 +83,9 @@ def train_bare(model, data, recipe, mask):
             with torch.no_grad(): torch._foreach_mul_(weights, masks)
     return run
 
-def train_loader(model, data, recipe, mask):
-    masks, batches = {k: m.float() for k, m in mask.items()}, loader(data, recipe, True)
+def train_loader(name, augmented):
+    model, source, recipe, mask = setting(name, augmented)
+    masks, batches = {k: m.float() for k, m in mask.items()}, loader(source, recipe, True)
     def run():
         optimiser = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
         model.train()
@@ -79,29 +100,55 @@ def train_loader(model, data, recipe, mask):
                     if k in masks: p.mul_(masks[k])
     return run
 
-def evaluate_loader(model, data, recipe):
-    batches = loader(data, recipe, False)
-    def run():
-        model.eval()
-        with torch.no_grad(): return sum((model(x).argmax(1) == y).sum().item() for x, y in islice(batches, 8))
-    return run
+# what looks: at the first of CIFAR-10's test images, through ResNet-20
 
-def el2n_usual(model, data):
-    x, y = data.inputs(data.x), F.one_hot(data.y, data.classes)
-    def run():
-        model.eval()
-        with torch.no_grad(): return torch.cat([(model(xb).softmax(1) - yb).norm(dim=1) for xb, yb in zip(x.split(256), y.split(256))])
-    return run
+def images(n): return load_data('cifar10', download=False).test.take(torch.arange(n))
 
-def el2n_loader(model, data, recipe):
-    batches = loader(data, recipe, False)
-    def run():
-        model.eval()
-        with torch.no_grad(): return torch.cat([(model(x).softmax(1) - F.one_hot(y, data.classes)).norm(dim=1) for x, y in islice(batches, 8)])
-    return run
+def resnets(n): return [initialise(models['resnet20'], seed) for seed in range(n)]
 
-def grand_usual(model, data):
+def in_memory(n):
+    "Normalised images and labels in batches of 256"
+    data = images(n)
+    return [(x, y) for x, y in zip(data.inputs(data.x).split(256), data.y.split(256))]
+
+def in_files(n):
+    "The same from the usual pipeline"
+    batches = loader('cifar10', usual, False)
+    return lambda: islice(batches, n//256)
+
+@torch.no_grad()
+def passed(model, batches, per_batch):
+    "The usual pass in evaluation mode"
+    model.eval()
+    return [per_batch(model(x), y) for x, y in batches]
+
+def right(out, y): return (out.argmax(1) == y).sum().item()
+def error_norm(out, y): return (out.softmax(1) - F.one_hot(y, 10)).norm(dim=1)
+def summed_loss(out, y): return F.cross_entropy(out, y, reduction='sum').item()
+
+def evaluate_ours(n):
+    (net,), data = resnets(1), images(n)
+    return lambda: evaluate(net, data)
+
+def el2n_ours(n):
+    (net,), data = resnets(1), images(n)
+    return lambda: el2n(net, data)
+
+def pass_loop(n, per_batch):
+    (net,), batches = resnets(1), in_memory(n)
+    return lambda: passed(net, batches, per_batch)
+
+def pass_loader(n, per_batch):
+    (net,), batches = resnets(1), in_files(n)
+    return lambda: passed(net, batches(), per_batch)
+
+def grand_ours(n):
+    (net,), data = resnets(1), images(n)
+    return lambda: grand(net, data)
+
+def grand_one_by_one(n):
     "A backward pass for each example"
+    (model,), data = resnets(1), images(n)
     x, y = data.inputs(data.x), data.y
     def run():
         model.eval()
@@ -111,32 +158,69 @@ def grand_usual(model, data):
             torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item()
     return run
 
-def path_usual(model, data, a, b, alphas):
-    "Interpolate, load, pass through batches of 256"
-    x, y = data.inputs(data.x), data.y
-    def run():
-        for t in alphas:
-            model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
-            model.eval()
-            with torch.no_grad(): sum(F.cross_entropy(model(xb), yb, reduction='sum').item() for xb, yb in zip(x.split(256), y.split(256)))
-    return run
+alphas = (0., .5, 1.)
 
-def path_loader(model, data, recipe, a, b, alphas):
-    "Interpolate, load, pass through the usual pipeline"
-    batches = loader(data, recipe, False)
-    def run():
-        for t in alphas:
-            model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
-            model.eval()
-            with torch.no_grad(): sum(F.cross_entropy(model(x), y, reduction='sum').item() for x, y in islice(batches, 4))
-    return run
+def path_ours(n):
+    (net, *ends), data = [resnets(1)[0], *map(state_of, resnets(2))], images(n)
+    return lambda: loss_path(net, *ends, data, alphas)
 
-def barriers_ours(model, data, solutions):
+def interpolated(model, a, b, batches):
+    "Interpolate, load, pass"
+    for t in alphas:
+        model.load_state_dict({k: (1 - t)*a[k] + t*b[k] for k in a})
+        passed(model, batches(), summed_loss)
+
+def path_loop(n):
+    (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_memory(n)
+    return lambda: interpolated(net, *ends, lambda: batches)
+
+def path_loader(n):
+    (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_files(n)
+    return lambda: interpolated(net, *ends, batches)
+
+def barriers_ours(n):
     "Each solution is looked at once, then the middles of all pairs"
+    (net, *solutions), data = [resnets(1)[0], *map(state_of, resnets(3))], images(n)
     def run():
-        seen = [see(model, s, data) for s in solutions]
-        for i, j in combinations(range(len(solutions)), 2): barrier(loss_path(model, solutions[i], solutions[j], data, (.5,), ends=(seen[i], seen[j])))
+        seen = [see(net, s, data) for s in solutions]
+        for i, j in combinations(range(len(solutions)), 2): barrier(loss_path(net, solutions[i], solutions[j], data, (.5,), ends=(seen[i], seen[j])))
     return run
+
+def barriers_loader(n):
+    (net, *solutions), batches = [resnets(1)[0], *map(state_of, resnets(3))], in_files(n)
+    return lambda: [interpolated(net, a, b, batches) for a, b in combinations(solutions, 2)]
+
+# how they are compared
+
+class Apart:
+    "A contestant in a process of its own; calling it runs it once, closing it ends the process"
+    def __init__(self, make, keep, threads):
+        self.pipe, theirs = get_context('spawn').Pipe()
+        self.process = get_context('spawn').Process(target=serve, args=(theirs, make, keep, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+        try: self.pipe.recv() # it is ready
+        except EOFError: raise SystemExit('a contestant could not start; why stands above') from None
+
+    def __call__(self):
+        self.pipe.send('run')
+        self.pipe.recv()
+
+    def close(self):
+        self.pipe.close()
+        self.process.join()
+
+def serve(pipe, make, keep, threads):
+    "Make a run, then run it whenever asked"
+    torch.set_num_threads(threads)
+    if keep: keep_freed_memory()
+    run = make()
+    pipe.send('ready')
+    while True:
+        try: pipe.recv()
+        except EOFError: return # the other end is closed
+        run()
+        pipe.send('done')
 
 def by_turns(contestants, rounds):
     "Seconds of each contestant, turn by turn, after one run that is not counted"
@@ -149,48 +233,48 @@ def by_turns(contestants, rounds):
             took[k].append(time.perf_counter() - before)
     return took
 
-def rows(what, contestants, rounds, unit, scale):
+def rows(what, took, unit, scale):
     "One row for each rival of `ours`"
-    took = by_turns(contestants, rounds)
     for rival in [k for k in took if k != 'ours']:
         ratios = [r/o for r, o in zip(took[rival], took['ours'])]
         yield dict(what=what, rival=rival, rival_took=round(scale*median(took[rival]), 3), ours_took=round(scale*median(took['ours']), 3), unit=unit,
-                   times_as_fast=round(median(ratios), 3), lowest=round(min(ratios), 3), highest=round(max(ratios), 3), rounds=rounds)
+                   times_as_fast=round(median(ratios), 3), lowest=round(min(ratios), 3), highest=round(max(ratios), 3), rounds=len(ratios))
 
-def training(name, make, data, recipe, rounds):
-    mask = half_dense(make())
-    contestants = {k: train(initialise(make, 0), data, recipe, mask) for k, train in dict(ours=train_ours, bare=train_bare).items()}
-    yield from rows(f'training step, {name}, no augmentation', contestants, rounds, 'ms/step', 1000/recipe.steps)
-    usual = recipe if data.name == 'mnist' else Recipe(recipe.steps, recipe.batch_size, lr=recipe.lr, crop=4, flip=True)
-    contestants = {k: train(initialise(make, 0), data, usual, mask) for k, train in dict(ours=train_ours, loader=train_loader).items()}
-    yield from rows(f'training step, {name}, the papers\' augmentation', contestants, rounds, 'ms/step', 1000/recipe.steps)
+def compared(what, ours, rivals, unit, scale, threads, rounds):
+    "Rows of one comparison; `rivals` gives what makes each, and whether it keeps freed memory"
+    with ExitStack() as stack:
+        processes = {k: Apart(make, keep, threads) for k, (make, keep) in (dict(ours=(ours, True)) | rivals).items()}
+        for p in processes.values(): stack.callback(p.close)
+        return list(rows(what, by_turns(processes, rounds), unit, scale))
 
-def passes(data, recipe, rounds):
-    nets = [initialise(resnet20, 0) for _ in range(2)]
-    few = data.take(torch.arange(2048))
-    yield from rows('evaluation, ResNet-20', dict(ours=lambda: evaluate(nets[0], few), loader=evaluate_loader(nets[1], data, recipe)), rounds, 's/2,048 images', 1)
-    yield from rows('EL2N, ResNet-20', dict(ours=lambda: el2n(nets[0], few), loop=el2n_usual(nets[1], few), loader=el2n_loader(nets[1], data, recipe)), rounds, 's/2,048 images', 1)
-    some = data.take(torch.arange(128))
-    yield from rows('GraNd, ResNet-20', dict(ours=lambda: grand(nets[0], some), one_by_one=grand_usual(nets[1], some)), rounds, 's/128 images', 1)
-    ends, alphas, some = [state_of(initialise(resnet20, seed)) for seed in range(2)], (0., .5, 1.), data.take(torch.arange(1024))
-    path = dict(ours=lambda: loss_path(nets[0], *ends, some, alphas), loop=path_usual(nets[1], some, *ends, alphas), loader=path_loader(nets[1], data, recipe, *ends, alphas))
-    yield from rows('path of 3 points, ResNet-20', path, rounds, 's/1,024 images', 1)
-    solutions = [*ends, state_of(initialise(resnet20, 2))]
-    usual = [path_loader(nets[1], data, recipe, a, b, alphas) for a, b in combinations(solutions, 2)]
-    yield from rows('barriers of all pairs of 3 solutions, ResNet-20', dict(ours=barriers_ours(nets[0], some, solutions), loader=lambda: [run() for run in usual]), rounds, 's/1,024 images', 1)
+def comparisons():
+    "All of them: what, ours, rivals, unit, and what seconds are multiplied by to give it"
+    for name, called in dict(lenet_300_100='LeNet-300-100', resnet20='ResNet-20').items():
+        scale = 1000/trained[name][1].steps
+        yield f'training step, {called}, no augmentation', partial(train_ours, name, False), dict(bare=(partial(train_bare, name), True)), 'ms/step', scale
+        loaders = {'loader': (partial(train_loader, name, True), False), 'loader, memory kept': (partial(train_loader, name, True), True)}
+        yield f'training step, {called}, the papers\' augmentation', partial(train_ours, name, True), loaders, 'ms/step', scale
+        if name == 'resnet20': yield f'training step, {called}, the papers\' augmentation, compiled', partial(train_ours, name, True, 'compiled'), loaders, 'ms/step', scale
+    def against(loop, loader): return {'loop': (loop, False), 'loop, memory kept': (loop, True), 'loader': (loader, False)}
+    for what, ours, per_batch in (('evaluation', evaluate_ours, right), ('EL2N', el2n_ours, error_norm)):
+        yield f'{what}, ResNet-20', partial(ours, 2048), against(partial(pass_loop, 2048, per_batch), partial(pass_loader, 2048, per_batch)), 's/2,048 images', 1
+    yield 'GraNd, ResNet-20', partial(grand_ours, 128), {'one_by_one': (partial(grand_one_by_one, 128), False), 'one_by_one, memory kept': (partial(grand_one_by_one, 128), True)}, 's/128 images', 1
+    yield 'path of 3 points, ResNet-20', partial(path_ours, 1024), against(partial(path_loop, 1024), partial(path_loader, 1024)), 's/1,024 images', 1
+    yield 'barriers of all pairs of 3 solutions, ResNet-20', partial(barriers_ours, 1024), dict(loader=(partial(barriers_loader, 1024), False)), 's/1,024 images', 1
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument('--threads', type=int, default=1, help='threads of every contestant')
     ask.add_argument('--rounds', type=int, default=9, help='turns of each')
+    ask.add_argument('--only', default='', help='comparisons whose name has this in it')
     ask.add_argument('--out', type=Path, help='also write table and machine as JSON')
     args = ask.parse_args()
-    torch.set_num_threads(args.threads)
-    mnist, cifar = load_data('mnist', download=False), load_data('cifar10', download=False)
-    recipe = Recipe(12, 128, lr=.01, crop=4, flip=True)
-    table = pd.DataFrame([*training('LeNet-300-100', lenet_300_100, mnist.train, Recipe(200, 128, lr=.01), args.rounds),
-                          *training('ResNet-20', resnet20, cifar.train, Recipe(12, 128, lr=.01), args.rounds), *passes(cifar.test, recipe, args.rounds)])
-    print(table.to_string(index=False))
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=table.to_dict('records'), machine=provenance()), indent=1) + '\n'))
+    results = []
+    for what, *rest in comparisons():
+        if args.only not in what: continue
+        found = compared(what, *rest, args.threads, args.rounds)
+        print(pd.DataFrame(found).to_string(index=False), flush=True)
+        results += found
+    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
 
 if __name__ == '__main__': main()

@@ -159,7 +159,8 @@ def title_of(
     what:str, # the figure shows
     figure:Asked, # its parameters
     scale:str, # smoke, mini or paper
-    done:Sweep # of its tasks
+    done:Sweep, # of its tasks
+    shown:str=', mean ± 95 % t-interval' # of three replicates and more, said after their number
 ) -> str: # one line, or two for distilled images
     "A title that says scale, data, network, n and how images were distilled, and what is missing"
     missing = done.counts['left'] + done.counts['failed']
@@ -167,7 +168,7 @@ def title_of(
     data = f'{spoken.get(figure.data.name, figure.data.name)}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}{", whitened" if figure.data.zca else ""}'
     network = spoken.get(figure.network.model, figure.network.model) + (f' of width {width}' if (width := figure.network.options.get('width')) else '')
     ways = {'MTT (ready images)' if inner.kind == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None for inner in getattr(figure, 'inners', ()) if inner.kind in ('ready', 'distilled')}
-    return f'{what}: {data}, {network}, scale {scale}, n = {len(figure.seeds)}{", mean ± 95 % t-interval" if len(figure.seeds) > 2 else ""}{part}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
+    return f'{what}: {data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
 
 @dataclass(frozen=True)
 class Page:
@@ -189,10 +190,11 @@ class Page:
         return getattr(self.asked, 'panel', None)
 
     def title(self,
-        what:str # the figure shows
+        what:str, # the figure shows
+        shown:str=', mean ± 95 % t-interval' # of three replicates and more, said after their number
     ) -> str: # one line, or two for distilled images
         "A title that says scale, data, network and n, and what is missing"
-        return title_of(what, self.figure, self.asked.scale, self.done)
+        return title_of(what, self.figure, self.asked.scale, self.done, shown)
 
     def published(self,
         file:str, # its name in `data/published`
