@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .augment import DSA, read_distilled
+from .augment import DSA
 from .data import ImageSet
 from .diets import outcome_of, snapshot_of
 from .distill import augmented_by, stand_in
@@ -20,6 +20,7 @@ from .distillation import Augmenting, Distil
 from .experiments import Config, Outcome, RecipeField, Run, Task
 from .imp import noise_of
 from .tickets import Masked
+from .whitening import read_distilled
 
 # %% ../nbs/09ha_distilled_pruning.ipynb #e1b42f03
 class Inner(Config):

@@ -16,7 +16,7 @@ import torch
 from pydantic import InstanceOf, model_validator
 from torch import Tensor
 
-from .augment import DSA, unwhiten
+from .augment import DSA
 from .connectivity import Barriers, Child
 from .diets import Pretrain
 from .ingredients import Images, Network
@@ -29,6 +29,7 @@ from .questions import Count, Figure, Rate, Step
 from .records import Record
 from .tickets import Controls, Masked, Tickets
 from .trajectory import Matching
+from .whitening import unwhiten
 
 # %% ../nbs/09ma_distilled_questions.ipynb #0405600f
 class Distilling(Figure):

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field, JsonValue, field_validator
 from torch import nn
 
-from .augment import ZCA, whitened
 from .core import choose, stream
 from .data import ImageSet, Splits, shrink, split_off
 from .experiments import Config, RecipeField
@@ -23,6 +22,7 @@ from .models import find_model
 from .records import digest
 from .scores import keep_random
 from .sources import is_own_data, load_data, sources
+from .whitening import ZCA, whitened
 
 # %% ../nbs/09ba_ingredients.ipynb #c84cb710
 class Images(Config):
