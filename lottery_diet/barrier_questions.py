@@ -48,12 +48,15 @@ class BarriersBySpawn(Figure, Brood):
     def possible(self):
         "Refuse a spawn point beyond the recipe's end"
         last = self.every*(self.points - 1)
-        if last > self.recipe.steps: raise ValueError(f'the last of {self.points} spawn points {self.every} steps apart would be {last}, beyond the {self.recipe.steps} steps of the recipe')
+        if last > self.recipe.steps:
+            raise ValueError(f'the last of {self.points} spawn points {self.every} steps apart would be {last}, '
+                             f'beyond the {self.recipe.steps} steps of the recipe')
         return self
 
     def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task); the step is a column of the answer
         "Every spawn point of every replicate"
-        for seed, i in product(self.seeds, range(self.points)): yield dict(seed=seed), self.barriers(Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=i*self.every, seed=seed))
+        for seed, i in product(self.seeds, range(self.points)):
+            yield dict(seed=seed), self.barriers(Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=i*self.every, seed=seed))
 
 class ExampleBarriers(Diets, Brood):
     "Histograms of single examples' barriers for four initialisations (Data Diet, per-example barriers)"
@@ -83,7 +86,8 @@ class ExampleBarriers(Diets, Brood):
             if not (record := run.read(task)): continue
             values = record.tensors['example_barriers'].flatten().double().numpy()
             counts, _ = np.histogram(values.clip(*self.limits), edges)
-            rows += [columns | dict(bin_left=left, bin_right=right, count=int(n), values=len(values), mean=values.mean()) for left, right, n in zip(edges, edges[1:], counts)]
+            rows += [columns | dict(bin_left=left, bin_right=right, count=int(n), values=len(values), mean=values.mean())
+                     for left, right, n in zip(edges, edges[1:], counts)]
         return pd.DataFrame(rows)
 
 # %% ../nbs/09me_barrier_questions.ipynb #4c81272b
@@ -109,7 +113,8 @@ class BarrierVsAccuracy(Diets, Brood):
         for seed in self.seeds:
             named = lambda series, steps, size, judged=0: dict(series=series, pretrain_steps=steps, size=size, scored_at=judged, seed=seed)
             for steps in self.rewinds: yield named('all', steps, self.train_size), self.on_all(seed, steps)
-            for select, steps, size in product(('random', 'easiest'), self.diet_steps, self.sizes): yield named(select, steps, size), self.on_diet(seed, steps, size, select, self.panel())
+            for select, steps, size in product(('random', 'easiest'), self.diet_steps, self.sizes):
+                yield named(select, steps, size), self.on_diet(seed, steps, size, select, self.panel())
             for spawned, size in product(self.smooth_from if self.smooth_steps else (), self.sizes):
                 yield named('smoothest', self.smooth_steps, size, spawned), self.on_diet(seed, self.smooth_steps, size, 'easiest', self.smooth(spawned))
 
@@ -130,7 +135,8 @@ class BarrierVsAccuracy(Diets, Brood):
         rows = []
         for columns, pretrain in self.initialisations():
             found = {what: record.metrics for what, task in self.three(pretrain).items() if (record := run.read(task))}
-            if len(found) == 3: rows.append(columns | dict(density=found['ticket'].density.item(), barrier=found['barrier'].loss_middle.mean(), error_barrier=found['barrier'].error_middle.mean(),
+            if len(found) == 3: rows.append(columns | dict(
+                density=found['ticket'].density.item(), barrier=found['barrier'].loss_middle.mean(), error_barrier=found['barrier'].error_middle.mean(),
                 ticket_accuracy=found['ticket'].accuracy.item(), own_accuracy=found['own'].accuracy.item()))
         return pd.DataFrame(rows)
 
@@ -156,16 +162,18 @@ class ScoreVsBarrier(Diets, Brood):
         parts = []
         for steps in self.rewinds:
             found = [record.tensors['scores'] for columns, task in self.asked() if columns['spawn_step'] == steps and (record := run.read(task))]
-            if found and len(scores) == self.judges: parts.append(pd.DataFrame(dict(spawn_step=steps, score=sum(scores)/len(scores), barrier=sum(found)/len(found), replicates=len(found))))
+            if found and len(scores) == self.judges:
+                parts.append(pd.DataFrame(dict(spawn_step=steps, score=sum(scores)/len(scores), barrier=sum(found)/len(found), replicates=len(found))))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['spawn_step', 'score', 'barrier', 'replicates'])
 
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # barrier in nats; columns pearson and spearman are the same in all bins of a step
-        "A row for each spawn step and bin of examples, easiest first: means of score and barrier over so many replicates, and the correlations over all examples"
+        "A row for each spawn step and bin of examples, easiest first: mean score and barrier over replicates, and the correlations over all examples"
         rows = []
         for steps, points in self.per_example(run).groupby('spawn_step'):
             both = {f'{kind}': points.score.corr(points.barrier, kind) for kind in ('pearson', 'spearman')}
             order = points.score.rank(method='first').sub(1).mul(self.bins).floordiv(len(points)).astype(int)
-            rows += [dict(spawn_step=steps, bin=i, score=part.score.mean(), barrier=part.barrier.mean(), images=len(part), replicates=part.replicates.iloc[0]) | both for i, part in points.groupby(order)]
+            rows += [dict(spawn_step=steps, bin=i, score=part.score.mean(), barrier=part.barrier.mean(), images=len(part),
+                          replicates=part.replicates.iloc[0]) | both for i, part in points.groupby(order)]
         return pd.DataFrame(rows)

@@ -30,7 +30,8 @@ def require_noise(
 ) -> None:
     "Raises `ValueError` where children would be the same to the bit, and every barrier 0"
     recipe = pretrain.recipe
-    if noise == 'augmentation' and not (recipe.crop or recipe.flip or recipe.cutmix or pretrain.augment): raise ValueError("noise='augmentation' needs images that are augmented: give the recipe crop, flip or cutmix, or choose noise='order'")
+    if noise == 'augmentation' and not (recipe.crop or recipe.flip or recipe.cutmix or pretrain.augment):
+        raise ValueError("noise='augmentation' needs images that are augmented: give the recipe crop, flip or cutmix, or choose noise='order'")
 
 class Child(Task):
     "One training from a rewind point, with SGD noise of its own (Data Diet, Fig. 1; WIN §2.4)"
@@ -61,7 +62,8 @@ class Child(Task):
         net, _, train, test = self.pretrain.prepare(run)
         mask = Mask(run.ask(self.ticket).part('mask')) if self.ticket else None
         order, augment = child_seeds(self.pretrain.seed, self.number + 1, self.noise)[-1]
-        end = run.train(net, train, self.pretrain.recipe, start=snapshot_of(run.ask(self.pretrain)).rewound(), mask=mask, seed=order, augment_seed=augment, **self.pretrain.extras())
+        end = run.train(net, train, self.pretrain.recipe, start=snapshot_of(run.ask(self.pretrain)).rewound(), mask=mask,
+                        seed=order, augment_seed=augment, **self.pretrain.extras())
         return outcome_of(end, net, test, mask, child=self.number)
 
 class Barriers(Scorer):
@@ -95,7 +97,8 @@ class Barriers(Scorer):
 
     def scored(self) -> tuple[Images, float]: # a share of 0
         "The data, without wrong labels; raises `ValueError` where not all training images are looked at"
-        if self.look != 'train' or self.examples: raise ValueError("barriers of some images, or of test images, are no scores of the training images: leave look='train' and examples=None")
+        if self.look != 'train' or self.examples:
+            raise ValueError("barriers of some images, or of test images, are no scores of the training images: leave look='train' and examples=None")
         return self.pretrain.data, 0.
 
     def compute(self,
@@ -113,7 +116,8 @@ class Barriers(Scorer):
         for i, j in combinations(range(self.children), 2):
             path = loss_path(net, ends[i], ends[j], look, (.5, *self.points), calibration, mask, (seen[i], seen[j]))
             found = {of: barrier_of(path, of) for of in ('loss', 'error')}
-            rows.append(dict(step=self.pretrain.steps, pair=f'{i}-{j}', **{f'{of}_{kind}': value for of, b in found.items() for kind, value in b._asdict().items()}))
+            rows.append(dict(step=self.pretrain.steps, pair=f'{i}-{j}',
+                             **{f'{of}_{kind}': value for of, b in found.items() for kind, value in b._asdict().items()}))
             examples.append(example_barriers(path))
             paths.append(torch.tensor(path.table.to_numpy()))
         return Outcome(rows, dict(example_barriers=torch.stack(examples), scores=torch.stack(examples).mean(0), paths=torch.stack(paths)))
@@ -122,5 +126,6 @@ def paths_of(
     record:Record # of `Barriers`
 ) -> pd.DataFrame: # columns pair, alpha, loss (nats), error (0 to 1): a row for each point of each path
     "The paths whose barriers were measured"
-    whole = [pd.DataFrame(path.numpy(), columns=['alpha', 'loss', 'error']).assign(pair=pair) for pair, path in zip(record.metrics.pair, record.tensors['paths'])]
+    whole = [pd.DataFrame(path.numpy(), columns=['alpha', 'loss', 'error']).assign(pair=pair)
+             for pair, path in zip(record.metrics.pair, record.tensors['paths'])]
     return pd.concat(whole, ignore_index=True)

@@ -93,9 +93,11 @@ def outcome_of(
     **columns # of the table
 ) -> Outcome: # tensors begin with state/, mask/ and optimiser/
     "One row with loss (nats) and accuracy (0 to 1) on the test images; state, mask and memory as tensors"
-    row = columns | dict(step=end.step, density=mask.density if mask else 1., **evaluate(net, test, end.state)._asdict(), training_loss=float(f'{end.loss:.6g}'), collapsed=' '.join(mask.collapsed) if mask else '')
+    row = columns | dict(step=end.step, density=mask.density if mask else 1., **evaluate(net, test, end.state)._asdict(),
+                         training_loss=float(f'{end.loss:.6g}'), collapsed=' '.join(mask.collapsed) if mask else '')
     parts = dict(state=end.state, mask=mask or {}, optimiser=end.optimiser if memory else {})
-    return Outcome([row], {f'{part}/{k}': v for part, entries in parts.items() for k, v in entries.items()}, dict(way=end.way, layout=str(channels_last(net)).removeprefix('torch.')))
+    return Outcome([row], {f'{part}/{k}': v for part, entries in parts.items() for k, v in entries.items()},
+                   dict(way=end.way, layout=str(channels_last(net)).removeprefix('torch.')))
 
 # %% ../nbs/09c_diets.ipynb #1f08252b
 class Scorer(Task):
@@ -137,12 +139,14 @@ class Judge(Training, Scorer):
         go = dict(stop=self.steps, seed=derive(self.seed, 'judge', self.number), **self.extras())
         if self.score == 'forgetting':
             epoch, right = self.recipe.steps_per_epoch(len(train)), []
-            for end in run.walk(net, train, self.recipe, at=range(epoch, self.steps, epoch), **go): right.append(predict(net, train, end.state).argmax(1) == train.y)
+            for end in run.walk(net, train, self.recipe, at=range(epoch, self.steps, epoch), **go):
+                right.append(predict(net, train, end.state).argmax(1) == train.y)
             scores = count_forgetting(torch.stack(right).cpu())
         else:
             end = run.train(net, train, self.recipe, **go)
             scores = scores_of[self.score]([net], train)
-        return Outcome([dict(step=end.step, mean_score=scores[scores.isfinite()].mean().item(), never_learnt=int(scores.isinf().sum()))], dict(scores=scores), dict(way=end.way))
+        return Outcome([dict(step=end.step, mean_score=scores[scores.isfinite()].mean().item(), never_learnt=int(scores.isinf().sum()))],
+                       dict(scores=scores), dict(way=end.way))
 
 # %% ../nbs/09c_diets.ipynb #964bbd66
 class Pretrain(Training):
@@ -159,7 +163,8 @@ class Pretrain(Training):
         "Refuse steps beyond the recipe's, a choice by difficulty without judges, and judges of other data"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
         if self.judged and not self.judges: raise ValueError(f'select={self.select!r} needs judges, whose scores say what is easy: give judges=(Judge(…), …)')
-        if any(judge.scored() != (self.data, self.label_noise) for judge in self.judges): raise ValueError('judges must score the data that is pre-trained on: give them the same data and label_noise')
+        if any(judge.scored() != (self.data, self.label_noise) for judge in self.judges):
+            raise ValueError('judges must score the data that is pre-trained on: give them the same data and label_noise')
         return self
 
     @field_validator('judges', mode='before')
@@ -198,5 +203,6 @@ class Pretrain(Training):
         net, _, train, test = self.prepare(run)
         train = random_labels(train, self.label_noise)
         start = None if self.fraction < 1 or self.label_noise else self.begun(run, self.steps - 1)
-        end = run.train(net, train if self.fraction == 1 else train.take(self.diet(run, train)), self.recipe, start=start, stop=self.steps, seed=self.seed, **self.extras())
+        end = run.train(net, train if self.fraction == 1 else train.take(self.diet(run, train)), self.recipe,
+                        start=start, stop=self.steps, seed=self.seed, **self.extras())
         return outcome_of(end, net, test, memory=True)

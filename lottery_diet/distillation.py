@@ -43,7 +43,9 @@ class ExpertRun(Training):
     @model_validator(mode='after')
     def possible(self):
         "Refuse snapshots beyond the recipe's end"
-        if self.every*(self.snapshots - 1) > self.recipe.steps: raise ValueError(f'{self.snapshots} snapshots {self.every} steps apart need {self.every*(self.snapshots - 1)} steps, and the recipe has {self.recipe.steps}')
+        if self.every*(self.snapshots - 1) > self.recipe.steps:
+            raise ValueError(f'{self.snapshots} snapshots {self.every} steps apart need {self.every*(self.snapshots - 1)} steps, '
+                             f'and the recipe has {self.recipe.steps}')
         return self
 
     def compute(self,
@@ -53,13 +55,17 @@ class ExpertRun(Training):
         train, test = self.data.load(self.recipe, run.device)
         net, last = initialise(self.network.maker(train), self.seed, 'expert').to(run.device), self.every*(self.snapshots - 1)
         refuse_statistics(net)
-        walked = list(run.walk(net, train, self.recipe, at=range(0, last, self.every), stop=last, seed=self.seed, augment=augmented_by(self.augment, each=True)))
-        return Outcome([dict(step=last, **evaluate(net, test)._asdict())], {k: torch.stack([s.state[k].cpu() for s in walked]) for k in walked[0].state}, dict(way=walked[-1].way))
+        walked = list(run.walk(net, train, self.recipe, at=range(0, last, self.every), stop=last, seed=self.seed,
+                               augment=augmented_by(self.augment, each=True)))
+        return Outcome([dict(step=last, **evaluate(net, test)._asdict())],
+                       {k: torch.stack([s.state[k].cpu() for s in walked]) for k in walked[0].state}, dict(way=walked[-1].way))
 
 # %% ../nbs/09h_distillation.ipynb #1fe75235
 class Distil(Task):
     "Synthetic images of a data set, by trajectory or gradient matching (MTT; IDC)"
-    version = 4 # whitened images carry the inverse; judges of looks are other networks than those of the result; steps of gradient matching are of pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
+    # whitened images carry the inverse; judges of looks are other networks than those of the result; steps of gradient matching are of
+    # pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
+    version = 4
     later = ('net_augment', 'learnt_rate')
     data: Images # hold_out sets images aside to choose a look by
     network: Network # of students and experts, or of those whose gradients are matched
@@ -79,10 +85,13 @@ class Distil(Task):
     @model_validator(mode='after')
     def possible(self):
         "Refuse a plan, experts or a choice of looks that do not go with the method and the data"
-        if isinstance(self.how, Matching) != (self.method == 'trajectory'): raise ValueError(f'method={self.method!r} needs how={"Matching" if self.method == "trajectory" else "Condensing"}(…)')
+        if isinstance(self.how, Matching) != (self.method == 'trajectory'):
+            raise ValueError(f'method={self.method!r} needs how={"Matching" if self.method == "trajectory" else "Condensing"}(…)')
         if self.method == 'trajectory' and not self.experts: raise ValueError('trajectory matching needs experts: give experts=(ExpertRun(…), …)')
-        if any(e.data != self.data or e.network != self.network for e in self.experts): raise ValueError('experts must be of the same data and network as the distillation')
-        if any(e.recipe.normalisation != self.recipe.normalisation for e in self.experts): raise ValueError('experts must see images as the distillation does: give their recipe the same normalisation')
+        if any(e.data != self.data or e.network != self.network for e in self.experts):
+            raise ValueError('experts must be of the same data and network as the distillation')
+        if any(e.recipe.normalisation != self.recipe.normalisation for e in self.experts):
+            raise ValueError('experts must see images as the distillation does: give their recipe the same normalisation')
         if self.learnt_rate and self.method != 'trajectory': raise ValueError('only trajectory matching learns a rate: leave learnt_rate=False')
         if self.choose_by and not self.data.hold_out: raise ValueError('to choose a look, set images aside: give data with hold_out')
         return self
@@ -106,7 +115,8 @@ class Distil(Task):
         real:ImageSet # gives classes, name and device
     ) -> ImageSet: # f²·n images, learnable
         "What networks are taught with: stored images, decoded"
-        return synthetic(real, decode(stored, self.factor), labels.repeat(self.factor**2), f'{self.method} matching, {self.per_class} per class').to(real.x.device)
+        return synthetic(real, decode(stored, self.factor), labels.repeat(self.factor**2),
+                         f'{self.method} matching, {self.per_class} per class').to(real.x.device)
 
     def looks(self,
         run:Run, # asks the experts; on its device
@@ -116,8 +126,11 @@ class Distil(Task):
         start:Distilled|None # an earlier look to continue from; the beginning if None
     ) -> Iterator[Distilled]: # one for every so many iterations, and at the end
         "Synthetic images on their way"
-        make, common = self.network.maker(train), dict(augment=augmented_by(self.augment, each=self.method == 'trajectory'), every=self.every, seed=self.seed, start=start)
-        if self.method == 'gradient': return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train), taught_with=augmented_by(self.augment if self.net_augment == 'as matching' else self.net_augment, each=not self.how.net_alike), **common)
+        make, common = self.network.maker(train), dict(
+            augment=augmented_by(self.augment, each=self.method == 'trajectory'), every=self.every, seed=self.seed, start=start)
+        if self.method == 'gradient':
+            return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train),
+                taught_with=augmented_by(self.augment if self.net_augment == 'as matching' else self.net_augment, each=not self.how.net_alike), **common)
         experts = [Expert(run.ask(expert).folder/'tensors.safetensors', verify=False) for expert in self.experts]
         return match_trajectories(initialise(make, self.seed).to(run.device), experts, stored, labels, self.how, **common)
 
@@ -131,12 +144,19 @@ class Distil(Task):
         rows, kept, start = read_looks(run)
         for look in self.looks(run, train, stored, labels, start):
             row = dict(iteration=look.iteration, loss=look.loss, rate=look.rate, skipped=look.skipped, chosen_by=float('nan'))
-            if self.choose_by: row['chosen_by'] = evaluate_synthetic(self.network.maker(train), self.seen(look.images.to(run.device), labels, train), aside, replace(self.recipe, lr=look.rate) if self.learnt_rate else self.recipe, judges, augmented_by(self.augment, each=True)).mean().item()
+            if self.choose_by:
+                row['chosen_by'] = evaluate_synthetic(
+                    self.network.maker(train), self.seen(look.images.to(run.device), labels, train), aside,
+                    replace(self.recipe, lr=look.rate) if self.learnt_rate else self.recipe, judges, augmented_by(self.augment, each=True)).mean().item()
             if not self.choose_by or row['chosen_by'] > max((r['chosen_by'] for r in rows), default=-1.): kept = look
             rows.append(row)
             write_looks(run, rows, kept, look)
-            if time.time() > run.deadline and look.iteration < getattr(self.how, 'iterations', getattr(self.how, 'outer', 0)): raise OutOfTime(f'the deadline passed at iteration {look.iteration}')
-        return Outcome([r | dict(kept=r['iteration'] == kept.iteration) for r in rows], dict(images=kept.images, labels=labels.cpu(), begin=stored.cpu(), rate=torch.tensor(kept.rate, dtype=torch.float64)) | self.inverse(), dict(space='whitened by ZCA: zca/mean and zca/inverse undo it' if self.data.zca else 'normalised'))
+            if time.time() > run.deadline and look.iteration < getattr(self.how, 'iterations', getattr(self.how, 'outer', 0)):
+                raise OutOfTime(f'the deadline passed at iteration {look.iteration}')
+        return Outcome(
+            [r | dict(kept=r['iteration'] == kept.iteration) for r in rows],
+            dict(images=kept.images, labels=labels.cpu(), begin=stored.cpu(), rate=torch.tensor(kept.rate, dtype=torch.float64)) | self.inverse(),
+            dict(space='whitened by ZCA: zca/mean and zca/inverse undo it' if self.data.zca else 'normalised'))
 
     def inverse(self) -> dict[str, Tensor]: # zca/mean, c × h × w, and zca/inverse, d × d; empty for images that are not whitened
         "What makes pictures of whitened images, kept beside them: nobody shall train on them unawares"
@@ -170,7 +190,8 @@ def read_looks(
     "What `write_looks` wrote; nothing where nothing is there, or where it is damaged"
     if not (left := what_was_left(run.checkpoint, 'distillation')): return [], None, None
     tensors, notes = left
-    kept, last = (Distilled(iteration, tensors[f'{name}/images'], rate, float('nan'), memory=part_of(tensors, 'memory') if name == 'last' else {}) for name, (iteration, rate) in json.loads(notes['looks']).items())
+    kept, last = (Distilled(iteration, tensors[f'{name}/images'], rate, float('nan'), memory=part_of(tensors, 'memory') if name == 'last' else {})
+                  for name, (iteration, rate) in json.loads(notes['looks']).items())
     return json.loads(notes['rows']), kept, last
 
 # %% ../nbs/09h_distillation.ipynb #f46f31ab
@@ -191,7 +212,8 @@ class Taught(Task):
     def possible(self):
         "Refuse distilled images without a source, others with one, and a rate that nothing learnt"
         if (self.source is None) == (self.kind == 'distilled'): raise ValueError("kind='distilled' needs a source, and the others have none")
-        if self.learnt_rate and not (self.source and self.source.method == 'trajectory'): raise ValueError('only trajectory matching learns a rate: leave learnt_rate=False')
+        if self.learnt_rate and not (self.source and self.source.method == 'trajectory'):
+            raise ValueError('only trajectory matching learns a rate: leave learnt_rate=False')
         return self
 
     def needs(self) -> Sequence[Task]: # none for images that are not distilled

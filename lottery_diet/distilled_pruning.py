@@ -62,9 +62,12 @@ class InnerLevel(Masked):
     @model_validator(mode='after')
     def possible(self):
         "Refuse images inside that are whitened or normalised otherwise than the real ones"
-        if self.inner.kind == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca): raise ValueError('the ready images are of ZCA-whitened CIFAR-10: give a pretrain on cifar10 with zca=True')
-        if self.inner.source and self.inner.source.data.zca != self.pretrain.data.zca: raise ValueError('distilled images and real ones must be whitened alike: give both data the same zca')
-        if self.inner.source and self.inner.source.recipe.normalisation != self.pretrain.recipe.normalisation: raise ValueError('distilled images and real ones must be normalised alike: give both recipes the same normalisation')
+        if self.inner.kind == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca):
+            raise ValueError('the ready images are of ZCA-whitened CIFAR-10: give a pretrain on cifar10 with zca=True')
+        if self.inner.source and self.inner.source.data.zca != self.pretrain.data.zca:
+            raise ValueError('distilled images and real ones must be whitened alike: give both data the same zca')
+        if self.inner.source and self.inner.source.recipe.normalisation != self.pretrain.recipe.normalisation:
+            raise ValueError('distilled images and real ones must be normalised alike: give both recipes the same normalisation')
         return self
 
     def above(self) -> 'InnerLevel|None': # it differs in level alone
@@ -88,5 +91,6 @@ class InnerLevel(Masked):
         start = snapshot_of(run.ask(self.pretrain)).rewound()
         mask, above = self.worn(run, net)
         if above and self.leak: start = replace(start, state={k: v if k in mask else above.part('state')[k] for k, v in start.state.items()})
-        end = run.train(net, images, replace(self.recipe, normalisation=None), start=replace(start, step=0), mask=mask, seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
+        end = run.train(net, images, replace(self.recipe, normalisation=None), start=replace(start, step=0), mask=mask,
+                        seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
         return outcome_of(end, net, test, mask, level=self.level, arm=self.inner.kind)

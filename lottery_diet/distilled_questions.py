@@ -53,7 +53,8 @@ class Distilling(Figure):
 
     def expert_runs(self) -> tuple[ExpertRun, ...]: # `experts` of them, the same for every replicate
         "No further than they are needed"
-        own = dict(data=self.data, network=self.network, recipe=self.expert_recipe, every=self.expert_every, snapshots=self.matching.max_start + self.matching.expert_epochs, augment=self.augment)
+        own = dict(data=self.data, network=self.network, recipe=self.expert_recipe, every=self.expert_every,
+                   snapshots=self.matching.max_start + self.matching.expert_epochs, augment=self.augment)
         return tuple(ExpertRun(**own, seed=i) for i in range(self.experts))
 
     def source(self,
@@ -61,15 +62,18 @@ class Distilling(Figure):
     ) -> Distil: # by the method
         "One distillation"
         trajectory = self.method == 'trajectory'
-        return Distil(data=self.data, network=self.network, method=self.method, per_class=self.per_class, how=self.matching if trajectory else self.condensing, recipe=self.taught,
-            experts=self.expert_runs() if trajectory else (), augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by, learnt_rate=self.learnt_rate and trajectory, seed=seed)
+        return Distil(data=self.data, network=self.network, method=self.method, per_class=self.per_class,
+                      how=self.matching if trajectory else self.condensing, recipe=self.taught, experts=self.expert_runs() if trajectory else (),
+                      augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by,
+                      learnt_rate=self.learnt_rate and trajectory, seed=seed)
 
     def asked(self) -> Iterator[tuple[dict, Taught]]: # as (columns, task)
         "Distilled first, then what it must beat; replicate after replicate"
         own = dict(data=self.data, network=self.network, recipe=self.taught, per_class=self.per_class, networks=self.networks, augment=self.augment)
         for seed, kind in product(self.seeds, ('distilled', *baselines)):
             source = self.source(seed) if kind == 'distilled' else None
-            yield dict(seed=seed), Taught(**own, kind=kind, source=source, seed=seed, learnt_rate=self.learnt_rate and self.method == 'trajectory' and bool(source))
+            yield dict(seed=seed), Taught(**own, kind=kind, source=source, seed=seed,
+                                          learnt_rate=self.learnt_rate and self.method == 'trajectory' and bool(source))
 
     def found(self,
         run:Run # where answers lie
@@ -121,9 +125,12 @@ class DistilledPruning(Figure):
     def possible(self):
         "Refuse nothing inside, arms of one name, levels that do not rise, and recipes that are not one for each of inners"
         if not self.inners: raise ValueError('distilled pruning needs something inside: give inners=(Inner(…), …)')
-        if len({self.arm(inner) for inner in self.inners}) < len(self.inners): raise ValueError('two of inners have the same kind and number of images: ask about them in two figures, or give them different numbers')
-        if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1: raise ValueError(f'levels={self.levels} must rise from at least 1')
-        if self.inner_recipes and len(self.inner_recipes) != len(self.inners): raise ValueError(f'{len(self.inner_recipes)} inner_recipes must be as many as inners, {len(self.inners)}, or none')
+        if len({self.arm(inner) for inner in self.inners}) < len(self.inners):
+            raise ValueError('two of inners have the same kind and number of images: ask about them in two figures, or give them different numbers')
+        if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1:
+            raise ValueError(f'levels={self.levels} must rise from at least 1')
+        if self.inner_recipes and len(self.inner_recipes) != len(self.inners):
+            raise ValueError(f'{len(self.inner_recipes)} inner_recipes must be as many as inners, {len(self.inners)}, or none')
         return self
 
     def start(self,
@@ -170,14 +177,16 @@ class DistilledPruning(Figure):
         "Accuracy with no mask, with every mask, and of its controls; replicate after replicate"
         first = self.arm(self.inners[0])
         for seed in self.seeds:
-            for columns, mask in self.wearing(seed): yield from ((columns | dict(child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
-            for level, control in product(self.levels, self.controls): yield dict(seed=seed, level=level, arm=f'{first}, {control}', child=0), Controls(ticket=self.masks(seed, level)[first], arm=control)
+            for columns, mask in self.wearing(seed):
+                yield from ((columns | dict(child=i), Child(pretrain=self.start(seed), number=i, ticket=mask)) for i in range(self.children))
+            for level, control in product(self.levels, self.controls):
+                yield dict(seed=seed, level=level, arm=f'{first}, {control}', child=0), Controls(ticket=self.masks(seed, level)[first], arm=control)
 
     def images_seen(self,
         real:int, # training images
         classes:int # of the data; images inside are counted for each
     ) -> dict[str, tuple[float, float]]: # (seen, stored), repetitions counted
-        "By arm, images that pass through the network in one level of the search, as it sees them and as they are stored (several in one, where they are decoded); of so many real ones"
+        "By arm, images that pass in one level of the search: as the network sees them, as they are stored (several in one), and of how many real ones"
         found = {'imp': (self.recipe.steps/self.recipe.steps_per_epoch(real)*real,)*2}
         for inner, recipe in zip(self.inners, self.inner_recipes or (self.inner_recipe,)*len(self.inners)):
             decoded = (stored := inner.stored*classes)*(inner.source.factor**2 if inner.source else 1)
@@ -204,10 +213,12 @@ class DistilledPruning(Figure):
     ) -> pd.DataFrame: # columns seed, level, arm, child, density, accuracy, loss, collapsed
         "A row for each mask and training that is answered"
         rows = ((columns, record.metrics.iloc[0]) for columns, task in self.asked() if (record := run.read(task)))
-        return pd.DataFrame([columns | dict(density=found.density, accuracy=found.accuracy, loss=found.loss, collapsed=found.collapsed) for columns, found in rows])
+        return pd.DataFrame([columns | dict(density=found.density, accuracy=found.accuracy, loss=found.loss, collapsed=found.collapsed)
+                             for columns, found in rows])
 
     def barriers(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns seed, level, arm, pair, and those of `Barriers`
         "A row for each mask and pair of trainings that is answered"
-        return pd.DataFrame([columns | row for columns, task in self.between() if (record := run.read(task)) for row in record.metrics.drop(columns='step').to_dict('records')])
+        return pd.DataFrame([columns | row for columns, task in self.between() if (record := run.read(task))
+                             for row in record.metrics.drop(columns='step').to_dict('records')])

@@ -94,7 +94,8 @@ class Walk(Task):
         given = random_labels(whole, asked.label_noise)
         fed = given if asked.fraction == 1 else given.take(asked.diet(run, given))
         looks, images = range(0, asked.steps, self.every), self.looked_at(run, whole, fed, test)
-        rows = [dict(step=s.step, images=len(fed)) | self.look(s.step, net, images) for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed, **asked.extras())]
+        rows = [dict(step=s.step, images=len(fed)) | self.look(s.step, net, images)
+                for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed, **asked.extras())]
         return Outcome(rows)
 
 class EarlyAccuracy(Walk):
@@ -104,7 +105,8 @@ class EarlyAccuracy(Walk):
     @model_validator(mode='after')
     def possible(self):
         "Refuse easy images of other data, or all of it"
-        if self.easy.data != self.pretrain.data or self.easy.fraction == 1: raise ValueError('easy must be a pre-training on a part of the same data: its diet is the easy images')
+        if self.easy.data != self.pretrain.data or self.easy.fraction == 1:
+            raise ValueError('easy must be a pre-training on a part of the same data: its diet is the easy images')
         return self
 
     def needs(self) -> Sequence[Task]: # none where both diets are random
@@ -149,5 +151,6 @@ class GradientAgreement(Walk):
         images # fed
     ):
         "Mean and standard deviation of the cosines"
-        cosines = gradient_agreement(net, images['fed'], stream(self.pretrain.seed, 'agreement', step), self.batches, self.batch_size, self.pretrain.recipe if self.augment else None)
+        cosines = gradient_agreement(net, images['fed'], stream(self.pretrain.seed, 'agreement', step), self.batches, self.batch_size,
+                                     self.pretrain.recipe if self.augment else None)
         return dict(cosine=cosines.mean().item(), spread=cosines.std().item())

@@ -35,7 +35,7 @@ class Config(BaseModel):
     "Plain validated data, immutable; raises `ValidationError` for unknown names, wrong types and impossible values"
     model_config = ConfigDict(strict=True, extra='forbid', frozen=True, validate_default=True)
 
-    later: ClassVar[tuple[str, ...]] = () # fields that came when answers were kept already: left out of the identity while they have their default, so that those stay valid
+    later: ClassVar[tuple[str, ...]] = () # fields that came after answers were kept: left out of the identity while at their default, so that those stay valid
 
     def identity(self) -> dict: # for JSON
         "All that an answer depends on, as plain data; fields marked `exclude` (where files lie, where to compute) are not among it"
@@ -45,7 +45,8 @@ class Config(BaseModel):
 def _plain(value):
     "Configs, recipes and containers as JSON has them"
     if isinstance(value, Config): return value.identity()
-    if is_dataclass(value): return {f.name: _plain(v) for f in fields(value) if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
+    if is_dataclass(value): return {f.name: _plain(v) for f in fields(value)
+                                    if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
     if isinstance(value, Mapping): return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
     return value

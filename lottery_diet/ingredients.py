@@ -26,7 +26,7 @@ from .whitening import ZCA, whitened
 
 # %% ../nbs/09ba_ingredients.ipynb #c84cb710
 class Images(Config):
-    "A data set, or a fixed random part of its training images; a name stands for one set: keep other images under a path of their own, which is told by a checksum"
+    "A data set, or a fixed random part of its training images; a name is one set: keep others under a path of their own, told by a checksum"
     later = ('hold_out', 'zca')
     name: str = 'digits' # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     root: Annotated[str|None, Field(exclude=True)] = None # where named sets lie; LOTTERY_DIET_DATA if None

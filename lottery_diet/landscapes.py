@@ -34,7 +34,8 @@ class Surface(Task):
     def possible(self):
         "Refuse other numbers of solutions, solutions of several starts or masks, and a direction that there is not"
         if len(self.solutions) not in (2, 4): raise ValueError(f'a plane goes through two solutions or four, not {len(self.solutions)}')
-        if len({(s.pretrain.key, s.ticket and s.ticket.key) for s in self.solutions}) > 1: raise ValueError('solutions of one plane must have one rewind point and wear one mask')
+        if len({(s.pretrain.key, s.ticket and s.ticket.key) for s in self.solutions}) > 1:
+            raise ValueError('solutions of one plane must have one rewind point and wear one mask')
         if self.filter_normalised and len(self.solutions) == 4: raise ValueError('the plane of four has no random direction: leave filter_normalised=False')
         return self
 
@@ -97,8 +98,11 @@ def diagonal_statistics(
     share = entries.living/entries.living.sum()
     square = entries.spread.fillna(0)**2*(entries.living - 1)/entries.living + entries['mean']**2
     means = {k: (share*v).sum() for k, v in dict(mean=entries['mean'], magnitude=entries.magnitude, square=square).items()}
-    found = dict(sampled=int(entries.sampled.sum()), smallest=entries.smallest.min(), largest=entries.largest.max(), error=np.sqrt(((share*entries.error)**2).sum()))
+    found = dict(sampled=int(entries.sampled.sum()), smallest=entries.smallest.min(), largest=entries.largest.max(),
+                 error=np.sqrt(((share*entries.error)**2).sum()))
     alive, dead = entries.living.sum()/weights, entries.living.sum() < weights
-    zeros = dict(smallest=min(0., found['smallest']) if dead else found['smallest'], largest=max(0., found['largest']) if dead else found['largest'], error=alive*found['error'])
-    def moments(scale): return dict(mean=scale*means['mean'], magnitude=scale*means['magnitude'], spread=np.sqrt(scale*means['square'] - (scale*means['mean'])**2))
+    zeros = dict(smallest=min(0., found['smallest']) if dead else found['smallest'],
+                 largest=max(0., found['largest']) if dead else found['largest'], error=alive*found['error'])
+    def moments(scale):
+        return dict(mean=scale*means['mean'], magnitude=scale*means['magnitude'], spread=np.sqrt(scale*means['square'] - (scale*means['mean'])**2))
     return found | moments(1.) | {f'{k}_with_zeros': v for k, v in (zeros | moments(alive)).items()}

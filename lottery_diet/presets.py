@@ -23,26 +23,37 @@ from .win_presets import win_about, win_panels
 
 # %% ../nbs/09n_presets.ipynb #15852801
 lenet = Network(model='lenet_300_100') # network of digits and MNIST
-on_digits = dict(data=Images(name='digits'), network=lenet, train_size=1297, recipe=Recipe(250, 64, lr=.05), judge=lenet, judge_recipe=Recipe(250, 64, lr=.05), judge_steps=50, judges=2) # fields of `Diets`, for smoke
-on_mnist = dict(data=Images(name='mnist'), network=lenet, train_size=60_000, recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4, milestones=(2000, 3000)), # fields of `Diets`
+on_digits = dict( # fields of `Diets`, for smoke
+    data=Images(name='digits'), network=lenet, train_size=1297, recipe=Recipe(250, 64, lr=.05),
+    judge=lenet, judge_recipe=Recipe(250, 64, lr=.05), judge_steps=50, judges=2)
+on_mnist = dict( # fields of `Diets`
+    data=Images(name='mnist'), network=lenet, train_size=60_000, recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4, milestones=(2000, 3000)),
     judge=lenet, judge_recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4), judge_steps=400, judges=3)
 small_recipe = Recipe(4000, 32, lr=.1, weight_decay=1e-4, milestones=(2000, 3000), crop=2, flip=True) # of CIFAR-10 in 16×16 pixels
-on_small = dict(data=Images(name='cifar10', pixels=16), network=Network(model='small_resnet', options=dict(width=8)), train_size=50_000, recipe=small_recipe, # fields of `Diets`, for mini
+on_small = dict( # fields of `Diets`, for mini
+    data=Images(name='cifar10', pixels=16), network=Network(model='small_resnet', options=dict(width=8)), train_size=50_000, recipe=small_recipe,
     judge=Network(model='small_resnet', options=dict(width=8)), judge_recipe=replace(small_recipe, milestones=()), judge_steps=1000, judges=4)
 
 # %% ../nbs/09n_presets.ipynb #69020fe8
 per_epoch = 391 # batches of 128
-on_cifar10 = dict(data=Images(name='cifar10'), network=Network(model='resnet20'), train_size=50_000, judge=Network(model='resnet18'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, # fields of `Diets`: published
+on_cifar10 = dict( # fields of `Diets`: published
+    data=Images(name='cifar10'), network=Network(model='resnet20'), train_size=50_000,
+    judge=Network(model='resnet18'), judge_recipe=el2n_judge, judge_steps=7800, judges=16,
     recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), normalisation=imagenet_constants, **cifar_like))
-on_cifar100 = dict(data=Images(name='cifar100'), network=Network(model='resnet32'), train_size=50_000, judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, # fields of `Diets`: published
+on_cifar100 = dict( # fields of `Diets`: published
+    data=Images(name='cifar100'), network=Network(model='resnet32'), train_size=50_000,
+    judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16,
     recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), **cifar_like))
-cinic_recipe = Recipe(31_250, 256, milestones=(15_625, 23_440), drop_last=True, normalisation=((.4789, .4723, .4305), (.2421, .2383, .2587)), **cifar_like) # of ResNet-56, as published
-on_cinic10 = dict(data=Images(name='cinic10'), network=Network(model='resnet56'), train_size=180_000, recipe=cinic_recipe, balanced=('random',), # fields of `Diets`: published
+cinic_recipe = Recipe( # of ResNet-56, as published
+    31_250, 256, milestones=(15_625, 23_440), drop_last=True, normalisation=((.4789, .4723, .4305), (.2421, .2383, .2587)), **cifar_like)
+on_cinic10 = dict( # fields of `Diets`: published
+    data=Images(name='cinic10'), network=Network(model='resnet56'), train_size=180_000, recipe=cinic_recipe, balanced=('random',),
     judge=Network(model='resnet56'), judge_recipe=replace(cinic_recipe, steps=8000, milestones=()), judge_steps=8000, judges=10)
 composer_cifar10 = on_cifar10 | dict( # `on_cifar10` with another recipe, where scores are compared
     recipe=Recipe(62_400, milestones=(31_200, 46_800), drop_last=True, normalisation=((.4914, .4822, .4465), (.247, .2435, .2616)), **cifar_like))
 on_resnet50 = dict( # fields of `Diets`, for early dynamics
-    data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge, judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))
+    data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge,
+    judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))
 
 # %% ../nbs/09n_presets.ipynb #f2d0ad81
 small = ('data', 'network', 'recipe') # fields that are taken from `Diets` where children are spawned
@@ -62,7 +73,9 @@ def spawn_setting(
     return spawn_settings.get((scale, dataset)) or choose('scale', scale, {s: v for (s, data), v in spawn_settings.items() if data == 'any'})
 
 # %% ../nbs/09n_presets.ipynb #a2d26bac
-def _scoring(setting, seeds): return Scoring(data=setting['data'], network=setting['judge'], recipe=setting['judge_recipe'], steps=setting['judge_steps'], scores=('el2n',), seeds=tuple(range(seeds)))
+def _scoring(setting, seeds):
+    return Scoring(data=setting['data'], network=setting['judge'], recipe=setting['judge_recipe'], steps=setting['judge_steps'],
+                   scores=('el2n',), seeds=tuple(range(seeds)))
 
 score_settings = dict(smoke=_scoring(on_digits, 4), mini=_scoring(on_small, 4), paper=_scoring(on_cifar10, 16)) # by scale
 
@@ -77,7 +90,8 @@ paper_panels = { # the same figure on other data
     'D': DietAccuracy(**on_cinic10, rewinds=(0, 200, 400), diet_steps=200, sizes=(12_800, 25_600, 51_200), levels=16, seeds=(0, 1, 2, 3)),
     'E': DietAccuracy(**on_cinic10, rewinds=(0, 400, 800), diet_steps=400, sizes=(12_800, 25_600, 51_200, 102_400), levels=16, seeds=(0, 1, 2, 3))}
 panels = { # what each panel of `with_panels` shows at the paper's scale
-    'A': 'CIFAR-10, ResNet-20, diets of 200 steps', 'C': 'CIFAR-100, ResNet-32, 400 steps', 'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps'}
+    'A': 'CIFAR-10, ResNet-20, diets of 200 steps', 'C': 'CIFAR-100, ResNet-32, 400 steps',
+    'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps'}
 with_panels = ('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size') # figures that are drawn for several data sets
 
 # %% ../nbs/09n_presets.ipynb #551945c9
@@ -86,20 +100,28 @@ cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1)) # fields 
 presets = dict.fromkeys(with_panels, diets) | { # figure → scale → what it asks
     'dd_noisy_labels': {
         'smoke': DietAccuracy(**smoke, **noise_diets, rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
-        'mini': DietAccuracy(**on_small, **fresh, selects=('easiest', 'random'), label_noises=(0., .5), rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
-        'paper': DietAccuracy(**on_cifar10, **noise_diets, rewinds=(0, 200, 400), diet_steps=200, sizes=(512, 1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
+        'mini': DietAccuracy(**on_small, **fresh, selects=('easiest', 'random'), label_noises=(0., .5),
+            rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
+        'paper': DietAccuracy(**on_cifar10, **noise_diets,
+            rewinds=(0, 200, 400), diet_steps=200, sizes=(512, 1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_forgetting_vs_el2n': {
-        'smoke': DietAccuracy(**smoke, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
-        'mini': DietAccuracy(**on_small, **fresh, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
-        'paper': DietAccuracy(**composer_cifar10, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',), rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
+        'smoke': DietAccuracy(**smoke, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
+            rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
+        'mini': DietAccuracy(**on_small, **fresh, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
+            rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
+        'paper': DietAccuracy(**composer_cifar10, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
+            rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_example_barriers': {
         'smoke': ExampleBarriers(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(10, 20), diet_steps=10, size=256, limits=(-1., 2.)),
         'mini': ExampleBarriers(**on_small, **fresh, children=2, rewinds=(200, 400), diet_steps=200, size=3200),
         'paper': ExampleBarriers(**cinic_children, rewinds=(200, 400), diet_steps=200, size=25_600)},
     'dd_barrier_vs_accuracy': {
-        'smoke': BarrierVsAccuracy(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), children=2, rewinds=(10, 20, 40), diet_steps=(10, 20), sizes=(64, 256), smooth_steps=20, smooth_from=(20,), smooth_parents=2, level=3, prune_rate=.5),
-        'mini': BarrierVsAccuracy(**on_small, seeds=(10, 11), children=2, rewinds=(100, 200, 400), diet_steps=(200,), sizes=(400, 3200), smooth_steps=200, smooth_from=(400,), smooth_parents=2, level=2, prune_rate=.6),
-        'paper': BarrierVsAccuracy(**cinic_children, rewinds=(200, 400, 800), diet_steps=(200, 400), sizes=(12_800, 25_600, 51_200), smooth_steps=400, smooth_from=(800, 1600), level=7)},
+        'smoke': BarrierVsAccuracy(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), children=2, rewinds=(10, 20, 40), diet_steps=(10, 20), sizes=(64, 256),
+            smooth_steps=20, smooth_from=(20,), smooth_parents=2, level=3, prune_rate=.5),
+        'mini': BarrierVsAccuracy(**on_small, seeds=(10, 11), children=2, rewinds=(100, 200, 400), diet_steps=(200,), sizes=(400, 3200),
+            smooth_steps=200, smooth_from=(400,), smooth_parents=2, level=2, prune_rate=.6),
+        'paper': BarrierVsAccuracy(**cinic_children, rewinds=(200, 400, 800), diet_steps=(200, 400), sizes=(12_800, 25_600, 51_200),
+            smooth_steps=400, smooth_from=(800, 1600), level=7)},
     'dd_el2n_vs_barrier': {
         'smoke': ScoreVsBarrier(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(0, 10, 20)),
         'mini': ScoreVsBarrier(**on_small, **fresh, children=2, rewinds=(0, 200, 400)),

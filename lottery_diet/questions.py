@@ -74,7 +74,9 @@ class Diets(Figure):
     @model_validator(mode='after')
     def as_many(self):
         "Refuse more training images than the data leaves"
-        if self.data.examples and self.train_size > self.data.examples - self.data.hold_out: raise ValueError(f'train_size={self.train_size} is more than the {self.data.examples - self.data.hold_out} images that data leaves to train on: give their number')
+        if self.data.examples and self.train_size > self.data.examples - self.data.hold_out:
+            raise ValueError(f'train_size={self.train_size} is more than the {self.data.examples - self.data.hold_out} images '
+                             'that data leaves to train on: give their number')
         return self
 
     def panel(self,
@@ -82,7 +84,8 @@ class Diets(Figure):
         label_noise:float=0. # share of labels drawn at random before scoring, 0 to 1
     ) -> tuple[Judge, ...]: # `judges` of them, the same for every replicate
         "The judges of one score"
-        return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i, seed=self.judge_seed, score=score, label_noise=label_noise) for i in range(self.judges))
+        return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i, seed=self.judge_seed,
+                           score=score, label_noise=label_noise) for i in range(self.judges))
 
     def on_all(self,
         seed:int, # the replicate
@@ -132,7 +135,8 @@ class DietAccuracy(Diets):
             for size, select in product(self.sizes, self.selects):
                 for score in ('',) if select == 'random' else self.scores:
                     judges = self.panel(score, noise) if score else ()
-                    yield dict(series=select, score=score, size=size, pretrain_steps=self.diet_steps) | common, self.on_diet(seed, self.diet_steps, size, select, judges, noise)
+                    yield (dict(series=select, score=score, size=size, pretrain_steps=self.diet_steps) | common,
+                           self.on_diet(seed, self.diet_steps, size, select, judges, noise))
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task), ladder after ladder
         "Every level of every ladder"
@@ -194,7 +198,8 @@ class Scoring(Figure):
     ) -> pd.DataFrame: # without columns where nothing is answered
         "A row for each image: its place in the data, label, and mean scores"
         found = self.found(run)
-        return pd.DataFrame(dict(image=range(len(images := self.images(run))), label=images.y.cpu()) | {score: parts.mean(0) for score, parts in found.items()}) if found else pd.DataFrame()
+        return pd.DataFrame(dict(image=range(len(images := self.images(run))), label=images.y.cpu())
+                            | {score: parts.mean(0) for score, parts in found.items()}) if found else pd.DataFrame()
 
 # %% ../nbs/09m_questions.ipynb #0b9389cf
 class Early(Diets):
@@ -225,4 +230,5 @@ class GradientAlignment(Early):
     def asked(self) -> Iterator[tuple[dict, GradientAgreement]]: # as (columns, task)
         "Both, of every replicate"
         for seed, (name, pretrain) in ((s, item) for s in self.seeds for item in self.two(s).items()):
-            yield dict(series=name, seed=seed), GradientAgreement(pretrain=pretrain, every=self.every, batch_size=self.batch_size, augment=name in self.augmented)
+            yield dict(series=name, seed=seed), GradientAgreement(pretrain=pretrain, every=self.every, batch_size=self.batch_size,
+                                                                  augment=name in self.augmented)

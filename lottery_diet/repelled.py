@@ -109,5 +109,6 @@ def pushed(
     pretrain = ticket.pretrain
     net, _, train, test = pretrain.prepare(run)
     optima = [run.ask(task).part('state') for task in before]
-    end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, ticket.level), penalty=repulsion(optima, mask, ticket.strength, run.device), **pretrain.extras())
+    end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, ticket.level),
+                    penalty=repulsion(optima, mask, ticket.strength, run.device), **pretrain.extras())
     return outcome_of(end, net, test, mask, level=ticket.level, arm=arm, nearest=cosines(end.state, optima, mask).abs().max().item())

@@ -40,7 +40,8 @@ class TicketSetting:
     balanced:bool=False # random subsets take equally many of each class
 
     def __post_init__(self):
-        if self.pretrain_steps > self.recipe.steps: raise ValueError(f'pretrain_steps={self.pretrain_steps} must not exceed the {self.recipe.steps} steps of the run')
+        if self.pretrain_steps > self.recipe.steps:
+            raise ValueError(f'pretrain_steps={self.pretrain_steps} must not exceed the {self.recipe.steps} steps of the run')
 
     def prepare(self,
         splits:Splits # a data set as it was read; what was held out is left alone
@@ -62,12 +63,13 @@ class TicketSetting:
     ) -> tuple[Callable[[], nn.Module], Recipe, int]:
         "Makes the network that scores examples; its recipe; the step at which it scores"
         recipe = self.judge_recipe or self.recipe
-        return partial(find_model(self.judge_model or self.model), shape=data.shape, classes=data.classes), recipe, recipe.steps if self.judge_recipe else recipe.steps//10
+        return (partial(find_model(self.judge_model or self.model), shape=data.shape, classes=data.classes), recipe,
+                recipe.steps if self.judge_recipe else recipe.steps//10)
 
 fresh = dict(seeds=(10, 11, 12, 13, 14)) # of results at mini: settings are searched on others
 cifar_like = dict(lr=.1, weight_decay=1e-4, crop=4, flip=True) # fields of a recipe
 imagenet_constants = ((.485, .456, .406), (.229, .224, .225)) # mean and standard deviation per channel, of pixels scaled to 0…1
-el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=True, drop_last=True) # of the networks that score CIFAR-10 (Data Diet, Appendix B)
+el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=True, drop_last=True) # of networks that score CIFAR-10 (Data Diet, Appendix B)
 
 ticket_settings = { # by scale and data set
     ('smoke', 'any'): TicketSetting('lenet_300_100', Recipe(250, 64, lr=.05), pretrain_steps=20, levels=8, prune_rate=.4, train_examples=1500),
@@ -125,7 +127,9 @@ class ImpExperiment(BaseModel):
     def setting(self) -> TicketSetting: # of this data set at the scale, else of any
         "The scale's setting with what was asked in its place; raises `ValueError` where no paper used the data"
         found = ticket_settings.get((self.scale, self.dataset)) or ticket_settings.get((self.scale, 'any'))
-        if found is None: raise ValueError(f'no paper has a protocol for {self.dataset!r}: choose scale smoke or mini, or a data set among {", ".join(d for s, d in ticket_settings if s == "paper")}')
+        if found is None:
+            raise ValueError(f'no paper has a protocol for {self.dataset!r}: choose scale smoke or mini, '
+                             f'or a data set among {", ".join(d for s, d in ticket_settings if s == "paper")}')
         asked = {k: getattr(self, k) for k in ('model', 'pretrain_steps', 'levels', 'prune_rate') if getattr(self, k) is not None}
         return replace(found, **asked)
 
@@ -152,7 +156,8 @@ class ImpExperiment(BaseModel):
     ) -> Tensor: # in dataset order, on the CPU
         "Indices of the examples that are pre-trained on; trains the networks that score them only where the choice matters"
         k = self.pretrain_examples(data)
-        if self.select == 'random' or k == len(data) or not setting.pretrain_steps: return keep_random(len(data), k, self.seed, data.y.cpu() if setting.balanced else None)
+        if self.select == 'random' or k == len(data) or not setting.pretrain_steps:
+            return keep_random(len(data), k, self.seed, data.y.cpu() if setting.balanced else None)
         if self.scores: return selections[self.select](Scores.load(self.scores).on(data), k)
         make, recipe, until = setting.judge(data)
         judges = [initialise(make, self.seed, f'judge {i}').to(data.x.device) for i in range(setting.judges)]

@@ -43,7 +43,7 @@ def levels_of(
 
 # %% ../nbs/09j_solutions.ipynb #8842a837
 class Distances(Task):
-    "Distances between all solutions of a ladder and its initialisation: in weights they share, and in what they say of the test images (WIN, Figs. 4, 9–11, 15–18, 21)"
+    "Distances between a ladder's solutions and initialisation: in shared weights, and in what they say of test images (WIN, Figs. 4, 9–11, 15–18, 21)"
     foot: InstanceOf[Task] # the deepest level of the ladder, or a control of it
 
     @model_validator(mode='after')
@@ -87,7 +87,8 @@ class Line(Task):
     def possible(self):
         "Refuse solutions of different networks or data"
         a, b = training_of(self.first), training_of(self.second)
-        if (a.data, a.network) != (b.data, b.network): raise ValueError('a line joins two solutions of one network on one data set: give tasks with the same data and network')
+        if (a.data, a.network) != (b.data, b.network):
+            raise ValueError('a line joins two solutions of one network on one data set: give tasks with the same data and network')
         return self
 
     def needs(self) -> Sequence[Task]:
@@ -108,6 +109,7 @@ class Line(Task):
         images = dict(train=train.take(torch.arange(min(self.examples or len(train), len(train)))), test=test)
         alphas, calibration = tuple(i/(self.points - 1) for i in range(self.points)), train if self.batchnorm == 're-estimated' else None
         paths = {look: loss_path(net, first.part('state'), second.part('state'), images[look], (.5, *alphas), calibration, mask) for look in self.looks}
-        rows = [dict(look=look) | {f'{of}_{kind}': value for of in ('loss', 'error') for kind, value in barrier(path, of)._asdict().items()} for look, path in paths.items()]
+        rows = [dict(look=look) | {f'{of}_{kind}': value for of in ('loss', 'error') for kind, value in barrier(path, of)._asdict().items()}
+                for look, path in paths.items()]
         lines = {f'{look}/{column}': torch.tensor(path.table[column].to_numpy()) for look, path in paths.items() for column in ('alpha', 'loss', 'error')}
         return Outcome(rows, lines)

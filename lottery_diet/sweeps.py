@@ -200,5 +200,6 @@ def status(
         failed, paces = sum(bool(run.failure(t)) for t in group), {}
         for r in records: paces.setdefault(r.provenance.get('accelerator') or r.provenance['device'], []).append(r.provenance['seconds'])
         left = len(group) - len(records) - failed
-        rows.append(dict(task=kind, done=len(records), failed=failed, left=left) | {f'minutes left on {device}': round(left*median(seconds)/60, 1) for device, seconds in paces.items()})
+        rows.append(dict(task=kind, done=len(records), failed=failed, left=left)
+                    | {f'minutes left on {device}': round(left*median(seconds)/60, 1) for device, seconds in paces.items()})
     return pd.DataFrame(rows)

@@ -26,14 +26,22 @@ from .trajectory import Matching, published
 # %% ../nbs/09mf_syn_presets.ipynb #3bc64377
 small_net = Network(model='conv_net', options=dict(width=16, depth=2)) # ConvNet of two blocks, for digits
 distil_settings = dict( # by scale
-    smoke=Distilling(data=Images(name='digits', hold_out=200), network=small_net, method='trajectory', per_class=1, experts=4, expert_recipe=Recipe(120, 64, lr=.1, momentum=0.), expert_every=18,
-        matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=100), condensing=Condensing(outer=4, inner=15, net_images=128, net_lr=.05, lr_images=.007), augment=None,
+    smoke=Distilling(
+        data=Images(name='digits', hold_out=200), network=small_net,
+        method='trajectory', per_class=1, experts=4, expert_recipe=Recipe(120, 64, lr=.1, momentum=0.), expert_every=18,
+        matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=100),
+        condensing=Condensing(outer=4, inner=15, net_images=128, net_lr=.05, lr_images=.007), augment=None,
         every=20, choose_by=0, taught=Recipe(100, 10, lr=.05), networks=3, seeds=(0, 1, 2)),
-    mini=Distilling(data=Images(name='cifar10', pixels=16, hold_out=5000, zca=True), network=Network(model='conv_net', options=dict(width=32, depth=2)), method='trajectory', per_class=10, experts=5,
-        expert_recipe=Recipe(176*12, 256, lr=.02, momentum=0.), expert_every=176, matching=Matching(10, 2, 8, 100., 1e-6, .01, iterations=400), condensing=Condensing(outer=20, inner=20, net_images=640, lr_images=.05),
+    mini=Distilling(
+        data=Images(name='cifar10', pixels=16, hold_out=5000, zca=True), network=Network(model='conv_net', options=dict(width=32, depth=2)),
+        method='trajectory', per_class=10, experts=5, expert_recipe=Recipe(176*12, 256, lr=.02, momentum=0.), expert_every=176,
+        matching=Matching(10, 2, 8, 100., 1e-6, .01, iterations=400),
+        condensing=Condensing(outer=20, inner=20, net_images=640, lr_images=.05),
         every=100, choose_by=1, taught=Recipe(600, 100, lr=.02, weight_decay=5e-4, milestones=(300,)), networks=3, seeds=(10, 11, 12)),
-    paper=Distilling(data=Images(name='cifar10', hold_out=5000, zca=True), network=Network(model='conv_net'), method='trajectory', per_class=10, experts=100,
-        expert_recipe=Recipe(50*176, 256, lr=.01, momentum=0.), expert_every=176, matching=published[('cifar10', 10)], condensing=Condensing(),
+    paper=Distilling(
+        data=Images(name='cifar10', hold_out=5000, zca=True), network=Network(model='conv_net'),
+        method='trajectory', per_class=10, experts=100, expert_recipe=Recipe(50*176, 256, lr=.01, momentum=0.), expert_every=176,
+        matching=published[('cifar10', 10)], condensing=Condensing(),
         every=100, choose_by=3, taught=Recipe(1000, 100, lr=.01, weight_decay=5e-4, milestones=(500,)), learnt_rate=True, networks=5, seeds=(0, 1, 2)))
 
 # %% ../nbs/09mf_syn_presets.ipynb #c17f8bfb
@@ -42,18 +50,27 @@ def _two_thirds(steps, lr, **fields): return Recipe(steps, lr=lr, milestones=(st
 
 idc = DSA('color_crop_flip_scale_rotate', mode='idc') # augmentation of what networks learn from, as in IDC
 imagenet_augment = DSA('color_flip_zoom_lighting', mode='all') # the same for ImageNet-10
-by_idc = dict(augment=DSA('color_crop_cutout', mode='all'), net_augment=DSA('color_crop', mode='all')) # while images are learnt: no flips, and no cut-outs where images are mixed
+by_idc = dict( # while images are learnt: no flips, and no cut-outs where images are mixed
+    augment=DSA('color_crop_cutout', mode='all'), net_augment=DSA('color_crop', mode='all'))
 cifar_source = Distil( # CIFAR-10 distilled by IDC, 10 stored images per class
-    data=Images(name='cifar10'), network=Network(model='conv_net'), method='gradient', per_class=10, how=Condensing(), recipe=_two_thirds(7000, .01), every=100, **by_idc)
-digits_source = varied(distil_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0) # digits distilled by gradient matching, for smoke
+    data=Images(name='cifar10'), network=Network(model='conv_net'), method='gradient', per_class=10,
+    how=Condensing(), recipe=_two_thirds(7000, .01), every=100, **by_idc)
+digits_source = varied( # digits distilled by gradient matching, for smoke
+    distil_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0)
 others = (Inner(kind='real', per_class=10), Inner(kind='noise', per_class=10)) # what distilled images are compared with
 syn_presets = { # figure → scale → what it asks
     'syn_accuracy_vs_sparsity': {
-        'smoke': DistilledPruning(data=Images(name='digits'), network=small_net, recipe=Recipe(200, 64, lr=.05), inners=(Inner(kind='distilled', source=digits_source), Inner(kind='real', per_class=1), Inner(kind='noise', per_class=1)),
+        'smoke': DistilledPruning(
+            data=Images(name='digits'), network=small_net, recipe=Recipe(200, 64, lr=.05),
+            inners=(Inner(kind='distilled', source=digits_source), Inner(kind='real', per_class=1), Inner(kind='noise', per_class=1)),
             inner_recipe=Recipe(60, 40, lr=.05), augment=None, random=True, levels=(1, 3, 5), prune_rate=.4, seeds=(0, 1)),
-        'mini': DistilledPruning(data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), recipe=_two_thirds(1000, .02), inners=(Inner(kind='ready'), others[0]),
+        'mini': DistilledPruning(
+            data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), recipe=_two_thirds(1000, .02),
+            inners=(Inner(kind='ready'), others[0]),
             inner_recipe=_two_thirds(500, .02, batch_size=100), random=True, levels=(2, 4, 6), prune_rate=.36, **fresh),
-        'paper': DistilledPruning(data=Images(name='cifar10'), network=Network(model='narrow_resnet18'), recipe=_two_thirds(300*782, .01, cutmix=.5), augment_real=idc, inners=(Inner(kind='distilled', source=cifar_source), *others),
+        'paper': DistilledPruning(
+            data=Images(name='cifar10'), network=Network(model='narrow_resnet18'), recipe=_two_thirds(300*782, .01, cutmix=.5), augment_real=idc,
+            inners=(Inner(kind='distilled', source=cifar_source), *others),
             inner_recipe=_two_thirds(7000, .01, cutmix=.5), augment=idc, random=True, levels=tuple(range(1, 11)), seeds=(0, 1, 2, 3))},
     'syn_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
 
@@ -65,24 +82,32 @@ def _as_pruned(kind, scale, **values):
 
 def _first(scale): return dict(inners=syn_presets['syn_accuracy_vs_sparsity'][scale].inners[:1])
 
-def _condensed(source, per_class, **how): return varied(source, dict(per_class=per_class, how=replace(source.how, lr_images=source.how.lr_images*per_class/source.per_class, **how)))
+def _condensed(source, per_class, **how):
+    return varied(source, dict(per_class=per_class, how=replace(source.how, lr_images=source.how.lr_images*per_class/source.per_class, **how)))
 
-conv_net_3 = dict(network=Network(model='conv_net'), inners=(Inner(kind='distilled', source=cifar_source),)) # fields of ConvNet-3 on CIFAR-10, with its distilled images
+conv_net_3 = dict( # fields of ConvNet-3 on CIFAR-10, with its distilled images
+    network=Network(model='conv_net'), inners=(Inner(kind='distilled', source=cifar_source),))
 imagenet_source = Distil( # ImageNet-10 distilled by IDC, 10 stored images per class
     data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10, recipe=_two_thirds(15_000, .01), every=25, **by_idc,
     how=Condensing(outer=500, factor=3, metric='absolute', lr_images=3e-3, net_images=500, net_epochs=10, cutmix=1.))
 on_imagenet10 = dict( # fields of ResNet-10 on ImageNet-10, with its distilled images
-    data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)), recipe=_two_thirds(300*204, .01, cutmix=1.), augment_real=imagenet_augment,
+    data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)),
+    recipe=_two_thirds(300*204, .01, cutmix=1.), augment_real=imagenet_augment,
     inners=(Inner(kind='distilled', source=imagenet_source),), inner_recipe=_two_thirds(15_000, .01, cutmix=1.), augment=imagenet_augment)
 by_mtt = varied( # CIFAR-10 distilled by MTT, 50 images per class
-    distil_settings['paper'], dict(data=Images(name='cifar10', zca=True), expert_every=196, expert_recipe=Recipe(50*196, 256, lr=.01, momentum=0.), per_class=50, matching=published[('cifar10', 50)], choose_by=0))
+    distil_settings['paper'], dict(
+        data=Images(name='cifar10', zca=True), expert_every=196, expert_recipe=Recipe(50*196, 256, lr=.01, momentum=0.),
+        per_class=50, matching=published[('cifar10', 50)], choose_by=0))
 predecessor = dict( # fields of AlexNet on whitened CIFAR-10 (McDermott & Cummings 2023)
-    data=Images(name='cifar10', zca=True), network=Network(model='alexnet_mtt'), recipe=Recipe(60*196, 256, lr=8e-4, optimiser='adam', weight_decay=8e-4, milestones=(50*196,), gamma=.15),
-    inners=(Inner(kind='ready'), Inner(kind='distilled', per_class=50, source=by_mtt.source(0))), inner_recipe=Recipe(1000, 512, lr=.01, weight_decay=5e-4, milestones=(500,)),
+    data=Images(name='cifar10', zca=True), network=Network(model='alexnet_mtt'),
+    recipe=Recipe(60*196, 256, lr=8e-4, optimiser='adam', weight_decay=8e-4, milestones=(50*196,), gamma=.15),
+    inners=(Inner(kind='ready'), Inner(kind='distilled', per_class=50, source=by_mtt.source(0))),
+    inner_recipe=Recipe(1000, 512, lr=.01, weight_decay=5e-4, milestones=(500,)),
     inner_recipes=tuple(Recipe(epochs, 512, lr=.01, weight_decay=5e-4, milestones=(epochs//2,)) for epochs in (3000, 1000)))
 one_pair = dict(seeds=(0,)) # published for one initialisation, one mask, two orders
 mini_source = Distil( # whitened CIFAR-10 distilled in a few iterations, for mini
-    data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), method='gradient', per_class=10, how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
+    data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), method='gradient', per_class=10,
+    how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
 def _sizes(source, per_class): return tuple(Inner(kind='distilled', source=_condensed(source, p)) for p in per_class)
 
 syn_presets |= {
@@ -101,8 +126,13 @@ syn_presets |= {
         'paper': _as_pruned(HessianStatistics, 'paper', **conv_net_3, **one_pair, levels=(4, 10))},
     'syn_ratio': {
         'smoke': _as_pruned(CompressionRatio, 'smoke', inners=_sizes(digits_source, (1, 2)), levels=(3, 5)),
-        'mini': _as_pruned(CompressionRatio, 'mini', inners=(Inner(kind='ready'), *_sizes(mini_source, (1, 20))), inner_recipes=tuple(_two_thirds(steps, .02, batch_size=100) for steps in (500, 500, 4000)), levels=(2, 4), seeds=(10, 11, 12)), # 500 epochs each
-        'paper': _as_pruned(CompressionRatio, 'paper', network=Network(model='conv_net'), inners=_sizes(cifar_source, (1, 10, 50)), inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (1, 7, 32)), levels=(4, 9))},
+        'mini': _as_pruned(
+            CompressionRatio, 'mini', inners=(Inner(kind='ready'), *_sizes(mini_source, (1, 20))),
+            inner_recipes=tuple(_two_thirds(steps, .02, batch_size=100) for steps in (500, 500, 4000)), # 500 epochs each
+            levels=(2, 4), seeds=(10, 11, 12)),
+        'paper': _as_pruned(
+            CompressionRatio, 'paper', network=Network(model='conv_net'), inners=_sizes(cifar_source, (1, 10, 50)),
+            inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (1, 7, 32)), levels=(4, 9))},
     'syn_then_imp': {
         'smoke': _as_pruned(Searches, 'smoke', **_first('smoke'), children=1, levels=(1, 2, 3, 4, 5), rewinds=(0, 20), then=3),
         'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(2, 4, 5, 6), rewinds=(0, 100), then=4, seeds=(10, 11, 12)),
@@ -114,11 +144,14 @@ syn_presets |= {
 
 
 on_cifar100 = dict( # fields of panel E
-    data=Images(name='cifar100'), inners=_sizes(varied(cifar_source, dict(data=Images(name='cifar100'))), (10, 20)), inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (63, 125)))
-syn_panels = {'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'} # what each panel shows at the paper's scale
+    data=Images(name='cifar100'), inners=_sizes(varied(cifar_source, dict(data=Images(name='cifar100'))), (10, 20)),
+    inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (63, 125)))
+syn_panels = { # what each panel shows at the paper's scale
+    'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
 syn_about = dict(syn_barrier_surface=syn_panels, syn_ratio=syn_panels | {'E': 'CIFAR-100, ConvNet-3'}) # figure → panel → what it shows
 panel_networks = { # at the paper's scale, and narrower at others
-    'B': (Network(model='narrow_resnet10'), Network(model='narrow_resnet10', options=dict(width=8))), 'C': (Network(model='narrow_resnet18'), Network(model='narrow_resnet18', options=dict(width=8))),
+    'B': (Network(model='narrow_resnet10'), Network(model='narrow_resnet10', options=dict(width=8))),
+    'C': (Network(model='narrow_resnet18'), Network(model='narrow_resnet18', options=dict(width=8))),
     'D': (on_imagenet10['network'], Network(model='resnet10', options=dict(width=8, imagenet_stem=True)))}
 
 def syn_panel(
@@ -132,6 +165,7 @@ def syn_panel(
         return varied(found, on_cifar100)
     own = dict(network=panel_networks[panel][scale != 'paper'])
     if panel == 'D' and scale == 'paper':
-        sizes = {'inners': _sizes(imagenet_source, (10, 20)), 'inner_recipes': tuple(_two_thirds(1000*batches, .01, cutmix=1.) for batches in (15, 29))} if isinstance(found, CompressionRatio) else {}
+        sizes = {'inners': _sizes(imagenet_source, (10, 20)),
+                 'inner_recipes': tuple(_two_thirds(1000*batches, .01, cutmix=1.) for batches in (15, 29))} if isinstance(found, CompressionRatio) else {}
         own = on_imagenet10 | sizes
     return varied(found, own)

@@ -56,14 +56,17 @@ def sgd_mnist(
     return Recipe(steps, batch_size, lr=lr, weight_decay=1e-4, milestones=(steps//2, steps*3//4), warmup=round(warmup*steps))
 
 levers = ( # what switches stability: learning rate, warm-up, batch size, steps
-    sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1), sgd_mnist(120, lr=.2), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.2, steps=1000))
+    sgd_mnist(), sgd_mnist(lr=.03), sgd_mnist(lr=.15), sgd_mnist(lr=.2), sgd_mnist(lr=.2, warmup=.1),
+    sgd_mnist(120, lr=.2), sgd_mnist(240, lr=.2), sgd_mnist(960, lr=.2), sgd_mnist(240), sgd_mnist(lr=.2, steps=1000))
 digits = tuple( # three batch sizes for eight epochs each, without and with warm-up
     Recipe(steps, b, lr=.1, milestones=(steps//2, steps*3//4), warmup=warmup) for b, steps in ((32, 328), (128, 88), (512, 24)) for warmup in (0, 8))
 
 # %% ../nbs/09md_win_presets.ipynb #2f2c41be
-lenet, plain_resnet20, scaled = Network(model='lenet_300_100'), Network(model='resnet20', options=dict(affine=False)), Network(model='resnet20') # BatchNorm of the second without scale and shift, of the third with both
+lenet, plain_resnet20, scaled = ( # BatchNorm of the second without scale and shift, of the third with both
+    Network(model='lenet_300_100'), Network(model='resnet20', options=dict(affine=False)), Network(model='resnet20'))
 on_mnist, on_digits = dict(data=Images(name='mnist'), network=lenet), dict(data=Images(name='digits'), network=lenet, seeds=(0, 1)) # fields of `Ladders`
-on_cifar, on_conv4 = dict(data=Images(name='cifar10'), network=plain_resnet20), dict(data=Images(name='cifar10'), network=Network(model='conv4')) # fields of `Ladders`
+on_cifar, on_conv4 = ( # fields of `Ladders`
+    dict(data=Images(name='cifar10'), network=plain_resnet20), dict(data=Images(name='cifar10'), network=Network(model='conv4')))
 rounds = dict(levels=25, seeds=(0, 1, 2), anew=True) # of the paper
 quick = dict(recipes=(Recipe(200, 64, lr=1e-2, optimiser='adam'),), levels=4, prune_rate=.5, anew=True) # smoke
 short = dict(recipes=(Recipe(2000, 60, optimiser='adam', lr=12e-4),), levels=8, prune_rate=.4, anew=True, **fresh) # mini
@@ -112,15 +115,24 @@ win_panels = { # figure → panel → scale
         'B': {'paper': Basins(**on_conv4, **rounds, recipes=(conv4_cifar,), arms=ladders[:1])},
         'C': {'paper': Basins(**on_cifar, **rounds, recipes=(resnet20_cifar(2048),), arms=ladders[:1])}},
     'win_one_shot': {
-        'A': {'smoke': Ladders(**on_digits | dict(network=Network(model='small_resnet', options=dict(width=4, affine=False))), recipes=tuple(Recipe(60, 128, lr=lr, milestones=(40,)) for lr in (.4, .1)), levels=1, prune_rate=.7),
+        'A': {'smoke': Ladders(**on_digits | dict(network=Network(model='small_resnet', options=dict(width=4, affine=False))),
+                               recipes=tuple(Recipe(60, 128, lr=lr, milestones=(40,)) for lr in (.4, .1)), levels=1, prune_rate=.7),
               'mini': Ladders(**on_mnist, **fresh, recipes=tuple(sgd_mnist(lr=lr) for lr in (.1, .03)), levels=1, prune_rate=.7),
               'paper': Ladders(**on_imagenet, recipes=(resnet50_imagenet(.4), resnet50_imagenet(.1)), levels=1, prune_rate=.7, seeds=(0,))}}}
 
 win_about = { # figure → panel → what it shows at the paper's scale
-    'win_batch_size': {'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)', 'C': 'Conv-4 on CIFAR-10, destabilised and restored (Fig. 12)', 'D': 'as A, with learnt scale and shift'},
+    'win_batch_size': {
+        'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)',
+        'C': 'Conv-4 on CIFAR-10, destabilised and restored (Fig. 12)', 'D': 'as A, with learnt scale and shift'},
     'win_instability': {'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 2)', 'B': 'the same, steps fixed (our control)'},
-    'win_repel': {'A': 'LeNet-300-100 on MNIST (Figs. 14, 17)', 'B': 'Conv-4 on CIFAR-10 (Fig. 13)', 'C': 'ResNet-20, batches of 2,048, repelled (Fig. 3 left)', 'D': 'ResNet-20, batches of 128, attracted (Fig. 3 right)'},
-    'win_regions': {'A': 'LeNet-300-100 on MNIST (Figs. 17, 18)', 'B': 'Conv-4 on CIFAR-10 (Fig. 16)', 'C': 'ResNet-20 on CIFAR-10 (Figs. 4, 9–11)', 'D': 'ResNet-20, repelled (Fig. 15)', 'E': 'Conv-4, destabilised and restored (Fig. 21)'},
-    'win_weights': {'A': 'LeNet-300-100 on MNIST (Fig. 19)', 'B': 'Conv-4 on CIFAR-10, large weight decay (Fig. 22)', 'C': 'ResNet-20 on CIFAR-10 (Figs. 5, 6)', 'D': 'ResNet-20, batches of 512, weight decay on and off (Fig. 7)'},
+    'win_repel': {
+        'A': 'LeNet-300-100 on MNIST (Figs. 14, 17)', 'B': 'Conv-4 on CIFAR-10 (Fig. 13)',
+        'C': 'ResNet-20, batches of 2,048, repelled (Fig. 3 left)', 'D': 'ResNet-20, batches of 128, attracted (Fig. 3 right)'},
+    'win_regions': {
+        'A': 'LeNet-300-100 on MNIST (Figs. 17, 18)', 'B': 'Conv-4 on CIFAR-10 (Fig. 16)', 'C': 'ResNet-20 on CIFAR-10 (Figs. 4, 9–11)',
+        'D': 'ResNet-20, repelled (Fig. 15)', 'E': 'Conv-4, destabilised and restored (Fig. 21)'},
+    'win_weights': {
+        'A': 'LeNet-300-100 on MNIST (Fig. 19)', 'B': 'Conv-4 on CIFAR-10, large weight decay (Fig. 22)',
+        'C': 'ResNet-20 on CIFAR-10 (Figs. 5, 6)', 'D': 'ResNet-20, batches of 512, weight decay on and off (Fig. 7)'},
     'win_barriers': {'A': 'LeNet-300-100 on MNIST (Fig. 20)', 'B': 'Conv-4 on CIFAR-10 (Fig. 23)', 'C': 'ResNet-20, batches of 2,048 (Fig. 8)'},
     'win_one_shot': {'A': 'ResNet-50 on ImageNet, learning rates .4 and .1 (Appendix C)'}}

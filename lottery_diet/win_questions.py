@@ -65,7 +65,8 @@ class Ladders(Figure):
     def starts(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, initialisation)
         "Columns of the table, and an initialisation with its recipe; replicate after replicate"
         for seed, recipe in product(self.seeds, self.recipes):
-            yield {k: getattr(recipe, k) for k in self.columns[:5]} | dict(seed=seed), Pretrain(data=self.data, network=self.network, recipe=recipe, steps=0, seed=seed)
+            yield ({k: getattr(recipe, k) for k in self.columns[:5]} | dict(seed=seed),
+                   Pretrain(data=self.data, network=self.network, recipe=recipe, steps=0, seed=seed))
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Arm after arm; the dense run, which is level 0 of all, once"
@@ -93,7 +94,8 @@ class Stability(Ladders):
     ) -> dict[str, Task]: # ticket, control and line
         "What is asked of a round"
         ticket, control = (self.trained(arm, start, level) for arm in ladders[:2])
-        return dict(ticket=ticket, control=control, line=Line(first=ticket, second=Child(pretrain=start, number=0, ticket=ticket), points=self.points, looks=(self.look,), batchnorm=self.batchnorm))
+        return dict(ticket=ticket, control=control, line=Line(first=ticket, second=Child(pretrain=start, number=0, ticket=ticket),
+                                                              points=self.points, looks=(self.look,), batchnorm=self.batchnorm))
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Ticket, control and line of every round"
@@ -107,7 +109,8 @@ class Stability(Ladders):
         for (columns, start), level in product(self.starts(), self.rounds):
             asked = self.three(start, level) | dict(dense=self.trained('ticket', start, 0))
             found = {what: record.metrics.iloc[0] for what, task in asked.items() if (record := run.read(task))}
-            if len(found) == 4: rows.append(columns | dict(level=level, density=found['ticket'].density, instability=found['line'].error_highest, dense=found['dense'].accuracy,
+            if len(found) == 4: rows.append(columns | dict(
+                level=level, density=found['ticket'].density, instability=found['line'].error_highest, dense=found['dense'].accuracy,
                 ticket=found['ticket'].accuracy, control=found['control'].accuracy, quality=found['ticket'].accuracy - found['control'].accuracy))
         return pd.DataFrame(rows, columns=self.columns)
 
@@ -119,11 +122,13 @@ class Regions(Ladders):
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Every ladder"
-        return ((columns | dict(ladder=arm), Distances(foot=self.trained(arm, start, self.levels))) for (columns, start), arm in product(self.starts(), self.arms))
+        return ((columns | dict(ladder=arm), Distances(foot=self.trained(arm, start, self.levels)))
+                for (columns, start), arm in product(self.starts(), self.arms))
 
 class Basins(Ladders):
     "Lines between the solutions of successive rounds (WIN, Figs. 8, 20, 23)"
-    columns: ClassVar[tuple[str, ...]] = (*Ladders.columns[:6], 'ladder', 'ends', 'level', 'density', 'look', 'loss_above_line', 'error_above_line', 'error_highest')
+    columns: ClassVar[tuple[str, ...]] = (
+        *Ladders.columns[:6], 'ladder', 'ends', 'level', 'density', 'look', 'loss_above_line', 'error_above_line', 'error_highest')
     ends: tuple[Literal['unmasked', 'masked'], ...] = ('unmasked', 'masked') # of the line, at the solution that was pruned
     points: Count = 20 # on the line
     examples: Count|None = None # only the first so many training images
@@ -133,7 +138,8 @@ class Basins(Ladders):
         "Every pair of successive rounds"
         for (columns, start), arm, ends, level in product(self.starts(), self.arms, self.ends, range(1, self.levels + 1)):
             a, b = (self.trained(arm, start, k) for k in (level - 1, level))
-            yield columns | dict(ladder=arm, ends=ends, level=level), Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples, batchnorm=self.batchnorm)
+            yield (columns | dict(ladder=arm, ends=ends, level=level),
+                   Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples, batchnorm=self.batchnorm))
 
     def table(self,
         run:Run # where answers lie
@@ -148,8 +154,10 @@ class Basins(Ladders):
         look:str='test' # images that they are of: 'train' or 'test'
     ) -> pd.DataFrame: # columns of the line, alpha, loss, error
         "The lines themselves: a row for each point, with mean loss (nats) and error (0 to 1)"
-        found = (columns | {k: record.tensors[f'{look}/{k}'].numpy() for k in ('alpha', 'loss', 'error')} for columns, task in self.asked() if (record := run.read(task)))
-        return pd.DataFrame(found, columns=[*self.columns[:9], 'alpha', 'loss', 'error']).explode(['alpha', 'loss', 'error'], ignore_index=True).astype(dict(alpha=float, loss=float, error=float))
+        found = (columns | {k: record.tensors[f'{look}/{k}'].numpy() for k in ('alpha', 'loss', 'error')}
+                 for columns, task in self.asked() if (record := run.read(task)))
+        return pd.DataFrame(found, columns=[*self.columns[:9], 'alpha', 'loss', 'error']).explode(
+            ['alpha', 'loss', 'error'], ignore_index=True).astype(dict(alpha=float, loss=float, error=float))
 
 # %% ../nbs/09mb_win_questions.ipynb #959195a4
 class Weights(Ladders):
@@ -163,13 +171,15 @@ class Weights(Ladders):
         run:Run # where answers lie
     ) -> Iterator[tuple[dict, Record]]: # as (columns, answer)
         "Every training that is answered"
-        return ((columns | record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict(), record) for columns, task in self.asked() if (record := run.read(task)))
+        return ((columns | record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict(), record)
+                for columns, task in self.asked() if (record := run.read(task)))
 
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # threshold in units of the weights
         "A row for each training, with the magnitude below which the next round prunes"
-        return pd.DataFrame([columns | dict(threshold=threshold(record.part('state'), self.worn(record), self.prune_rate)) for columns, record in self.found(run)], columns=self.columns)
+        return pd.DataFrame([columns | dict(threshold=threshold(record.part('state'), self.worn(record), self.prune_rate))
+                             for columns, record in self.found(run)], columns=self.columns)
 
     def worn(self,
         record:Record # of a training
@@ -184,5 +194,7 @@ class Weights(Ladders):
         "A row for each ladder, replicate and bin"
         edges, rows = np.linspace(-self.widest, self.widest, self.bins + 1), []
         for columns, record in self.found(run):
-            if columns['level'] == self.looked_at: rows += [columns | dict(bin_left=left, bin_right=right, count=n) for left, right, n in zip(edges, edges[1:], weight_counts(record.part('state'), self.worn(record), edges))]
+            if columns['level'] == self.looked_at:
+                rows += [columns | dict(bin_left=left, bin_right=right, count=n)
+                         for left, right, n in zip(edges, edges[1:], weight_counts(record.part('state'), self.worn(record), edges))]
         return pd.DataFrame(rows, columns=[*Ladders.columns, 'bin_left', 'bin_right', 'count'])

@@ -1,6 +1,7 @@
 "A real SLURM with one node: array jobs answer as this process does, and a job that is killed loses nothing."
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -20,10 +21,19 @@ missing = [tool for tool in ('sbatch', 'slurmctld', 'slurmd', 'munged') if not s
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing), reason=f'{", ".join(missing)} not installed: apt-get install slurm-wlm munge')]
 script = Path(__file__).parent/'slurm'/'start.sh'
 
+def free_port():
+    "One that nobody listens on, and the next one neither"
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(('127.0.0.1', 0))
+            try: other.bind(('127.0.0.1', one.getsockname()[1] + 1))
+            except (OSError, OverflowError): continue
+            return one.getsockname()[1]
+
 @pytest.fixture(scope='module')
 def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp('slurm')
-    started = subprocess.run([script, folder], capture_output=True, text=True)
+    started = subprocess.run([script, folder], capture_output=True, text=True, env=os.environ | dict(SLURM_PORT=str(free_port())))
     if started.returncode: pytest.fail(started.stderr)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('SLURM_CONF', str(folder/'slurm.conf'))
