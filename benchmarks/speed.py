@@ -4,7 +4,7 @@ Every contestant runs in a process of its own, as its user would run it, because
 bare loop keep freed memory, as `tune_cpu` tells it; the usual loops run as they come, and once more with memory kept. All have the same number
 of threads; they take turns, one at a time; medians, and the median of the ratios turn by turn.
 `bare` is a careful hand-written loop: normalised floats in memory, fused SGD, channels-last, masks by foreach. `loader` is the usual
-DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` runs over images in memory.
+DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` runs over images in memory; both in batches of 256.
     python benchmarks/speed.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
@@ -46,12 +46,12 @@ def half_dense(model):
     "A random mask with half of the weights"
     return prune_random(Mask({k: (torch.arange(m.numel()) % 2 == 0).view(m.shape) for k, m in Mask.dense(model).items()}))
 
-def loader(source, recipe, train):
-    "The usual pipeline over one of torchvision's data sets"
+def loader(source, recipe, train, size=256):
+    "The usual pipeline over one of torchvision's data sets; batches of `size` where it only looks"
     augment = [transforms.RandomHorizontalFlip(), transforms.RandomCrop(32, padding=4)] if recipe.flip and train else []
     data = load_data(source, download=False).train
     pipeline = transforms.Compose([*augment, transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
-    return DataLoader(sources[source](default_data_root(), train=train, transform=pipeline), recipe.batch_size if train else 256, shuffle=train)
+    return DataLoader(sources[source](default_data_root(), train=train, transform=pipeline), recipe.batch_size if train else size, shuffle=train)
 
 def setting(name, augmented):
     "Network, source, recipe and mask of a training"
@@ -111,10 +111,10 @@ def in_memory(n):
     data = images(n)
     return [(x, y) for x, y in zip(data.inputs(data.x).split(256), data.y.split(256))]
 
-def in_files(n):
+def in_files(n, size=256):
     "The same from the usual pipeline"
-    batches = loader('cifar10', usual, False)
-    return lambda: islice(batches, n//256)
+    batches = loader('cifar10', usual, False, size)
+    return lambda: islice(batches, n//size)
 
 @torch.no_grad()
 def passed(model, batches, per_batch):
@@ -138,8 +138,8 @@ def pass_loop(n, per_batch):
     (net,), batches = resnets(1), in_memory(n)
     return lambda: passed(net, batches, per_batch)
 
-def pass_loader(n, per_batch):
-    (net,), batches = resnets(1), in_files(n)
+def pass_loader(n, per_batch, size=256):
+    (net,), batches = resnets(1), in_files(n, size)
     return lambda: passed(net, batches(), per_batch)
 
 def grand_ours(n):
@@ -174,8 +174,8 @@ def path_loop(n):
     (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_memory(n)
     return lambda: interpolated(net, *ends, lambda: batches)
 
-def path_loader(n):
-    (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_files(n)
+def path_loader(n, size=256):
+    (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_files(n, size)
     return lambda: interpolated(net, *ends, batches)
 
 def barriers_ours(n):
@@ -255,7 +255,7 @@ def comparisons():
         loaders = {'loader': (partial(train_loader, name, True), False), 'loader, memory kept': (partial(train_loader, name, True), True)}
         yield f'training step, {called}, the papers\' augmentation', partial(train_ours, name, True), loaders, 'ms/step', scale
         if name == 'resnet20': yield f'training step, {called}, the papers\' augmentation, compiled', partial(train_ours, name, True, 'compiled'), loaders, 'ms/step', scale
-    def against(loop, loader): return {'loop': (loop, False), 'loop, memory kept': (loop, True), 'loader': (loader, False)}
+    def against(loop, loader): return {'loop': (loop, False), 'loop, memory kept': (loop, True), 'loader': (loader, False), 'loader, batches of 128': (partial(loader, size=128), False)}
     for what, ours, per_batch in (('evaluation', evaluate_ours, right), ('EL2N', el2n_ours, error_norm)):
         yield f'{what}, ResNet-20', partial(ours, 2048), against(partial(pass_loop, 2048, per_batch), partial(pass_loader, 2048, per_batch)), 's/2,048 images', 1
     yield 'GraNd, ResNet-20', partial(grand_ours, 128), {'one_by_one': (partial(grand_one_by_one, 128), False), 'one_by_one, memory kept': (partial(grand_one_by_one, 128), True)}, 's/128 images', 1

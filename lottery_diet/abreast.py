@@ -18,14 +18,16 @@ from .core import require_same_shapes
 
 # %% ../nbs/02g_abreast.ipynb #ab7a529e
 widened = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm) # layers of which R stand side by side
-as_they_are = (nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d) # layers that keep the channels of R runs apart as they are
+as_they_are = ( # layers that keep the channels of R runs apart as they are
+    nn.Flatten, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 
 def can_stand_abreast(
     model:nn.Module # any network
 ) -> bool: # False too where layers share weights
     "Is it built of layers that can be widened, in containers that pass channels on as they come?"
     known = (*widened, *as_they_are, nn.Sequential)
-    return all(type(m) in known or getattr(type(m), 'channelwise', False) for m in model.modules()) and len(list(model.parameters())) == len(list(model.named_parameters(remove_duplicate=False)))
+    return (all(type(m) in known or getattr(type(m), 'channelwise', False) for m in model.modules())
+            and len(list(model.parameters())) == len(list(model.named_parameters(remove_duplicate=False))))
 
 # %% ../nbs/02g_abreast.ipynb #8f2e94d4
 class LinearAbreast(nn.Module):
@@ -74,7 +76,9 @@ def abreast(
     runs:int # R, at least 1
 ) -> nn.Module: # takes b × (R·c) × h × w, gives b × (R·classes)
     "R copies of a network as one; raises `ValueError` where `can_stand_abreast` is False"
-    if not can_stand_abreast(model): raise ValueError(f'{type(model).__name__} cannot stand abreast: it has layers that mix channels, or containers without channelwise = True; train its runs in turn')
+    if not can_stand_abreast(model):
+        raise ValueError(f'{type(model).__name__} cannot stand abreast: it has layers that mix channels, '
+                         'or containers without channelwise = True; train its runs in turn')
     wide = copy.deepcopy(model)
     for name, layer in model.named_modules():
         if not isinstance(layer, widened): continue
@@ -90,7 +94,8 @@ def join(
     for part in parts[1:]:
         require_same_shapes(parts[0], part)
         for k, v in part.items():
-            if not v.ndim and not torch.equal(v, parts[0][k]): raise ValueError(f'runs abreast share {k!r}, which is {parts[0][k]} in one and {v} in another: train them in turn')
+            if not v.ndim and not torch.equal(v, parts[0][k]):
+                raise ValueError(f'runs abreast share {k!r}, which is {parts[0][k]} in one and {v} in another: train them in turn')
     return {k: torch.cat([part[k] for part in parts]) if v.ndim else v for k, v in parts[0].items()}
 
 def split(

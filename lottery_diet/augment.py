@@ -16,7 +16,8 @@ from torch import Tensor
 from .core import choose
 
 # %% ../nbs/08a_augment.ipynb #a1278822
-def _places(x): return [v.flatten() for v in torch.meshgrid(*(torch.arange(size, dtype=x.dtype, device=x.device) for size in x.shape[2:]), indexing='ij')] # row and column of each pixel, h·w numbers
+def _places(x): # row and column of each pixel, h·w numbers
+    return [v.flatten() for v in torch.meshgrid(*(torch.arange(size, dtype=x.dtype, device=x.device) for size in x.shape[2:]), indexing='ij')]
 
 def _near(place, size, further=0):
     "The whole-numbered neighbour below each place, or the one after it: where it is, and its weight; none outside the image"
@@ -32,7 +33,8 @@ def _resample(x, down_down, down_right, right_down, right_right, shifts=(0, 0)):
     "Each pixel looks where a matrix sends it, seen from the centre, and then a shift; bilinear between pixels"
     (rows, columns), (h, w) = _places(x), x.shape[2:]
     look = lambda a, b, size, shift: a.to(x)[:, None]*(rows - (h - 1)/2) + b.to(x)[:, None]*(columns - (w - 1)/2) + (size - 1)/2 + shift
-    down, right = ([_near(place, size, i) for i in (0, 1)] for place, size in ((look(down_down, down_right, h, shifts[0]), h), (look(right_down, right_right, w, shifts[1]), w)))
+    down, right = ([_near(place, size, i) for i in (0, 1)] for place, size in (
+        (look(down_down, down_right, h, shifts[0]), h), (look(right_down, right_right, w, shifts[1]), w)))
     return sum(_fetch(x, r, c) for r in down for c in right).view(x.shape)
 
 def _colour(x, s, u):
@@ -69,18 +71,23 @@ def _zoom(x, s, u):
     room = [((2*v - 1)*(1 - side)*(size - 1)/2).to(x)[:, None] for v, size in zip(u[1:], x.shape[2:])]
     return _resample(x, side, zero, zero, side, room)
 
-lights = torch.tensor([[-.5675, .7192, .4009], [-.5808, -.0045, -.8140], [-.5836, -.6948, .4203]])*torch.tensor([.2175, .0188, .0045])/torch.tensor([[.229], [.224], [.225]]) # principal colours of ImageNet by their spread, in normalised units (Krizhevsky et al. 2012)
+lights = ( # principal colours of ImageNet by their spread, in normalised units (Krizhevsky et al. 2012)
+    torch.tensor([[-.5675, .7192, .4009], [-.5808, -.0045, -.8140], [-.5836, -.6948, .4203]])
+    *torch.tensor([.2175, .0188, .0045])/torch.tensor([[.229], [.224], [.225]]))
 
 def _lighting(x, s, u):
     if x.shape[1] != 3: raise ValueError(f'lighting changes three colours, and these images have {x.shape[1]} channels: leave it out')
     return x + (torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).T*s.lighting @ lights.T.double()).to(x)[..., None, None]
 
-operations = dict(color=_colour, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting) # by the names that a strategy joins with underscores
+operations = dict( # by the names that a strategy joins with underscores
+    color=_colour, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting)
 
 # %% ../nbs/08a_augment.ipynb #f58e54f8
 def _one(names, draws): return [names[torch.randint(len(names), (), generator=draws)]] if names else []
 
-def _idc(names, draws): return [k for k in ('flip', 'color') if k in names] + _one([k for k in names if k in ('crop', 'scale', 'rotate')], draws) + [k for k in names if k == 'cutout']
+def _idc(names, draws):
+    return ([k for k in ('flip', 'color') if k in names] + _one([k for k in names if k in ('crop', 'scale', 'rotate')], draws)
+            + [k for k in names if k == 'cutout'])
 
 modes = dict(single=_one, all=lambda names, draws: names, idc=_idc) # which operations of a strategy one draw uses
 
@@ -104,7 +111,8 @@ class DSA:
     def __post_init__(self):
         choose('mode', self.mode, modes)
         for name in self.names: choose('operation', name, operations)
-        for k, (least, most) in dict(brightness=(0, math.inf), saturation=(0, math.inf), contrast=(0, math.inf), crop=(0, 1), cutout=(0, 1), flip=(0, 1), scale=(1, math.inf), rotate=(0, 180), zoom=(0, 1), lighting=(0, math.inf)).items():
+        for k, (least, most) in dict(brightness=(0, math.inf), saturation=(0, math.inf), contrast=(0, math.inf), crop=(0, 1), cutout=(0, 1),
+                                     flip=(0, 1), scale=(1, math.inf), rotate=(0, 180), zoom=(0, 1), lighting=(0, math.inf)).items():
             if not least <= getattr(self, k) <= most: raise ValueError(f'{k}={getattr(self, k)!r} must lie in {least}…{most}')
 
     @property
@@ -124,7 +132,8 @@ def draw_dsa(
     images:int|None=None # how many images draw for themselves; one draw for all if None
 ) -> Augmentation: # for any batch of so many images, of any size
     "Draw once, apply as often as needed"
-    return Augmentation(strategy, tuple((name, torch.rand(3, images or 1, generator=draws, dtype=torch.float64)) for name in modes[strategy.mode](strategy.names, draws)))
+    return Augmentation(strategy, tuple((name, torch.rand(3, images or 1, generator=draws, dtype=torch.float64))
+                                        for name in modes[strategy.mode](strategy.names, draws)))
 
 def apply_dsa(
     x:Tensor, # normalised or whitened images, b × c × h × w, floating point

@@ -40,7 +40,8 @@ class Claim:
     def __post_init__(self):
         if self.expects not in ('above', 'below'): raise ValueError(f"expects={self.expects!r} must be 'above' or 'below'")
         if self.scale not in ('mini', 'paper'): raise ValueError(f"scale={self.scale!r} carries no claim: run the figure at 'mini' or 'paper'")
-        if self.n < 2 or not all(map(isfinite, (self.ours, self.low, self.high))): raise ValueError(f'n={self.n} gives no interval: a claim needs at least two replicates')
+        if self.n < 2 or not all(map(isfinite, (self.ours, self.low, self.high))):
+            raise ValueError(f'n={self.n} gives no interval: a claim needs at least two replicates')
 
     @property
     def holds(self) -> str:
@@ -69,7 +70,8 @@ def in_numbers(
     return f'{ours} ({low} to {high}) {claim.unit}, n = {claim.n}'
 
 # %% ../nbs/11b_claims.ipynb #d71451a8
-columns = ('figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'holds', 'why', 'scale', 'setting', 'source') # of the table of claims
+columns = ( # of the table of claims
+    'figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'holds', 'why', 'scale', 'setting', 'source')
 
 def as_table(
     claims:Iterable[Claim] # in the order of the table
@@ -87,7 +89,8 @@ def write_claims(
 ) -> Path: # the file
     "Write them whole or not at all; raises `ValueError` where one is not seen and no likely reason is given"
     claims = list(claims)
-    if silent := [c for c in claims if c.holds != 'seen' and not c.why]: raise ValueError(f'{silent[0].says!r} does not show: say why that is likely so (why=…)')
+    if silent := [c for c in claims if c.holds != 'seen' and not c.why]:
+        raise ValueError(f'{silent[0].says!r} does not show: say why that is likely so (why=…)')
     return write_whole(file or claims_file(), lambda p: as_table(claims).to_csv(p, index=False))
 
 def read_claims(
@@ -102,4 +105,5 @@ def in_markdown(
 ) -> str: # Markdown
     "A table to read: statement, what the paper finds, what ours do, the verdict, and the likely reason where it is not seen"
     rows = ['| claim | paper | ours, 95 % interval | scale | | likely because |', '|-|-|-|-|-|-|']
-    return '\n'.join([*rows, *(f'| {c.says}{" *Our question.*" if c.by == "ours" else ""} | {c.published or "–"} | {in_numbers(c)} | {c.scale} | **{c.holds}** | {c.why} |' for c in claims)])
+    return '\n'.join([*rows, *(f'| {c.says}{" *Our question.*" if c.by == "ours" else ""} | {c.published or "–"} | {in_numbers(c)} '
+                               f'| {c.scale} | **{c.holds}** | {c.why} |' for c in claims)])

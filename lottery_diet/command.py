@@ -51,7 +51,8 @@ def make_parser() -> argparse.ArgumentParser: # each command sets `do`, a functi
     state = command('status', _status, 'what of a figure is computed, and how long the rest would take')
     for sub in (figure, state):
         sub.add_argument('name', help='of the figure, or all', choices=[*presets, 'all'], metavar='NAME')
-        sub.add_argument('--scale', choices=scales, default='smoke', help='smoke: seconds; mini: an hour of two cores at most; paper: the published protocol (default: %(default)s)')
+        sub.add_argument('--scale', choices=scales, default='smoke',
+                         help='smoke: seconds; mini: an hour of two cores at most; paper: the published protocol (default: %(default)s)')
         sub.add_argument('--seeds', type=int, help="number of replicates (default: the scale's)")
         sub.add_argument('--panel', choices=letters, help='of the figures that are drawn for several data sets or networks; `figures` lists them (default: A)')
     figure.add_argument('--budget', help="such as 90s, 9m or 2h: then nothing new starts, what runs is checkpointed, and the same command continues")
@@ -74,7 +75,8 @@ def _figures(asked):
     print(*(f'{name}, panel {letter}: {about}' for name in presets for letter, about in panels_of(name).items()), sep='\n')
 
 def _figure(asked):
-    parameters = dict(scale=asked.scale, seeds=asked.seeds, panel=asked.panel, budget=asked.budget, workers=asked.workers, out_dir=asked.out and str(asked.out.resolve()))
+    parameters = dict(scale=asked.scale, seeds=asked.seeds, panel=asked.panel, budget=asked.budget, workers=asked.workers,
+                      out_dir=asked.out and str(asked.out.resolve()))
     for name in _names(asked): print(run_figure(name, asked.out, **{k: v for k, v in parameters.items() if v is not None}))
 
 def _status(asked):

@@ -185,7 +185,8 @@ def shipped(
     "A notebook or a table that comes with the package: in the checkout, or beside the installed modules; raises `FileNotFoundError`"
     places = [project_root()/path, Path(__file__ if '__file__' in globals() else '.').resolve().parent/'shipped'/path]
     found = next((p for p in places if p.exists()), None)
-    if found is None: raise FileNotFoundError(f'{path} is not among the files that came with the package: install it again, or work in a checkout of the repository')
+    if found is None:
+        raise FileNotFoundError(f'{path} is not among the files that came with the package: install it again, or work in a checkout of the repository')
     return found
 
 def runs_root() -> Path: # it need not exist
@@ -208,7 +209,7 @@ def write_whole(
 def provenance(
     device:torch.device|str='cpu' # what the run computes on
 ) -> dict: # plain data, for JSON
-    "What a number needs beside it to be believed: commit, versions, device, threads"
+    "What a number needs beside it to be believed: commit, versions, device, kernels, threads"
     device = torch.device(device)
     def installed(package):
         try: return version(package)
@@ -217,7 +218,9 @@ def provenance(
         try: return subprocess.run(['git', *args], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True).stdout.strip()
         except (OSError, subprocess.SubprocessError): return None
     return dict(
-        commit=git('rev-parse', '--short', 'HEAD'), changed_since=bool(git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!results')), # results that were drawn just before change no code
+        commit=git('rev-parse', '--short', 'HEAD'),
+        changed_since=bool(git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!results')), # results that were drawn just before change no code
         python=platform.python_version(), **{p: installed(p) for p in ('lottery_diet', 'torch', 'torchvision', 'numpy')},
-        machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', device=str(device), threads=torch.get_num_threads(),
+        machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', kernels=torch.backends.cpu.get_cpu_capability(),
+        device=str(device), threads=torch.get_num_threads(),
         accelerator=torch.cuda.get_device_name(device) if device.type == 'cuda' else None)

@@ -158,7 +158,8 @@ def shrink(
 ) -> ImageSet: # same labels and normalisation
     "Means over square blocks of pixels, rounded where pixels are whole numbers; raises `ValueError` where blocks do not fit"
     (_, h, w), x = data.shape, data.x
-    if h % side or w % side or h//side != w//side: raise ValueError(f'images of {h}×{w} pixels have no whole part of {side} pixels: choose a divisor of both sides')
+    if h % side or w % side or h//side != w//side:
+        raise ValueError(f'images of {h}×{w} pixels have no whole part of {side} pixels: choose a divisor of both sides')
     small = torch.nn.functional.avg_pool2d(x.float(), h//side)
     return replace(data, x=small if x.is_floating_point() else small.round().to(x.dtype))
 

@@ -20,7 +20,8 @@ from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10c_diet_plots.ipynb #3ddfe8b0
 all_data = (('#0072B2', '', '--'), ('#E69F00', '', '--'), ('#888888', '', '--')) # from the latest rewind point to the earliest
-diet_styles = {'easiest': ('#D55E00', '^', '-'), 'random': ('#009E73', 'o', '-'), 'hardest': ('#CC79A7', 'X', '-'), 'smoothest': ('#56B4E9', 's', '-')} # colour, marker and line style, by how the subset was chosen
+diet_styles = { # colour, marker and line style, by how the subset was chosen
+    'easiest': ('#D55E00', '^', '-'), 'random': ('#009E73', 'o', '-'), 'hardest': ('#CC79A7', 'X', '-'), 'smoothest': ('#56B4E9', 's', '-')}
 by_score = {'forgetting': dict(color='#009E73', marker='s', ls='-.')} # where it is not EL2N
 score_names = {'el2n': 'EL2N', 'grand': 'GraNd'} # the others are words
 
@@ -31,7 +32,8 @@ def diet_lines(
     rewinds = sorted(table[table.series == 'all'].pretrain_steps.unique(), reverse=True)
     several = table.score[table.score != ''].nunique() > 1 # all data and random subsets have none
     for (series, score, steps), rows in table.groupby(['series', 'score', 'pretrain_steps'], sort=False):
-        style = dict(zip(('color', 'marker', 'ls'), all_data[rewinds.index(steps) % len(all_data)] if series == 'all' else diet_styles[series])) | by_score.get(score, {})
+        style = (dict(zip(('color', 'marker', 'ls'), all_data[rewinds.index(steps) % len(all_data)] if series == 'all' else diet_styles[series]))
+                 | by_score.get(score, {}))
         yield rows, series, steps, style | dict(label=f'{series}{f" by {score_names.get(score, score)}" if several and score else ""}, {steps:,} steps')
 
 def plot_diets(
@@ -141,8 +143,11 @@ def plot_predictor(
 ) -> Axes: # the same
     "A point for each initialisation and replicate: accuracy of its ticket against a predictor, with both correlations (Data Diet, accuracy against barrier)"
     styles = {'all': ('#0072B2', 'P')} | {k: v[:2] for k, v in diet_styles.items()}
-    for series, rows in table.groupby('series', sort=False): ax.scatter(scale*rows[predictor], 100*rows.ticket_accuracy, color=styles[series][0], marker=styles[series][1], s=26, alpha=.8, lw=0, label=series)
-    if len(table) > 3: ax.set_title('\n'.join(f'{kind.capitalize()} {correlation(table[predictor], table.ticket_accuracy, kind)}' for kind in ('pearson', 'spearman')), fontsize=8)
+    for series, rows in table.groupby('series', sort=False):
+        ax.scatter(scale*rows[predictor], 100*rows.ticket_accuracy, color=styles[series][0], marker=styles[series][1], s=26, alpha=.8, lw=0, label=series)
+    if len(table) > 3:
+        ax.set_title('\n'.join(f'{kind.capitalize()} {correlation(table[predictor], table.ticket_accuracy, kind)}'
+                               for kind in ('pearson', 'spearman')), fontsize=8)
     ax.set(xlabel=label, ylabel='test accuracy of the ticket (%)')
     sns.despine(ax=ax)
     return ax

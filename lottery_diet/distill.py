@@ -28,7 +28,7 @@ def k_centre(
     data:ImageSet, # real images
     per_class:int # images of each class
 ) -> Tensor: # indices, class after class
-    "In each class the image nearest its mean, then again and again the one farthest from all that were taken (in pixel space); raises `ValueError` where a class has fewer"
+    "In each class the image nearest its mean, then again and again the one farthest from all taken (in pixels); raises `ValueError` for a class with fewer"
     taken = []
     for members in by_class(torch.arange(len(data), device=data.x.device), data.y, range(data.classes)):
         x = data.inputs(data.x[members]).flatten(1)
@@ -118,4 +118,5 @@ def evaluate_synthetic(
 ) -> Tensor: # accuracy of each, 0 to 1
     "What fresh networks know about real images after training on synthetic ones only"
     nets = ((seed, initialise(make, seed, 'taught').to(real.x.device)) for seed in seeds)
-    return torch.tensor([evaluate(net, real, fit(net, images, replace(recipe, normalisation=None), seed=seed, augment=augment).state).accuracy for seed, net in nets], dtype=torch.float64)
+    return torch.tensor([evaluate(net, real, fit(net, images, replace(recipe, normalisation=None), seed=seed, augment=augment).state).accuracy
+                         for seed, net in nets], dtype=torch.float64)

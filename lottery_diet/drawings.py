@@ -56,7 +56,8 @@ def draw_rewinding(
     for row in rows: training(ax, (start, end), row, 'train on all data', rewound, ('$w_t$', '$w_T$'), doomed=row is not rows[-1])
     for (y, *_), (y_next, *_), dash in zip(rows, rows[1:], ('-', '--')):
         arrow(ax, [(end, y - .28), (end, y - .47), (start, y - .47), (start, y_next + .29)], vermillion, dash)
-    for y, text in ((top - .37, pruning), (top - .58, 'rewind the others to $w_t$'), (below - .37, 'repeat, level after level')): say(ax, (middle, y), text, vermillion)
+    for y, text in ((top - .37, pruning), (top - .58, 'rewind the others to $w_t$'), (below - .37, 'repeat, level after level')):
+        say(ax, (middle, y), text, vermillion)
     arrow(ax, [(x_of['0'], .26), (5.56, .26)])
     for x, text in zip((*x_of.values(), middle), ('$0$', '$t$', '$T$ (end)', 'training step')): say(ax, (x, .1), text)
     for x in x_of.values(): ax.plot([x, x], [.22, .3], color=ink, lw=1.3)
@@ -118,8 +119,9 @@ class Family(NamedTuple):
         return float(middle - (first + second)/2)
 
 first_weights = np.array([.12, 1.06]) # where all ways through the landscape begin
-families = (Family('an early step', vermillion, np.array([.4, 1.08]), (on_valley(valleys[0], 0), on_valley(valleys[1], 0, .035))), # spawned before and after the ways part
-            Family('a later step', blue, np.array([.78, 1.56]), (on_valley(valleys[0], 36), on_valley(valleys[0], -36, .03))))
+families = ( # spawned before and after the ways part
+    Family('an early step', vermillion, np.array([.4, 1.08]), (on_valley(valleys[0], 0), on_valley(valleys[1], 0, .035))),
+    Family('a later step', blue, np.array([.78, 1.56]), (on_valley(valleys[0], 36), on_valley(valleys[0], -36, .03))))
 
 # %% ../nbs/10b_drawings.ipynb #dc7aee2f
 def noisy_path(
@@ -144,7 +146,8 @@ def draw_children(
     ways = [(first_weights, family.spawned, ink)] + [(family.spawned, child, family.colour) for child in family.children]
     for seed, (start, end, colour) in enumerate(ways): ax.plot(*noisy_path(start, end, seed).T, color=colour, lw=1.2)
     ax.plot(*np.stack(family.children).T, color=family.colour, ls=(0, (2, 1.5)), lw=1.4)
-    for point, colour in ((first_weights, ink), (family.spawned, ink), *((child, family.colour) for child in family.children)): ax.plot(*point, 'o', color=colour, ms=4.5, mec='white', mew=.6)
+    for point, colour in ((first_weights, ink), (family.spawned, ink), *((child, family.colour) for child in family.children)):
+        ax.plot(*point, 'o', color=colour, ms=4.5, mec='white', mew=.6)
     say(ax, first_weights - (0, .16), '$w_0$', size=large, path_effects=halo)
     say(ax, family.spawned + (-.04, .17), '$w_t$', size=large, path_effects=halo)
     for child, text in zip(family.children, ('$w_T$', "$w_T'$")): say(ax, child + (.09, .02), text, family.colour, large, ha='left', path_effects=halo)

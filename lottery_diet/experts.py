@@ -59,13 +59,15 @@ def train_experts(
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # of the images
     **kwargs # of `train_many`: grouping
 ) -> list[Expert]: # in the order of the seeds
-    "Train what is missing, together, and open all; raises `ValueError` for networks with running statistics, and where the folder holds experts of other data, recipe, augmentation, network or steps"
+    "Train what is missing, together, and open all; raises `ValueError` for networks with running statistics, and where the folder's experts are others"
     paths = {seed: Path(folder)/f'expert{seed:04}.safetensors' for seed in seeds}
     missing = [seed for seed, path in paths.items() if not path.exists()]
     every = every or recipe.steps_per_epoch(len(data))
     net = initialise(make, next(iter(paths), 0), 'expert')
     refuse_statistics(net)
-    notes = dict(recipe=repr(recipe), augment=augmentation_name(augment), data=f'{data.name}, {len(data):,} images, {checksum_of(data)}, normalised by {data.mean} and {data.std}', network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype))
+    notes = dict(recipe=repr(recipe), augment=augmentation_name(augment),
+                 data=f'{data.name}, {len(data):,} images, {checksum_of(data)}, normalised by {data.mean} and {data.std}',
+                 network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype))
     if missing:
         nets = [initialise(make, seed, 'expert').to(data.x.device) for seed in missing]
         looks = range(0, recipe.steps + 1, every)
@@ -77,7 +79,8 @@ def train_experts(
             save_tensors(paths[seed], stacked, notes | dict(seed=str(seed)))
     experts = [Expert(path) for path in paths.values()]
     for expert in experts:
-        if differs := [k for k, v in notes.items() if expert.notes.get(k) != v]: raise ValueError(f'{expert.path} was trained otherwise, with {differs[0]} {expert.notes.get(differs[0])}: choose another folder')
+        if differs := [k for k, v in notes.items() if expert.notes.get(k) != v]:
+            raise ValueError(f'{expert.path} was trained otherwise, with {differs[0]} {expert.notes.get(differs[0])}: choose another folder')
     return experts
 
 def augmentation_name(
@@ -91,4 +94,6 @@ def refuse_statistics(
     net:nn.Module # a student's network
 ) -> None:
     "Raises `ValueError` for a network that keeps running statistics: a student's would depend on the order in which gradients are computed"
-    if buffers := [name for name, _ in net.named_buffers()]: raise ValueError(f'trajectory matching needs a network without running statistics, and this {type(net).__name__} keeps {buffers[0]}: use instance or group normalisation')
+    if buffers := [name for name, _ in net.named_buffers()]:
+        raise ValueError(f'trajectory matching needs a network without running statistics, and this {type(net).__name__} keeps {buffers[0]}: '
+                         'use instance or group normalisation')

@@ -125,7 +125,8 @@ class LandscapeParameters(FigureParameters):
     @model_validator(mode='after')
     def possible(self):
         "Refuse a normalised direction in the plane of four, which has none"
-        if self.filter_normalised and self.plane == 'four': raise ValueError("the plane of four has no random direction: leave filter_normalised=False, or say plane='two'")
+        if self.filter_normalised and self.plane == 'four':
+            raise ValueError("the plane of four has no random direction: leave filter_normalised=False, or say plane='two'")
         return self
 
     @property
@@ -152,7 +153,8 @@ class MeasureParameters(PanelParameters):
 # %% ../nbs/11_figures.ipynb #524a1ab6
 spoken = dict( # data and networks, as the papers write them
     mnist='MNIST', cifar10='CIFAR-10', cifar100='CIFAR-100', cinic10='CINIC-10', imagenet='ImageNet', imagenet10='ImageNet-10',
-    lenet_300_100='LeNet-300-100', conv_net='ConvNet', conv4='Conv-4', alexnet_mtt='AlexNet', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
+    lenet_300_100='LeNet-300-100', conv_net='ConvNet', conv4='Conv-4', alexnet_mtt='AlexNet',
+    small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
     **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)})
 
 def title_of(
@@ -165,10 +167,13 @@ def title_of(
     "A title that says scale, data, network, n and how images were distilled, and what is missing"
     missing = done.counts['left'] + done.counts['failed']
     part = f'; {missing} of {sum(done.counts.values())} runs missing' if missing else ''
-    data = f'{spoken.get(figure.data.name, figure.data.name)}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}{", whitened" if figure.data.zca else ""}'
+    data = (f'{spoken.get(figure.data.name, figure.data.name)}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}'
+            f'{", whitened" if figure.data.zca else ""}')
     network = spoken.get(figure.network.model, figure.network.model) + (f' of width {width}' if (width := figure.network.options.get('width')) else '')
-    ways = {'MTT (ready images)' if inner.kind == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None for inner in getattr(figure, 'inners', ()) if inner.kind in ('ready', 'distilled')}
-    return f'{what}: {data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
+    ways = {'MTT (ready images)' if inner.kind == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None
+            for inner in getattr(figure, 'inners', ()) if inner.kind in ('ready', 'distilled')}
+    return (f'{what}: {data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}'
+            + (f'\nimages distilled by {" and ".join(ways)}' if ways else ''))
 
 @dataclass(frozen=True)
 class Page:
@@ -208,7 +213,8 @@ class Page:
         fig:Figure # drawn
     ) -> list[str]: # their paths, relative to the project where they lie in it
         "Write table, parameters, PNG and PDF; the files"
-        name, parameters = file_name(self.name, self.asked.scale, self.panel, self.asked.variant), dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts)
+        name, parameters = (file_name(self.name, self.asked.scale, self.panel, self.asked.variant),
+                            dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts))
         return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, answers=effort(self.figure.tasks(), self.run))
 
 def effort(
@@ -217,7 +223,8 @@ def effort(
 ) -> dict: # plain data, for JSON
     "What the answers took, whoever computed them: how many, minutes of their clocks added up, at which commits, on what, and on which days"
     made = [record.provenance for task in with_needs(tasks) if (record := run.read(task))]
-    return dict(tasks=len(made), minutes=round(sum(p['seconds'] for p in made)/60, 2), commits=sorted({str(p['commit']) for p in made}), devices=sorted({p.get('accelerator') or p['device'] for p in made}), days=sorted({p['finished'][:10] for p in made}))
+    return dict(tasks=len(made), minutes=round(sum(p['seconds'] for p in made)/60, 2), commits=sorted({str(p['commit']) for p in made}),
+                devices=sorted({p.get('accelerator') or p['device'] for p in made}), days=sorted({p['finished'][:10] for p in made}))
 
 def file_name(
     figure:str, # a name in `presets`
@@ -239,7 +246,7 @@ def open_page(
     figure:str, # a name in `presets`
     namespace:Mapping[str, object] # the notebook's `globals()`
 ) -> Page: # with all runs done, or the budget spent
-    "Read the notebook's parameters, read what is computed, compute the rest until the budget is spent; raises `ValueError` in one sentence before anything runs"
+    "Read the notebook's parameters and what is computed, compute the rest within the budget; raises `ValueError` in one sentence before anything runs"
     asked = read_parameters(parameters_of(figure), namespace)
     found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run()
     found = varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})

@@ -31,5 +31,6 @@ def encode(
     m, c, h, w = images.shape
     if m % factor**2: raise ValueError(f'{m} images make no images of {factor}×{factor} tiles: give a multiple of {factor**2}')
     high, wide = -(-h//factor), -(-w//factor)
-    tiles = (F.adaptive_avg_pool2d(images, (high, wide)) if h % factor or w % factor else F.avg_pool2d(images, factor)).view(factor, factor, m//factor**2, c, high, wide)
+    tiles = (F.adaptive_avg_pool2d(images, (high, wide)) if h % factor or w % factor
+             else F.avg_pool2d(images, factor)).view(factor, factor, m//factor**2, c, high, wide)
     return tiles.permute(2, 3, 0, 4, 1, 5).reshape(m//factor**2, c, factor*high, factor*wide)[:, :, :h, :w].contiguous()

@@ -27,7 +27,9 @@ from .figures import scales
 from .plots import t_interval
 
 # %% ../nbs/11c_gallery.ipynb #a36016f5
-papers = {'DD': 'Lottery Tickets on a Data Diet', 'WIN': 'Why Lottery Tickets Win', 'SYN': 'Finding Stable Subnetworks at Initialization with Dataset Distillation', '': 'Lessons'} # the initials that figures begin with, and titles; lessons have none
+papers = { # the initials that figures begin with, and titles; lessons have none
+    'DD': 'Lottery Tickets on a Data Diet', 'WIN': 'Why Lottery Tickets Win',
+    'SYN': 'Finding Stable Subnetworks at Initialization with Dataset Distillation', '': 'Lessons'}
 
 @dataclass(frozen=True)
 class Drawn:
@@ -84,7 +86,8 @@ def _asked(table):
     for column in table.columns.drop('seed'):
         in_all = not is_numeric_dtype(table[column]) or table[column].isin(fullest[column]).all()
         apart = keys and not table.duplicated([*keys, 'seed']).any()
-        if in_all and not (apart and is_numeric_dtype(table[column]) and table.groupby(keys, dropna=False)[column].nunique(dropna=False).max() > 1): keys.append(column)
+        if in_all and not (apart and is_numeric_dtype(table[column])
+                           and table.groupby(keys, dropna=False)[column].nunique(dropna=False).max() > 1): keys.append(column)
     return keys
 
 def in_short(
@@ -114,16 +117,21 @@ def _over_seeds(table, asked, measured, longest):
     return means.assign(n=[str(n) for n in seeds[:longest]]), len(seeds), 'Means over n seeds with 95 % t-intervals.'
 
 # %% ../nbs/11c_gallery.ipynb #640ef01f
-_style = '''
+_style = ('''
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); --soft: color-mix(in srgb, currentColor 65%, transparent) }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
 nav a { margin-right: 1.2em } h2 { margin-top: 3rem; border-bottom: 1px solid var(--line) } article { margin: 2rem 0 3rem }
 img { display: block; max-width: 100%; height: auto; background: white; border-radius: 4px } p { margin: .4rem 0 } .soft, summary { color: var(--soft) }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums } th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: normal }
-.badge { font-size: .8rem; border: 1px solid currentColor; border-radius: 1em; padding: .05em .6em; white-space: nowrap } .seen { color: #0072B2 } .not { color: #8a6d00 } .opposite { color: #c04a00 }
-@media (max-width: 40rem) { .wide img { max-width: none; width: max(100%, 14rem*var(--ratio)) } .claims tr, .rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) } .claims th, .rows th { display: none } .claims td, .rows td { display: block; border: 0; padding: 0 } td[title]::before { content: attr(title) ': '; color: var(--soft) } .rows td { display: inline } .rows td:not(:last-child)::after { content: '\\a0·  ' } }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums } '''
+'''th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: normal }
+.badge { font-size: .8rem; border: 1px solid currentColor; border-radius: 1em; padding: .05em .6em; white-space: nowrap } '''
+'''.seen { color: #0072B2 } .not { color: #8a6d00 } .opposite { color: #c04a00 }
+@media (max-width: 40rem) { .wide img { max-width: none; width: max(100%, 14rem*var(--ratio)) } '''
+'''.claims tr, .rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) } .claims th, .rows th { display: none } '''
+'''.claims td, .rows td { display: block; border: 0; padding: 0 } td[title]::before { content: attr(title) ': '; color: var(--soft) } '''
+'''.rows td { display: inline } .rows td:not(:last-child)::after { content: '\\a0·  ' } }
 @media (prefers-color-scheme: dark) { .seen { color: #56B4E9 } .not { color: #E6C84F } .opposite { color: #F0883E } }
-'''
+''')
 together = r' (?:(?=[±%])|(?<=± )|(?<=\bn )(?== )|(?<=\bn = ))' # spaces at which no line may end
 badges = {'seen': 'seen', 'not seen': 'not', 'the opposite': 'opposite'} # verdicts, and the classes of their badges
 
@@ -153,16 +161,20 @@ def _claims(claims, beside):
     "Statement, published value, ours, verdict"
     if not len(claims): return ''
     def row(c):
-        says = escape(c.says) + ('<span class="soft"> Our question.</span>' if c.by == 'ours' else '') + (f'<br><span class="soft">Likely because: {escape(c.why)}</span>' if c.why else '')
+        says = (escape(c.says) + ('<span class="soft"> Our question.</span>' if c.by == 'ours' else '')
+                + (f'<br><span class="soft">Likely because: {escape(c.why)}</span>' if c.why else ''))
         where = _lines(f'{escape(c.setting)}, {c.scale}', _link('table', project_root()/c.source, beside))
-        return f'<tr><td>{says}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{escape(in_numbers(c))}</td><td>{where}</td><td>{_badge(c.holds)}</td></tr>'
-    return f'<div class="wide"><table class="claims"><tr><th>Claim</th><th>Paper</th><th>Ours, 95 % interval</th><th>Where</th><th></th></tr>{"".join(map(row, claims.itertuples()))}</table></div>'
+        return (f'<tr><td>{says}</td><td title="paper">{escape(c.published) or "–"}</td><td title="ours">{escape(in_numbers(c))}</td>'
+                f'<td>{where}</td><td>{_badge(c.holds)}</td></tr>')
+    return ('<div class="wide"><table class="claims"><tr><th>Claim</th><th>Paper</th><th>Ours, 95 % interval</th><th>Where</th><th></th></tr>'
+            f'{"".join(map(row, claims.itertuples()))}</table></div>')
 
 def _picture(file, alt, beside):
     "Inside the page; a link to itself where that can be"
     content = file.read_bytes()
     width, height = (int.from_bytes(content[at:at + 4], 'big') for at in (16, 20)) # of a PNG
-    image = f'<img loading="lazy" width="{width}" height="{height}" style="--ratio: {width/height:.2f}" alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+    image = (f'<img loading="lazy" width="{width}" height="{height}" style="--ratio: {width/height:.2f}" alt="{escape(alt)}" '
+             f'src="data:image/png;base64,{base64.b64encode(content).decode()}">')
     return f'<div class="wide">{_link(image, file, beside) if file.resolve().is_relative_to(beside) else image}</div>'
 
 def _figure(drawn, about, beside):
@@ -172,19 +184,23 @@ def _figure(drawn, about, beside):
     provenance = ''.join(f'<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>' for k, v in origin['provenance'].items())
     files = _lines(_link('Table as CSV', drawn.picture.with_suffix('.csv'), beside), _link('executed page', drawn.picture.with_suffix('.ipynb'), beside))
     badged = ' '.join(f'<span class="badge">{badge}</span>' for badge in (reached, panel and f'panel {panel}') if badge)
-    return f'''<p>{badged} <span class="soft">{_lines(escape(stem if stem.startswith(name) else f'{name}: {stem}'), escape(_instead(about, reached)))}</span></p>
+    return (f'''<p>{badged} <span class="soft">'''
+            f'''{_lines(escape(stem if stem.startswith(name) else f'{name}: {stem}'), escape(_instead(about, reached)))}</span></p>
 {_picture(drawn.picture, f'{about.shows}: {name}{f", panel {panel}" if panel else ""}, {reached}', beside)}
 <p class="soft">{files}</p>
 <details><summary>Table</summary>{_table(drawn.table)}</details>
-<details><summary>Provenance and parameters</summary><div class="wide"><table>{provenance}</table><pre>{escape(json.dumps(origin['parameters'], indent=1))}</pre></div></details>'''
+<details><summary>Provenance and parameters</summary><div class="wide"><table>{provenance}</table>'''
+            f'''<pre>{escape(json.dumps(origin['parameters'], indent=1))}</pre></div></details>''')
 
 def _article(name, about, drawn, claims, beside):
     "One figure of a paper, at every scale that was drawn"
-    number = f'Figure {about.number}' if about.number[:1].isdigit() or len(about.number) == 1 or ';' in about.number else about.number[:1].upper() + about.number[1:]
+    number = (f'Figure {about.number}' if about.number[:1].isdigit() or len(about.number) == 1 or ';' in about.number
+              else about.number[:1].upper() + about.number[1:])
     notebook = _link(f'<code>{name}</code>', project_root()/'nbs'/('figures' if about.paper else 'lessons')/f'{name}.ipynb', beside)
     facts = _lines(escape(number), about.certain and f'content: {escape(about.certain)}', notebook or f'<code>{name}</code>')
     nothing = '' if drawn else '<p class="soft">Not drawn yet.</p>'
-    return f'<article id="{name}"><h3>{escape(about.shows)}</h3><p class="soft">{facts}</p>{nothing}{_claims(claims, beside)}{"".join(_figure(d, about, beside) for d in drawn)}</article>'
+    return (f'<article id="{name}"><h3>{escape(about.shows)}</h3><p class="soft">{facts}</p>{nothing}{_claims(claims, beside)}'
+            f'{"".join(_figure(d, about, beside) for d in drawn)}</article>')
 
 # %% ../nbs/11c_gallery.ipynb #89a896a5
 def gallery(
@@ -201,17 +217,22 @@ def gallery(
         names = [name for name in about.index[about.paper == paper] if paper or any(d[0] == name for d in found)]
         parts = [_article(name, about.loc[name], [d for key, d in found.items() if key[0] == name], claims[claims.figure == name], beside) for name in names]
         return f'<section id="{paper or "lessons"}"><h2>{title}</h2>{"".join(parts)}</section>'
-    body = f'''<header><h1>lottery_diet: figures and claims</h1>
+    body = (f'''<header><h1>lottery_diet: figures and claims</h1>
 <p>{len(found)} figure{'s'*(len(found) > 1)} drawn. {_tallies(claims) if len(claims) else ''}
-Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, <em>paper</em> the published protocol; a <em>drawing</em> needs no run.</p>
-<nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>{"".join(section(*item) for item in papers.items())}'''
-    page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>lottery_diet: figures and claims</title><style>{_style}</style></head><body>{re.sub(together, chr(0xa0), body)}</body></html>\n'
+Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, '''
+            f'''<em>paper</em> the published protocol; a <em>drawing</em> needs no run.</p>
+<nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>'''
+            f'''{"".join(section(*item) for item in papers.items())}''')
+    page = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+            f'<title>lottery_diet: figures and claims</title><style>{_style}</style></head><body>{re.sub(together, chr(0xa0), body)}</body></html>\n')
     return write_whole(out, lambda p: p.write_text(page))
 
 def _tallies(claims):
     "How many claims there are, and what became of them"
-    def tally(by): return ', '.join(f'{n} {_badge(verdict)}' for verdict, n in claims[claims.by == by].holds.value_counts().reindex(badges, fill_value=0).items())
-    return f'''{(claims.by == 'paper').sum()} comparisons with what the papers say: {tally('paper')}; {(claims.by == 'ours').sum()} questions of our own: {tally('ours')}. A claim is <em>seen</em> where its whole 95 % interval lies on its side.'''
+    def tally(by):
+        return ', '.join(f'{n} {_badge(verdict)}' for verdict, n in claims[claims.by == by].holds.value_counts().reindex(badges, fill_value=0).items())
+    return (f'{(claims.by == "paper").sum()} comparisons with what the papers say: {tally("paper")}; '
+            f'{(claims.by == "ours").sum()} questions of our own: {tally("ours")}. A claim is <em>seen</em> where its whole 95 % interval lies on its side.')
 
 def where_figures_are() -> list[Path]: # the first where there is a checkout
     "The committed results, and what was drawn on this machine"
@@ -236,8 +257,11 @@ def overview(
         panel = f', panel {best[-1].parts[1] or "A"}' if best and 'panel' in facts.number else ''
         said = f'{reached}{panel}, n = {len(seeds)}' if seeds and reached != 'smoke' else reached
         page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in best if (p := d.picture.with_suffix('.ipynb')).is_file()), None)
-        picture = f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">' if drawn else ''
-        counts = {scale: ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((some.holds == verdict).sum()))) for scale, some in mine.groupby('scale', sort=False)}
+        picture = (f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">'
+                   if drawn else '')
+        counts = {scale: ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((some.holds == verdict).sum())))
+                  for scale, some in mine.groupby('scale', sort=False)}
         verdicts = '; '.join(f'{scale}: {count}' for scale, count in counts.items())
-        rows.append(f'| [{facts.number}](figures/{name}.ipynb) | {facts.shows} | {picture} | {facts.certain} | {_instead(facts, reached) or "–"} | {f"[{said}]({page})" if page else said} | {verdicts or "–"} |')
+        rows.append(f'| [{facts.number}](figures/{name}.ipynb) | {facts.shows} | {picture} | {facts.certain} | {_instead(facts, reached) or "–"} '
+                    f'| {f"[{said}]({page})" if page else said} | {verdicts or "–"} |')
     return '\n'.join(rows)

@@ -87,7 +87,8 @@ def match_gradients(
     "Learn images by gradient matching; raises `ValueError` for networks without convolutions or tiles that do not fit"
     device = data.x.device
     start = start or Distilled(0, images, how.net_lr, float('nan'), memory=dict(images=torch.zeros_like(images)))
-    images, labels, real = start.images.detach().to(device).clone(), labels.to(device), by_class(torch.arange(len(data), device=device), data.y, range(data.classes))
+    images, labels, real = (start.images.detach().to(device).clone(), labels.to(device),
+                            by_class(torch.arange(len(data), device=device), data.y, range(data.classes)))
     decode(images[:1], how.factor)
     spread = torch.tensor(data.std, device=device)[:, None, None]
     speed, total, steps = start.memory['images'].to(device).clone(), 0., 0
@@ -144,5 +145,6 @@ def learn(
     "The network's own training before and between steps on the images, with momentum and weight decay as published"
     if not images: return snapshot
     steps = lambda n: -(-n//how.net_batch)
-    recipe = Recipe(max(1, steps(how.net_epochs*len(data)) + how.inner*steps(how.net_images)), how.net_batch, lr=how.net_lr, weight_decay=5e-4, cutmix=how.cutmix)
+    recipe = Recipe(max(1, steps(how.net_epochs*len(data)) + how.inner*steps(how.net_images)), how.net_batch,
+                    lr=how.net_lr, weight_decay=5e-4, cutmix=how.cutmix)
     return fit(net, data, recipe, start=snapshot, stop=snapshot.step + steps(images), seed=seed, augment=augment)

@@ -80,7 +80,8 @@ def _convolution(m, x, g): # one row of the kernel at a time; channels last, so 
     rows = x.unfold(1, height, down).unfold(2, width, right).permute(4, 0, 1, 2, 5, 3)
     return sum(torch.bmm(g.flatten(2), row.flatten(3).flatten(1, 2)).square().sum((1, 2)) for row in rows)
 
-weight_squares = {nn.Linear: _linear, nn.Conv2d: _convolution, nn.BatchNorm2d: _norm, nn.GroupNorm: _norm} # by kind of layer: squared length of each example's gradient
+weight_squares = { # by kind of layer: squared length of each example's gradient
+    nn.Linear: _linear, nn.Conv2d: _convolution, nn.BatchNorm2d: _norm, nn.GroupNorm: _norm}
 
 def separable(
     m:nn.Module # has parameters of its own
@@ -101,7 +102,8 @@ def lengths_by_layer(
     if not layers or data.x.device.type != 'cpu' or not all(map(separable, layers)): return None
     layout, lengths = channels_last(model), []
     for x, y in zip(data.x.split(chunk), data.y.split(chunk)):
-        with torch.enable_grad(), calls_of(layers, len(x)) as calls: loss = F.cross_entropy(model(data.inputs(x).contiguous(memory_format=layout)), y, reduction='sum')
+        with torch.enable_grad(), calls_of(layers, len(x)) as calls:
+            loss = F.cross_entropy(model(data.inputs(x).contiguous(memory_format=layout)), y, reduction='sum')
         if not tell_all(calls, layers, loss): return None
         back = torch.autograd.grad(loss, [out for *_, out in calls])
         with torch.no_grad(): lengths.append(sum(layer_squares(m, x, g) for (m, x, _), g in zip(calls, back)).sqrt())
@@ -143,7 +145,7 @@ def grand_last_layer(
     models:nn.Module|Sequence[nn.Module], # partly trained networks that end in a linear layer
     data:ImageSet # what to score
 ) -> Tensor: # n scores, on the CPU
-    "Mean length of each example's gradient with respect to the last linear layer, in closed form; raises `ValueError` for no network, or one that does not end in a linear layer"
+    "Mean length of each example's gradient at the last linear layer, in closed form; raises `ValueError` for no network, or one without such an end"
     models = [models] if isinstance(models, nn.Module) else list(models)
     if not models: raise ValueError('grand_last_layer needs at least one network')
     target = F.one_hot(data.y, data.classes).cpu()

@@ -93,7 +93,7 @@ def prune_global_magnitude(
     mask:Mask, # which of them live
     share:float # of the living weights to remove, 0 to 1
 ) -> Mask: # a sparser one
-    "Remove the smallest living weights over all layers together (Data Diet §2, WIN §2.2, SYN §2.1); raises `ValueError` if none live, one is not a number, or the mask is another network's"
+    "Remove the smallest living weights over all layers (Data Diet §2, WIN §2.2, SYN §2.1); raises `ValueError` if none live, one is NaN, or a mask misfits"
     check_mask(state, mask)
     weights = torch.cat([state[k].detach().flatten() for k in sorted(mask)])
     alive = flat(mask).to(weights.device)

@@ -57,15 +57,18 @@ def plane_of_two(
     mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle
-    "The plane through two solutions and orthogonal to that a second direction of the same length (SYN §4: two seeds and two orthogonal vectors); raises `ValueError` for a third state on their line"
+    "The plane through two solutions, with an orthogonal direction of the same length (SYN §4); raises `ValueError` for a third state on their line"
     origin = {k: (v + b[k])/2 if v.is_floating_point() else v for k, v in a.items()}
     right = _difference(a, b, .5)
-    up = _difference(towards, origin) if towards else {k: torch.zeros_like(v) if '.running_' in f'.{k}' else torch.randn(v.shape, generator=stream(seed, 'plane', k), dtype=torch.float64).to(v) for k, v in right.items()}
+    up = _difference(towards, origin) if towards else {
+        k: torch.zeros_like(v) if '.running_' in f'.{k}' else torch.randn(v.shape, generator=stream(seed, 'plane', k), dtype=torch.float64).to(v)
+        for k, v in right.items()}
     if filter_normalised: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = {k: v*mask[k].to(v) if k in mask else v for k, v in up.items()}
     along, before = (_flat(up, right)@_flat(right, right))/(_flat(right, right)@_flat(right, right)), _flat(up, right).norm()
     up = {k: v - along.item()*right[k] for k, v in up.items()}
-    if _flat(up, right).norm() <= 1e-6*before: raise ValueError('the third state lies on the line through both solutions: give another, or none for a random direction')
+    if _flat(up, right).norm() <= 1e-6*before:
+        raise ValueError('the third state lies on the line through both solutions: give another, or none for a random direction')
     longer = (_flat(right, right).norm()/_flat(up, right).norm()).item()
     return Plane(origin, right, {k: v*longer for k, v in up.items()})
 
@@ -78,7 +81,7 @@ def _like_filters(direction, weights):
 def plane_of_four(
     states:Sequence[State] # four solutions
 ) -> Plane: # the first solution at (1, 0), the second at (-1, 0)
-    "Origin between the first two, one direction along them, the other along the last two, not orthogonal (SYN's released code); raises `ValueError` for another number"
+    "Origin between the first two, one direction along them, the other along the last two (SYN's code), not orthogonal; raises `ValueError` for another number"
     if len(states) != 4: raise ValueError(f'this plane is of four solutions, not {len(states)}: use plane_of_two for two')
     a, b, c, d = states
     return Plane({k: (v + b[k])/2 if v.is_floating_point() else v for k, v in a.items()}, _difference(a, b, .5), _difference(d, c, .5))
@@ -124,7 +127,8 @@ class Curvature:
         vectors:Tensor # k × living weights
     ) -> Tensor: # k × living weights
         "Products with some vectors, rows over the living weights"
-        with evaluating(self.model): return sum(len(x)/len(self.data)*self._on(x, y, vectors) for x, y in zip(self.data.x.split(self.chunk), self.data.y.split(self.chunk)))
+        with evaluating(self.model):
+            return sum(len(x)/len(self.data)*self._on(x, y, vectors) for x, y in zip(self.data.x.split(self.chunk), self.data.y.split(self.chunk)))
 
     def _on(self, x, y, vectors):
         inputs = self.data.inputs(x).to(next(iter(self.point.values())).dtype)
@@ -172,7 +176,8 @@ def sample_diagonal(
         chosen = begin + torch.randperm(size, generator=stream(seed, 'diagonal', name))[:k]
         values = diagonal(curvature, chosen, batch).double()
         error = values.std().item()/k**.5*(1 - k/size)**.5 if k < size else 0.
-        rows.append(dict(layer=name, living=size, sampled=k, mean=values.mean().item(), error=error, magnitude=values.abs().mean().item(), spread=values.std().item(), smallest=values.min().item(), largest=values.max().item()))
+        rows.append(dict(layer=name, living=size, sampled=k, mean=values.mean().item(), error=error, magnitude=values.abs().mean().item(),
+                         spread=values.std().item(), smallest=values.min().item(), largest=values.max().item()))
         begin += size
     return pd.DataFrame(rows)
 
@@ -186,7 +191,8 @@ def top_eigenvalues(
     dtype, device = next(iter(curvature.point.values())).dtype, curvature.alive.device
     product = lambda v: curvature.times(torch.tensor(v, dtype=dtype, device=device).view(1, -1))[0].double().cpu().numpy()
     start = torch.randn(len(curvature), generator=stream(0, 'lanczos'), dtype=torch.float64).numpy()
-    return np.sort(eigsh(LinearOperator((len(curvature),)*2, matvec=product, dtype=float), k=k, which='LA', tol=tolerance, v0=start, return_eigenvectors=False))[::-1]
+    return np.sort(eigsh(LinearOperator((len(curvature),)*2, matvec=product, dtype=float), k=k, which='LA',
+                         tol=tolerance, v0=start, return_eigenvectors=False))[::-1]
 
 def trace(
     curvature:Curvature, # where

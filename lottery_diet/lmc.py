@@ -60,7 +60,7 @@ def loss_path(
     mask:Mapping[str, Tensor]|None=None, # keep pruned weights zero along the path: True where a weight lives
     ends:Sequence[tuple[Tensor, Tensor]]|None=None # what `see` said of both ends, where it is known: each solution of many pairs is looked at once
 ) -> LossPath: # points × n losses, nats, and errors, on the CPU
-    "Losses and errors on the line between two solutions (Data Diet, Fig. 1; WIN §2.4); raises `ValueError` for states of different networks or points outside 0…1"
+    "Losses and errors on the line between two solutions (Data Diet, Fig. 1; WIN §2.4); raises `ValueError` for unlike states or points outside 0…1"
     alphas = tuple(sorted({0., 1., *map(float, alphas)}))
     if alphas[0] < 0 or alphas[-1] > 1: raise ValueError(f'alphas {alphas} must lie in 0…1')
     known = {0.: ends[0], 1.: ends[1]} if ends else {}
@@ -158,7 +158,8 @@ def spawn(
     **kwargs # of `train`: mask, way, …
 ) -> list[Snapshot]: # their ends
     "Train children of one state to the end (linear mode connectivity analysis; Data Diet, Fig. 1); raises what `train` raises"
-    return [fit(model, data, recipe, start=parent.rewound(), seed=order, augment_seed=augment, **kwargs) for order, augment in child_seeds(seed, children, noise)]
+    return [fit(model, data, recipe, start=parent.rewound(), seed=order, augment_seed=augment, **kwargs)
+            for order, augment in child_seeds(seed, children, noise)]
 
 def instability(
     model:nn.Module, # trained in place

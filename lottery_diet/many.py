@@ -54,7 +54,8 @@ def train_many(
     "R runs as `train` would do them one by one; raises what `train` raises, and `ValueError` where the runs do not go together"
     runs = len(starts)
     masks, seeds = masks or [{}]*runs, range(runs) if seeds is None else seeds
-    if not runs or len(masks) != runs or len(seeds) != runs: raise ValueError(f'{runs} runs need as many masks and seeds, and there must be at least one: there are {len(masks)} and {len(seeds)}')
+    if not runs or len(masks) != runs or len(seeds) != runs:
+        raise ValueError(f'{runs} runs need as many masks and seeds, and there must be at least one: there are {len(masks)} and {len(seeds)}')
     if len({s.step for s in starts}) > 1: raise ValueError(f'runs start at steps {sorted({s.step for s in starts})}: let them start together')
     grouping = grouping or ('in turn' if kwargs else grouping_for(model, data, recipe, runs))
     choose('grouping', grouping, groupings)
@@ -65,7 +66,8 @@ def train_many(
 
 def _in_turn(model, data, recipe, starts, masks, seeds, at, **kwargs):
     models = [model, *(copy.deepcopy(model) for _ in starts[1:])]
-    runs = [train(*run, stop=at[-1], at=at, mask=mask, seed=seed, **kwargs) for *run, mask, seed in zip(models, [data]*len(starts), [recipe]*len(starts), starts, masks, seeds)]
+    runs = [train(*run, stop=at[-1], at=at, mask=mask, seed=seed, **kwargs)
+            for *run, mask, seed in zip(models, [data]*len(starts), [recipe]*len(starts), starts, masks, seeds)]
     return zip(*runs, strict=True)
 
 def _abreast(model, data, recipe, starts, masks, seeds, at, augment):

@@ -133,7 +133,8 @@ class SparseFirst(ClosedForm):
         self.living.grad = torch.zeros_like(self.living)
         ends, columns = self.alive.sum(1).cumsum(0), self.alive.nonzero()[:, 1]
         with warnings.catch_warnings(action='ignore', category=UserWarning): # PyTorch calls CSR a beta feature
-            self.matrix = torch.sparse_csr_tensor(nn.functional.pad(ends, (1, 0)).int(), columns.int(), self.living.detach(), self.alive.shape) # shares `living`
+            self.matrix = torch.sparse_csr_tensor(nn.functional.pad(ends, (1, 0)).int(), columns.int(),
+                                                  self.living.detach(), self.alive.shape) # shares `living`
         rest = [(w, m) for w, m in zip(self.masked, self.masks) if w is not self.first.weight]
         self.masked, self.masks = [w for w, _ in rest], [m for _, m in rest]
         self.tensors = self.tensors | {self.name: self.living}

@@ -19,7 +19,8 @@ from .core import choose
 from .resnets import cifar_resnet, resnet10, resnet18, resnet20, resnet32, resnet50, resnet56, resnet_ap10
 from .weights import Init, Shape, count_prunable, drawn, initialise, kaiming_normal, kaiming_uniform, prunable
 
-_all_ = ['cifar_resnet', 'resnet10', 'resnet18', 'resnet20', 'resnet32', 'resnet50', 'resnet56', 'resnet_ap10', 'Init', 'Shape', 'count_prunable', 'initialise', 'kaiming_normal', 'kaiming_uniform', 'prunable']
+_all_ = ['cifar_resnet', 'resnet10', 'resnet18', 'resnet20', 'resnet32', 'resnet50', 'resnet56', 'resnet_ap10',
+         'Init', 'Shape', 'count_prunable', 'initialise', 'kaiming_normal', 'kaiming_uniform', 'prunable']
 
 # %% ../nbs/02_models.ipynb #d1813162
 class HalvingPool(nn.AvgPool2d):
@@ -107,4 +108,5 @@ def find_model(
     if ':' not in name: return choose('model', name, models)
     module, function = name.split(':', 1)
     try: return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e: raise ValueError(f'model {name!r} cannot be imported ({e}): give package.module:function, installed or in the current folder') from None
+    except (ImportError, AttributeError) as e:
+        raise ValueError(f'model {name!r} cannot be imported ({e}): give package.module:function, installed or in the current folder') from None

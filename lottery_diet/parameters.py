@@ -60,7 +60,8 @@ class ScoreParameters(FigureParameters):
     @property
     def name(self) -> str: # such as scores_cifar10_mini
         "Of its files, without ending"
-        parts = [self.dataset and Path(self.dataset).stem, self.model and self.model.split(':')[-1], self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.scale]
+        parts = [self.dataset and Path(self.dataset).stem, self.model and self.model.split(':')[-1],
+                 self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.scale]
         return '_'.join(['scores', *filter(None, parts)])
 
 class DistilParameters(FigureParameters):
@@ -75,13 +76,15 @@ class DistilParameters(FigureParameters):
     def question(self) -> Distilling: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
         setting, given = distil_settings[self.scale], dict(method=self.method, per_class=self.per_class)
-        if self.iterations: given |= dict(matching=replace(setting.matching, iterations=self.iterations), condensing=replace(setting.condensing, outer=self.iterations))
+        if self.iterations:
+            given |= dict(matching=replace(setting.matching, iterations=self.iterations), condensing=replace(setting.condensing, outer=self.iterations))
         return put_together(setting, self, given)
 
     @property
     def name(self) -> str: # such as distil_trajectory_mini
         "Of its files, without ending"
-        parts = [self.method, self.dataset and Path(self.dataset).stem, self.per_class and f'{self.per_class}perclass', self.iterations and f'{self.iterations}iterations', self.scale]
+        parts = [self.method, self.dataset and Path(self.dataset).stem, self.per_class and f'{self.per_class}perclass',
+                 self.iterations and f'{self.iterations}iterations', self.scale]
         return '_'.join(['distil', *filter(None, parts)])
 
 # %% ../nbs/11a_parameters.ipynb #080281f9

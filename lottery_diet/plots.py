@@ -60,7 +60,8 @@ def plot_intervals(
 ) -> Axes: # the same
     "Means as a line, and their 95 % intervals as a band where all are of more than two values"
     line, = ax.plot(x, [i.mean for i in intervals], **dict(ms=4, lw=1.4) | style)
-    if min((i.n for i in intervals), default=0) > 2: ax.fill_between(x, [i.mean - i.half for i in intervals], [i.mean + i.half for i in intervals], color=line.get_color(), alpha=.13, lw=0)
+    if min((i.n for i in intervals), default=0) > 2:
+        ax.fill_between(x, [i.mean - i.half for i in intervals], [i.mean + i.half for i in intervals], color=line.get_color(), alpha=.13, lw=0)
     return ax
 
 # %% ../nbs/10_plots.ipynb #33996824

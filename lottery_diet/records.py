@@ -66,7 +66,8 @@ def load_tensors(
     "What was saved; raises `Damaged`, naming the file"
     from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, 'pt') as f: tensors, notes = {k: f.get_tensor(k).clone() for k in f.keys()}, f.metadata() # copied: what is mapped changes with the file
+        with safe_open(path, 'pt') as f:
+            tensors, notes = {k: f.get_tensor(k).clone() for k in f.keys()}, f.metadata() # copied: what is mapped changes with the file
         if notes.pop('digest') == digest(tensors): return tensors, notes
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError): pass
     raise Damaged(f'{path} is not as it was written')
@@ -171,7 +172,8 @@ def unpack(
             names = z.namelist()
             for folder in sorted({str(Path(n).parent) for n in names}):
                 target = (root/folder).resolve()
-                if not target.is_relative_to(root.resolve()) or {Path(n).name for n in names if str(Path(n).parent) == folder} != {*record_files, 'checksums.json'}:
+                if (not target.is_relative_to(root.resolve())
+                    or {Path(n).name for n in names if str(Path(n).parent) == folder} != {*record_files, 'checksums.json'}):
                     raise Damaged(f'{archive} is no archive of records: {folder} does not belong in one')
                 if target.is_dir():
                     there += 1

@@ -24,7 +24,8 @@ from .repel import living_weights
 def _angular(a, b): return 2/math.pi*angle(a, b)
 def _cosine(a, b): return 1 - math.cos(angle(a, b)) if angle(a, b) > 1e-3 else 2*math.sin(angle(a, b)/2)**2
 
-measures: dict[str, Callable[[State, State], float]] = {'angular': _angular, 'cosine': _cosine, 'euclidean': distance} # by name; 0 where two solutions are the same
+measures: dict[str, Callable[[State, State], float]] = { # by name; 0 where two solutions are the same
+    'angular': _angular, 'cosine': _cosine, 'euclidean': distance}
 
 def distance_matrix(
     states:Sequence[State], # solutions, such as a ladder's

@@ -180,7 +180,8 @@ def resnet50(
     init:Init=kaiming_normal # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
-    return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem, partial(nn.BatchNorm2d, affine=affine)), init)
+    return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem,
+                        partial(nn.BatchNorm2d, affine=affine)), init)
 
 # %% ../nbs/01c_resnets.ipynb #78a76269
 class PooledBlock(BasicBlock):

@@ -73,7 +73,8 @@ def arrow(
     style:str='-|>' # heads, as matplotlib writes them
 ) -> Axes: # the same
     "An arrow through points"
-    ax.add_patch(FancyArrowPatch(path=Path(points), arrowstyle=style, mutation_scale=9, color=colour, lw=1.3, ls=dash, joinstyle='round', capstyle='butt', zorder=2))
+    ax.add_patch(FancyArrowPatch(path=Path(points), arrowstyle=style, mutation_scale=9, color=colour, lw=1.3, ls=dash,
+                                 joinstyle='round', capstyle='butt', zorder=2))
     return ax
 
 def images(

@@ -39,9 +39,11 @@ def verified_files(
     files = {root/f: md5 for f, md5 in md5s[name].items()}
     if download and not any(f.exists() for f in files): fetch(name, root)
     for f, md5 in files.items():
-        if not f.is_file(): raise FileNotFoundError(f'{name} is not complete: {f} is missing; point data_root (or LOTTERY_DIET_DATA) at the folder that holds it')
+        if not f.is_file():
+            raise FileNotFoundError(f'{name} is not complete: {f} is missing; point data_root (or LOTTERY_DIET_DATA) at the folder that holds it')
         with open(f, 'rb') as stream_of_bytes:
-            if hashlib.file_digest(stream_of_bytes, 'md5').hexdigest() != md5: raise ValueError(f'{f} is damaged (its checksum is not the published one): delete it and fetch {name} again')
+            if hashlib.file_digest(stream_of_bytes, 'md5').hexdigest() != md5:
+                raise ValueError(f'{f} is damaged (its checksum is not the published one): delete it and fetch {name} again')
     return list(files)
 
 def fetch(
@@ -49,12 +51,15 @@ def fetch(
     root:Path # folder that exists, or the default one
 ) -> None:
     "Let torchvision download `name` into `root`; raises `FileNotFoundError` where that fails"
-    if not root.is_dir() and root != default_data_root(): raise FileNotFoundError(f'there is no folder {root}: point data_root (or LOTTERY_DIET_DATA) at the one that holds {name}, or make it')
+    if not root.is_dir() and root != default_data_root():
+        raise FileNotFoundError(f'there is no folder {root}: point data_root (or LOTTERY_DIET_DATA) at the one that holds {name}, or make it')
     patch_torchvision()
     from torchvision import datasets
     source = dict(mnist=datasets.MNIST, cifar10=datasets.CIFAR10, cifar100=datasets.CIFAR100)[name]
     try: source(root, download=True)
-    except Exception as e: raise FileNotFoundError(f'{name} is not in {root} and could not be downloaded ({type(e).__name__}): point data_root (or LOTTERY_DIET_DATA) at the folder that holds it') from e
+    except Exception as e:
+        raise FileNotFoundError(f'{name} is not in {root} and could not be downloaded ({type(e).__name__}): '
+                                'point data_root (or LOTTERY_DIET_DATA) at the folder that holds it') from e
 
 def patch_torchvision() -> bool: # True if it was needed
     "Declare the two operators that `import torchvision` needs where its compiled extension cannot load (a CUDA build beside a CPU torch)"
@@ -103,13 +108,15 @@ def _read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     train = ImageSet(*pooled, classes=10, mean=(.4789, .4723, .4305), std=(.2421, .2383, .2587), name='cinic10')
     return train, train.like(parts[2].x, parts[2].y)
 
-imagenet10 = ('n02869837', 'n01749939', 'n02488291', 'n02107142', 'n13037406', 'n02091831', 'n04517823', 'n04589890', 'n03062245', 'n01773797') # classes, in the order of their labels (IDC; SYN §2.3)
+imagenet10 = ( # classes, in the order of their labels (IDC; SYN §2.3)
+    'n02869837', 'n01749939', 'n02488291', 'n02107142', 'n13037406', 'n02091831', 'n04517823', 'n04589890', 'n03062245', 'n01773797')
 
 def _read_imagenet(name:str, classes:Sequence[str]|None=None):
     "A reader for ImageNet, or any folders in its layout, in 224×224 pixels, with ImageNet's constants"
     def read(root, download):
         folder = root/'imagenet'
-        if not folder.is_dir(): raise FileNotFoundError(f'{name} is not in {root}: {folder} should hold train and val, each with one folder of images per class')
+        if not folder.is_dir():
+            raise FileNotFoundError(f'{name} is not in {root}: {folder} should hold train and val, each with one folder of images per class')
         train, held = (read_folder(folder/part, name, classes, 224) for part in ('train', 'val'))
         train = ImageSet(train.x, train.y, classes=train.classes, mean=(.485, .456, .406), std=(.229, .224, .225), name=name)
         return train, train.like(held.x, held.y)
@@ -123,7 +130,8 @@ def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
         data = read_folder(root)
         return split_off(data, None, 'test')
     train, held = read_folder(parts['train'], root.name), read_folder(test, root.name)
-    if class_folders(parts['train']) != class_folders(test): raise ValueError(f'{parts["train"]} and {test} hold different classes: give both the same class folders')
+    if class_folders(parts['train']) != class_folders(test):
+        raise ValueError(f'{parts["train"]} and {test} hold different classes: give both the same class folders')
     if train.shape != held.shape: raise ValueError(f'{parts["train"]} holds images {train.shape}, {test} {held.shape}: bring all images to one size')
     return train, train.like(held.x, held.y)
 
@@ -144,7 +152,8 @@ def read_folder(
     from PIL import Image
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f'{folder} is not there: it should hold one folder of images per class')
-    if missing := [c for c in classes or () if not (folder/c).is_dir()]: raise FileNotFoundError(f'{folder} lacks the class folder {missing[0]}: it should hold {len(classes)} of them')
+    if missing := [c for c in classes or () if not (folder/c).is_dir()]:
+        raise FileNotFoundError(f'{folder} lacks the class folder {missing[0]}: it should hold {len(classes)} of them')
     classes, endings = classes or class_folders(folder), {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
     files = [(f, label) for label, c in enumerate(classes) for f in sorted((folder/c).iterdir()) if f.suffix.lower() in endings and not f.name.startswith('.')]
     if not files: raise FileNotFoundError(f'{folder} holds no images: it should hold one folder of images per class')
@@ -156,7 +165,9 @@ def read_folder(
             try: image = np.asarray(_squared(Image.open(f).convert('RGB'), side))
             except OSError: raise ValueError(f'{f} cannot be read as an image: repair or delete it') from None
             if pixels is None: pixels = np.empty((len(files), *image.shape), np.uint8)
-            if image.shape != pixels.shape[1:]: raise ValueError(f'{f} is {image.shape[1]}×{image.shape[0]}, the images before it are {pixels.shape[2]}×{pixels.shape[1]}: bring all images to one size')
+            if image.shape != pixels.shape[1:]:
+                raise ValueError(f'{f} is {image.shape[1]}×{image.shape[0]}, the images before it are {pixels.shape[2]}×{pixels.shape[1]}: '
+                                 'bring all images to one size')
             pixels[i] = image
         if os.access(folder, os.W_OK): write_whole(kept, lambda p: np.savez_compressed(p, pixels=pixels, listing=listing))
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
@@ -182,11 +193,14 @@ def read_npz(
     parts = []
     for part in ('train', 'test'):
         x, y = found[f'x_{part}'], found[f'y_{part}']
-        if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.ndim == 4 and x.shape[3] > 4: raise ValueError(f'x_{part} of {file} is {x.dtype} {x.shape}: it should be uint8, n × h × w or n × h × w × channels')
-        if y.shape != x.shape[:1] or y.dtype.kind not in 'iu' or len(y) and y.min() < 0: raise ValueError(f'y_{part} of {file} is {y.dtype} {y.shape}: it should be whole labels from 0, one for each of {len(x)} images')
+        if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.ndim == 4 and x.shape[3] > 4:
+            raise ValueError(f'x_{part} of {file} is {x.dtype} {x.shape}: it should be uint8, n × h × w or n × h × w × channels')
+        if y.shape != x.shape[:1] or y.dtype.kind not in 'iu' or len(y) and y.min() < 0:
+            raise ValueError(f'y_{part} of {file} is {y.dtype} {y.shape}: it should be whole labels from 0, one for each of {len(x)} images')
         parts.append((torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64))))
     (x, y), (held_x, held_y) = parts
-    if x.shape[1:] != held_x.shape[1:]: raise ValueError(f'x_train of {file} holds images {tuple(x.shape[1:])}, x_test {tuple(held_x.shape[1:])}: bring all images to one size')
+    if x.shape[1:] != held_x.shape[1:]:
+        raise ValueError(f'x_train of {file} holds images {tuple(x.shape[1:])}, x_test {tuple(held_x.shape[1:])}: bring all images to one size')
     train = ImageSet(x, y, classes=int(max(y.max(), held_y.max())) + 1, name=file.stem)
     return train, train.like(held_x, held_y)
 
@@ -197,8 +211,9 @@ def _kept_pixels(file:Path, listing:str):
     return arrays['pixels'] if arrays['listing'].item() == listing else None
 
 # %% ../nbs/01a_sources.ipynb #dbd64f86
-sources = dict(digits=_read_digits, mnist=_read_mnist, cifar10=_read_cifar('cifar10', 'test_batch', 'labels'), # readers of training and test images, by the names of data sets
-    cifar100=_read_cifar('cifar100', 'test', 'fine_labels'), cinic10=_read_cinic10, imagenet=_read_imagenet('imagenet'), imagenet10=_read_imagenet('imagenet10', imagenet10))
+sources = dict( # readers of training and test images, by the names of data sets
+    digits=_read_digits, mnist=_read_mnist, cifar10=_read_cifar('cifar10', 'test_batch', 'labels'), cifar100=_read_cifar('cifar100', 'test', 'fine_labels'),
+    cinic10=_read_cinic10, imagenet=_read_imagenet('imagenet'), imagenet10=_read_imagenet('imagenet10', imagenet10))
 
 def default_data_root() -> Path: # it need not exist
     "`LOTTERY_DIET_DATA`, or `data/` in the project"
@@ -219,7 +234,8 @@ def load_data(
     "A data set by name; raises `ValueError` or `FileNotFoundError` in one sentence"
     if name.endswith('.npz'): train, test = read_npz(Path(name).expanduser())
     elif is_own_data(name):
-        if not Path(name).expanduser().is_dir(): raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
+        if not Path(name).expanduser().is_dir():
+            raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
         train, test = _read_splits_from_folder(Path(name).expanduser())
     else: train, test = choose('dataset', name, sources)(Path(data_root or default_data_root()).expanduser(), download)
     train, valid = split_off(train, hold_out, 'validation') if hold_out else (train, None)

@@ -104,7 +104,8 @@ def make_optimiser(
     kinds = dict(sgd={'momentum_buffer'}, adam={'exp_avg', 'exp_avg_sq', 'step'})[recipe.optimiser]
     for key, value in memory.items():
         name, kind = key.rsplit('/', 1)
-        if name not in tensors or kind not in kinds: raise ValueError(f'the snapshot remembers {key!r}, which {recipe.optimiser} of this network does not: continue from snapshot.rewound()')
+        if name not in tensors or kind not in kinds:
+            raise ValueError(f'the snapshot remembers {key!r}, which {recipe.optimiser} of this network does not: continue from snapshot.rewound()')
         p = tensors[name]
         optimiser.state[p][kind] = (torch.empty_like(p) if value.shape == p.shape else torch.empty_like(value, device=p.device)).copy_(value)
     return optimiser
@@ -133,7 +134,8 @@ def convolutions(
     "cuDNN's fastest convolutions in the recipe's precision inside this block; nothing stays changed outside it"
     if device.type != 'cuda': yield
     else:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=torch.backends.cudnn.deterministic, allow_tf32=recipe.precision != 'float32'): yield
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=torch.backends.cudnn.deterministic,
+                                        allow_tf32=recipe.precision != 'float32'): yield
 
 # %% ../nbs/02e_steps.ipynb #ecb6457b
 class Replayed:

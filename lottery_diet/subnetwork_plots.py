@@ -49,7 +49,8 @@ def plot_loss_paths(
         found = rows.groupby(['alpha', 'seed']).loss.mean().groupby('alpha').agg(t_interval)
         style = dict(color='black', ls=':', label='dense') if arm == 'dense' else arm_style(arm)
         strength = 1. if arm == 'dense' else .45 + .55*(1 + list(levels).index(level))/len(levels)
-        plot_intervals(found.index, list(found), ax, **style | dict(marker='', alpha=strength, label=style['label'] + ('' if arm == 'dense' else f', level {level}')), lw=1 + strength)
+        plot_intervals(found.index, list(found), ax,
+                       **style | dict(marker='', alpha=strength, label=style['label'] + ('' if arm == 'dense' else f', level {level}')), lw=1 + strength)
     ax.set(xlabel='α', ylabel='training loss (nats)')
     sns.despine(ax=ax)
     return ax
@@ -66,7 +67,8 @@ def plot_plane(
     filled = ax.contourf(grid.columns, grid.index, grid.to_numpy(), levels=levels, cmap='cividis', extend='both')
     ax.contour(grid.columns, grid.index, grid.to_numpy(), levels=levels, colors='white', linewidths=.3)
     ax.scatter(solutions.x, solutions.y, marker='X', s=46, c='#D55E00', edgecolors='white', lw=.8, zorder=3)
-    ax.set(aspect='equal', xlim=(table.x.min(), table.x.max()), ylim=(table.y.min(), table.y.max()), xlabel='along the first direction', ylabel='along the second')
+    ax.set(aspect='equal', xlim=(table.x.min(), table.x.max()), ylim=(table.y.min(), table.y.max()),
+           xlabel='along the first direction', ylabel='along the second')
     return filled
 
 def contour_levels(
@@ -117,7 +119,8 @@ def ratio_points(
 ) -> pd.DataFrame: # columns arm, stored, level, density, accuracy, barrier: ratios of means over replicates
     "What is drawn: means under distilled masks over means under ordinary ones"
     means = ratios.groupby(['arm', 'stored', 'level'], sort=False)[['density', 'accuracy', 'accuracy_imp', 'barrier', 'barrier_imp']].mean().reset_index()
-    return means.assign(accuracy=means.accuracy/means.accuracy_imp, barrier=means.barrier/means.barrier_imp)[['arm', 'stored', 'level', 'density', 'accuracy', 'barrier']]
+    return means.assign(accuracy=means.accuracy/means.accuracy_imp, barrier=means.barrier/means.barrier_imp)[
+        ['arm', 'stored', 'level', 'density', 'accuracy', 'barrier']]
 
 def plot_ratios(
     points:pd.DataFrame, # of `ratio_points`
@@ -132,7 +135,8 @@ def plot_ratios(
         style, compression = arm_style(arm), per_class/rows.stored.iloc[0]
         ax.plot(rows.barrier, rows.accuracy, ':', color=style['color'], lw=1.2)
         for i, (_, row) in enumerate(rows.iterrows()):
-            ax.plot(row.barrier, row.accuracy, style['marker'], color=style['color'], mfc=style['color'] if i else 'white', ms=3 + 2.5*np.log10(compression), label=f'{style["label"]}: 1/{compression:,.0f} of the data' if i else '_')
+            ax.plot(row.barrier, row.accuracy, style['marker'], color=style['color'], mfc=style['color'] if i else 'white',
+                    ms=3 + 2.5*np.log10(compression), label=f'{style["label"]}: 1/{compression:,.0f} of the data' if i else '_')
     ax.set(xlabel='barrier, in units of IMP\'s', ylabel='test accuracy, in units of IMP\'s')
     sns.despine(ax=ax)
     return ax

@@ -122,7 +122,7 @@ def train(
     at:Iterable[int]=(), # steps to yield on the way; the last one is always yielded
     mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name; the others are zero before and after every step
     extra_loss:Callable[[nn.Module], Tensor]|None=None, # added to the cross-entropy
-    penalty:Callable[[Mapping[str, Tensor]], Tensor]|None=None, # adds its own gradient to those of the weights that are updated, by name, and returns its value: `Repulsion`
+    penalty:Callable[[Mapping[str, Tensor]], Tensor]|None=None, # adds its gradient to those of the updated weights, by name, and returns its value: `Repulsion`
     seed:int=0, # of SGD noise: order and augmentation
     augment_seed:int|None=None, # of augmentation alone, where it should differ
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # an augmentation of one's own, of inputs by a random stream
@@ -136,9 +136,11 @@ def train(
     data = data.to(device_of(model))
     check_data(model, data, recipe)
     way = way or way_for(model, recipe, mask, extra_loss)
-    if not choose('way', way, ways).engine.serves(model, recipe, mask, extra_loss): raise ValueError(f'{way!r} cannot train this {type(model).__name__} with this recipe: leave way=None, or say \'autograd\'')
+    if not choose('way', way, ways).engine.serves(model, recipe, mask, extra_loss):
+        raise ValueError(f'{way!r} cannot train this {type(model).__name__} with this recipe: leave way=None, or say \'autograd\'')
     augment_seed = seed if augment_seed is None else augment_seed
-    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment), recipe, start, at, mask, augment_seed, way, penalty, **(dict(extra_loss=extra_loss) if extra_loss else {}))
+    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment),
+                  recipe, start, at, mask, augment_seed, way, penalty, **(dict(extra_loss=extra_loss) if extra_loss else {}))
 
 # %% ../nbs/03_train.ipynb #b6289bd8
 def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, **losses):
@@ -164,7 +166,8 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
                 total = total + update(x, y)
                 if step % 100 == 0: check_finite(total, step, recipe)
         check_finite(total, there, recipe)
-        yield Snapshot(there, engine.state(), engine.unpack(memory_of(optimiser, engine.tensors)), (total/(there - here)).tolist() if there > here else math.nan, way)
+        yield Snapshot(there, engine.state(), engine.unpack(memory_of(optimiser, engine.tensors)),
+                       (total/(there - here)).tolist() if there > here else math.nan, way)
         here = there
 
 def fit(
@@ -222,14 +225,16 @@ def check_data(
     data:ImageSet, # whose first two images the network is shown
     recipe:Recipe # that it would be trained by
 ) -> None:
-    "Raise `ValueError` where the network cannot take the images, has fewer outputs than there are classes (or more, where labels are mixed), or the recipe wants other normalisation"
+    "Raise `ValueError` for images the network cannot take, fewer outputs than classes (or more, where labels are mixed), or another normalisation"
     if recipe.normalisation and recipe.normalisation != (data.mean, data.std):
         raise ValueError('the recipe asks for other normalisation than the data carries: use data.normalised_by(*recipe.normalisation), for the test set too')
     shown = '×'.join(map(str, data.shape))
     try:
         with evaluating(model), torch.no_grad(): out = model(data.inputs(data.x[:2]))
-    except RuntimeError as e: raise ValueError(f'{type(model).__name__} cannot take images of {shown}: make it for that shape ({str(e).splitlines()[0]})') from None
-    if out.ndim != 2 or out.shape[1] < data.classes or recipe.cutmix and out.shape[1] > data.classes: raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')
+    except RuntimeError as e:
+        raise ValueError(f'{type(model).__name__} cannot take images of {shown}: make it for that shape ({str(e).splitlines()[0]})') from None
+    if out.ndim != 2 or out.shape[1] < data.classes or recipe.cutmix and out.shape[1] > data.classes:
+        raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')
 
 def check_mask(
     weights:State, # a network's, by name
@@ -239,7 +244,8 @@ def check_mask(
     check_boolean(mask)
     for k, m in mask.items():
         if k not in weights: raise ValueError(f'the mask names {k!r}, which the network does not have: make it with Mask.dense(model)')
-        if m.shape != weights[k].shape: raise ValueError(f'the mask of {k!r} is {tuple(m.shape)}, the weight {tuple(weights[k].shape)}: make it with Mask.dense(model)')
+        if m.shape != weights[k].shape:
+            raise ValueError(f'the mask of {k!r} is {tuple(m.shape)}, the weight {tuple(weights[k].shape)}: make it with Mask.dense(model)')
 
 def check_boolean(
     mask:Mapping[str, Tensor] # True where a weight lives, by name

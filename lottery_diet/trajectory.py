@@ -163,7 +163,8 @@ def match_by_adjoint(
 ) -> Matched: # the gradient with respect to pixels is shaped as `images` are
     "Distance after N steps and its exact gradients, in the memory of one step and N parameter sets (adjoint recursion)"
     with torch.no_grad():
-        way = {k: v.new_empty(steps + 1, *v.shape) for k, v in start.items()} # all at once: set by set, they would lie between the steps' freed blocks and keep those from being used again
+        # all at once: set by set, they would lie between the steps' freed blocks and keep those from being used again
+        way = {k: v.new_empty(steps + 1, *v.shape) for k, v in start.items()}
         at = lambda i: {k: v[i] for k, v in way.items()}
         for k, v in start.items(): way[k][0] = v
         for i in range(steps):
@@ -209,8 +210,10 @@ class Matching:
         if not 0 <= self.average < 1: raise ValueError(f'average={self.average} must be at least 0 and below 1')
 
 published = { # by data set and images per class; 10 per class of CIFAR-10 as its authors corrected it
-    ('cifar10', 1): Matching(50, 2, 2, 1e2, 1e-7, 1e-2), ('cifar10', 10): Matching(30, 2, 20, 1e2, 1e-5, 1e-3), ('cifar10', 50): Matching(30, 2, 40, 1e3, 1e-5, 1e-3),
-    ('cifar100', 1): Matching(20, 3, 20, 1e3, 1e-5, 1e-2), ('cifar100', 10): Matching(20, 2, 20, 1e3, 1e-5, 1e-2), ('cifar100', 50): Matching(80, 2, 40, 1e3, 1e-5, 1e-2, batch_size=125)}
+    ('cifar10', 1): Matching(50, 2, 2, 1e2, 1e-7, 1e-2), ('cifar10', 10): Matching(30, 2, 20, 1e2, 1e-5, 1e-3),
+    ('cifar10', 50): Matching(30, 2, 40, 1e3, 1e-5, 1e-3),
+    ('cifar100', 1): Matching(20, 3, 20, 1e3, 1e-5, 1e-2), ('cifar100', 10): Matching(20, 2, 20, 1e3, 1e-5, 1e-2),
+    ('cifar100', 50): Matching(80, 2, 40, 1e3, 1e-5, 1e-2, batch_size=125)}
 
 @dataclass(frozen=True, eq=False)
 class Distilled:
@@ -235,7 +238,9 @@ def match_trajectories(
     compiled:bool=False # compile a step first: a minute, then faster
 ) -> Iterator[Distilled]: # every so many iterations, and at the end
     "Learn images by trajectory matching; raises `ValueError` for experts that are too short, `Diverged` where students no longer approach their targets"
-    if short := [e for e in experts if len(e) < how.max_start + how.expert_epochs]: raise ValueError(f'{short[0]} is too short for max_start={how.max_start} and expert_epochs={how.expert_epochs}: train experts for at least {how.max_start + how.expert_epochs - 1} epochs')
+    if short := [e for e in experts if len(e) < how.max_start + how.expert_epochs]:
+        raise ValueError(f'{short[0]} is too short for max_start={how.max_start} and expert_epochs={how.expert_epochs}: '
+                         f'train experts for at least {how.max_start + how.expert_epochs - 1} epochs')
     stepper, device = Stepper(net, compiled), next(net.parameters()).device
     start = start or Distilled(0, images, how.rate, float('nan'), memory=dict(images=torch.zeros_like(images), rate=torch.zeros((), dtype=torch.float64)))
     images, labels, rate = start.memory.get('unaveraged', start.images).detach().to(device).clone(), labels.to(device), start.rate
@@ -245,7 +250,8 @@ def match_trajectories(
         draws = stream(seed, 'trajectory', iteration)
         expert, begin = (int(torch.randint(*limits, (1,), generator=draws)) for limits in ((0, len(experts)), (how.min_start, how.max_start)))
         origin, target = (experts[expert].at(i, device) for i in (begin, begin + how.expert_epochs))
-        found = match_by_adjoint(stepper, origin, target, images, labels, rate, how.steps, Feed(len(images), how.batch_size, augment, seed, iteration, how.factor))
+        found = match_by_adjoint(stepper, origin, target, images, labels, rate, how.steps,
+                                 Feed(len(images), how.batch_size, augment, seed, iteration, how.factor))
         if found.loss < 1 and found.images.isfinite().all(): # not so where it is not a number
             speed = how.momentum*speed + found.images
             rate_speed = how.momentum*rate_speed + found.rate
@@ -253,8 +259,11 @@ def match_trajectories(
             mean = torch.lerp(images, mean, how.average)
             seen, total, in_a_row = seen + 1, total + found.loss, 0
         else: skipped, in_a_row = skipped + 1, in_a_row + 1
-        if in_a_row >= how.patience: raise Diverged(f'{in_a_row} students in a row ended farther from their targets than they began, at iteration {iteration}: lower lr_images={how.lr_images}, lr_rate={how.lr_rate} or rate={how.rate}')
+        if in_a_row >= how.patience:
+            raise Diverged(f'{in_a_row} students in a row ended farther from their targets than they began, at iteration {iteration}: '
+                           f'lower lr_images={how.lr_images}, lr_rate={how.lr_rate} or rate={how.rate}')
         if (iteration + 1) % every == 0 or iteration + 1 == how.iterations:
-            memory = dict(images=speed.cpu().clone(), rate=torch.tensor(rate_speed, dtype=torch.float64)) | (dict(unaveraged=images.cpu().clone()) if how.average else {})
+            memory = (dict(images=speed.cpu().clone(), rate=torch.tensor(rate_speed, dtype=torch.float64))
+                      | (dict(unaveraged=images.cpu().clone()) if how.average else {}))
             yield Distilled(iteration + 1, mean.cpu().clone(), rate, total/seen if seen else float('nan'), skipped, memory)
             seen, total, skipped = 0, 0., 0

@@ -42,4 +42,5 @@ def tune_cpu(
     "Set threads and allocator of this process for training `model`, and look how its threads wait; raises `ValueError` for no job"
     if os.environ.get('LOTTERY_DIET_TUNE') == '0': return {}
     torch.set_num_threads(threads_for(model, jobs))
-    return dict(threads=torch.get_num_threads(), keeps_freed_memory=keep_freed_memory(), waits_asleep=os.environ.get('OMP_WAIT_POLICY', '').upper() == 'PASSIVE')
+    return dict(threads=torch.get_num_threads(), keeps_freed_memory=keep_freed_memory(),
+                waits_asleep=os.environ.get('OMP_WAIT_POLICY', '').upper() == 'PASSIVE')

@@ -44,7 +44,8 @@ class ZCA:
         for part in x.split(chunk): covariance.addmm_((centred := _numbers(part) - mean).T, centred)
         variances, directions = torch.linalg.eigh(covariance.div_(len(x) - 1))
         spread = (variances.clamp(min=0) + eps).sqrt()
-        return cls(mean.float().view(x.shape[1:]), *(((directions*v) @ directions.T).float() for v in (1/spread, spread)), float(eps), f'{len(x):,} images{name}')
+        return cls(mean.float().view(x.shape[1:]), *(((directions*v) @ directions.T).float() for v in (1/spread, spread)),
+                   float(eps), f'{len(x):,} images{name}')
 
     def __call__(self, x:Tensor) -> Tensor:
         "Whitened images, of uint8 pixels or of such in 0…1; raises `ValueError` for another shape"
@@ -107,7 +108,9 @@ def _fetch_distilled(folder, files):
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for name in files: torch.hub.download_url_to_file(f'{publisher}/{name}', folder/name, progress=False)
-    except OSError as e: raise FileNotFoundError(f'{folder} holds no distilled images, and they could not be downloaded ({type(e).__name__}): put {" and ".join(files)} there, from {publisher}') from e
+    except OSError as e:
+        raise FileNotFoundError(f'{folder} holds no distilled images, and they could not be downloaded ({type(e).__name__}): '
+                                f'put {" and ".join(files)} there, from {publisher}') from e
     return files
 
 def read_distilled(
@@ -117,11 +120,13 @@ def read_distilled(
     "CIFAR-10 distilled by MTT to 10 images per class, in ZCA space (eps .1); raises `FileNotFoundError` or `ValueError` where files are missing or damaged"
     folder = Path(folder or default_data_root()/'cifar10-distilled').expanduser()
     files = next((c for c in distilled_files if any((folder/f).is_file() for f in c)), None)
-    if files is None and not download: raise FileNotFoundError(f'{folder} holds no distilled images: put {" and ".join(distilled_files[1])} there, from {publisher}')
+    if files is None and not download:
+        raise FileNotFoundError(f'{folder} holds no distilled images: put {" and ".join(distilled_files[1])} there, from {publisher}')
     files = files or _fetch_distilled(folder, distilled_files[1])
     for name, (algorithm, expected) in files.items():
         if not (folder/name).is_file(): raise FileNotFoundError(f'the distilled images are not complete: {folder/name} is missing')
-        if hashlib.new(algorithm, (folder/name).read_bytes()).hexdigest() != expected: raise ValueError(f'{folder/name} is damaged (its checksum is not the published one): delete it and fetch it again')
+        if hashlib.new(algorithm, (folder/name).read_bytes()).hexdigest() != expected:
+            raise ValueError(f'{folder/name} is damaged (its checksum is not the published one): delete it and fetch it again')
     if len(files) == 1:
         with np.load(folder/'cifar10_mtt_10ipc.npz') as arrays: x, y = (torch.from_numpy(arrays[k]) for k in ('images', 'labels'))
     else: x, y = (torch.load(folder/name, map_location='cpu', weights_only=True).detach() for name in files)

@@ -29,7 +29,8 @@ def ladder_style(
     "How an arm's line looks, and what it is called"
     push, _, control = ladder.partition(', ')
     fresh = bool(control) or push == 're-initialised'
-    return dict(color=push_colours.get('ticket' if push == 're-initialised' else push, '#555555'), marker='s' if fresh else 'o', ls='--' if fresh else '-', mfc='white' if fresh else None, ms=3.5, label='IMP' if ladder == 'ticket' else ladder)
+    return dict(color=push_colours.get('ticket' if push == 're-initialised' else push, '#555555'), marker='s' if fresh else 'o',
+                ls='--' if fresh else '-', mfc='white' if fresh else None, ms=3.5, label='IMP' if ladder == 'ticket' else ladder)
 
 def by_level(
     table:pd.DataFrame, # columns level, density and the one that is averaged; rows of replicates
@@ -118,7 +119,7 @@ def plot_claim(
     table:pd.DataFrame, # columns of a recipe, seed, instability and quality (0 to 1); one level
     ax:Axes # to draw on
 ) -> Axes: # the same
-    "By how much a ticket beats fresh weights, against its instability: a small mark for each replicate, a large one for the mean of a recipe (WIN, Figs. 1 and 2 in one)"
+    "By how much a ticket beats fresh weights, against its instability: small marks are replicates, large ones a recipe's mean (WIN, Figs. 1 and 2)"
     names, marks = varied_columns(table), ('o', 's', '^', 'v', 'D', 'P', 'X', '<', '>', '*', 'h', 'p')
     for i, (_, rows) in enumerate(table.groupby(list(names), sort=False)):
         style = dict(color=recipe_colours[i % len(recipe_colours)], marker=marks[i % len(marks)])
@@ -183,7 +184,8 @@ def plot_round_paths(
     "Error on the line from a solution to that of the next round (WIN, Fig. 8 left)"
     for colour, (level, percent) in zip(recipe_colours, remaining.items()):
         rows = paths[paths.level == level]
-        ax.plot(100*rows.groupby('alpha').error.mean(), color=colour, marker='o', ms=3, lw=1.4, label=f'round {level - 1} to {level}, {percent:.3g} % remaining')
+        ax.plot(100*rows.groupby('alpha').error.mean(), color=colour, marker='o', ms=3, lw=1.4,
+                label=f'round {level - 1} to {level}, {percent:.3g} % remaining')
     ax.set(xlabel='place on the line (0: the round before)', ylabel='error (%)')
     sns.despine(ax=ax)
     return ax
