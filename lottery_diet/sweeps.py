@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from .core import unknown
-from .experiments import OutOfTime, Run, Task
+from .experiments import Busy, OutOfTime, Run, Task
 from .tune import keep_freed_memory
 
 # %% ../nbs/09e_sweeps.ipynb #5f31b04b
@@ -79,11 +79,12 @@ class Sweep:
 def answer(
     task:Task, # what to ask
     run:Run # where answers lie, what to compute on, until when
-) -> tuple[str, str]: # cached, run, failed or left; why, for the last two
+) -> tuple[str, str]: # cached, run, failed, left or busy (never where the run is patient); why, for the last three
     "Ask, and say what became of it; any failure is a reason, not an exception"
     if run.read(task): return 'cached', ''
     try: run.ask(task)
     except OutOfTime as e: return 'left', str(e)
+    except Busy as e: return 'busy', str(e)
     except Exception as e: return 'failed', str(e) or type(e).__name__
     return 'run', ''
 
@@ -109,7 +110,7 @@ def sweep(
     tasks = list({task.key: task for task in tasks}.values())
     if workers < 1: raise ValueError(f'workers={workers} must be at least 1')
     run = replace(run or Run(), deadline=until(budget))
-    done = _side_by_side(tasks, run, workers) if workers > 1 else ((task, *answer(task, run)) for task in tasks)
+    done = _side_by_side(tasks, run, workers) if workers > 1 else _in_turn(tasks, run)
     found, counts = {}, Counter()
     with tqdm(total=len(tasks), desc='tasks', disable=not progress, mininterval=1) as bar:
         for task, status, reason in done:
@@ -118,6 +119,15 @@ def sweep(
             bar.set_postfix_str(', '.join(f'{n} {s}' for s, n in counts.items() if n), refresh=False)
             bar.update()
     return sweep_of(tasks, run, found)
+
+def _in_turn(tasks:Sequence[Task], run:Run) -> Iterator[tuple[Task, str, str]]:
+    "Answers in the order of the tasks, but what another process is at comes last"
+    later = []
+    for task in tasks:
+        status, reason = answer(task, replace(run, patient=False))
+        if status == 'busy': later.append(task)
+        else: yield task, status, reason
+    for task in later: yield task, *answer(task, run)
 
 def table_of(
     tasks:Sequence[Task], # in the order of the table
@@ -171,18 +181,22 @@ def begin_worker() -> None:
     keep_freed_memory()
 
 def _side_by_side(tasks:Sequence[Task], run:Run, workers:int) -> Iterator[tuple[Task, str, str]]:
-    "Answers in the order in which they are finished; what others need goes first"
-    asked, waiting, done, running = {t.key for t in tasks}, with_needs(tasks), set(), {}
+    "Answers in the order in which they are finished; what others need goes first, and what another process is at last"
+    asked, waiting, done, busy, running = {t.key for t in tasks}, with_needs(tasks), set(), set(), {}
     with quiet_threads(), ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), begin_worker) as pool:
         while waiting or running:
             ready = [t for t in waiting if all(n.key in done for n in t.needs())]
             for task in ready[:workers - len(running)]:
                 waiting.remove(task)
-                running[pool.submit(answer, task, run)] = task
+                running[pool.submit(answer, task, replace(run, patient=task.key in busy))] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
                 try: status, reason = future.result()
                 except BrokenProcessPool: status, reason = 'failed', 'its process, or one beside it, was killed: out of memory? Ask again, with fewer workers'
+                if status == 'busy':
+                    busy.add(task.key)
+                    waiting.append(task)
+                    continue
                 done.add(task.key)
                 if task.key in asked: yield task, status, reason
 

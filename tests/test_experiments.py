@@ -1,4 +1,5 @@
 "Asked once, computed once: whatever is killed, broken, asked at the same time or asked wrongly."
+import fcntl
 import json
 import multiprocessing
 import os
@@ -6,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,23 @@ def test_two_processes_answer_as_one_does(tmp_path):
     assert alone.counts == together.counts == dict(cached=0, run=7, failed=1, left=0)
     pd.testing.assert_frame_equal(alone.table.drop(columns='seconds'), together.table.drop(columns='seconds'))
     assert_equal_answers(tables_and_tensors(tmp_path/'1'), tables_and_tensors(tmp_path/'2'))
+
+@pytest.mark.parametrize('workers', [1, pytest.param(2, marks=pytest.mark.long)])
+def test_what_another_process_computes_comes_last(tmp_path, workers):
+    "The first tasks are locked until the last is answered: whoever waited for them in turn would wait until the other gives up"
+    tasks, run = [*(varied(begin, dict(seed=s)) for s in range(1, workers + 1)), begin], run_in(tmp_path)
+    (tmp_path/'.locks').mkdir()
+    locks = [(tmp_path/'.locks'/f'{t.key}.lock').open('w') for t in tasks[:-1]]
+    for lock in locks: fcntl.flock(lock, fcntl.LOCK_EX) # as another process would
+    def release():
+        patience = time.time() + 60
+        while not (answered := run.read(tasks[-1])) and time.time() < patience: time.sleep(.05)
+        for lock in locks: lock.close()
+        return bool(answered)
+    with ThreadPoolExecutor(1) as other:
+        in_time = other.submit(release)
+        found = sweep(tasks, workers=workers, run=run, progress=False)
+    assert in_time.result() and found.counts == dict(cached=0, run=workers + 1, failed=0, left=0)
 
 @pytest.mark.long
 def test_submitit_jobs_answer_as_this_process_does(tmp_path):
