@@ -116,27 +116,29 @@ def plot_layers(
 # %% ../nbs/10f_subnetwork_plots.ipynb #fb69e433
 def ratio_points(
     ratios:pd.DataFrame # of `CompressionRatio`: columns arm, level, stored, density, accuracy, accuracy_imp, barrier, barrier_imp
-) -> pd.DataFrame: # columns arm, stored, level, density, accuracy, barrier: ratios of means over replicates
+) -> pd.DataFrame: # columns arm, stored, level, density, accuracy, barrier (ratios of means over replicates), rise (a difference of means, nats)
     "What is drawn: means under distilled masks over means under ordinary ones"
     means = ratios.groupby(['arm', 'stored', 'level'], sort=False)[['density', 'accuracy', 'accuracy_imp', 'barrier', 'barrier_imp']].mean().reset_index()
-    return means.assign(accuracy=means.accuracy/means.accuracy_imp, barrier=means.barrier/means.barrier_imp)[
-        ['arm', 'stored', 'level', 'density', 'accuracy', 'barrier']]
+    return means.assign(accuracy=means.accuracy/means.accuracy_imp, barrier=means.barrier/means.barrier_imp, rise=means.barrier - means.barrier_imp)[
+        ['arm', 'stored', 'level', 'density', 'accuracy', 'barrier', 'rise']]
 
 def plot_ratios(
     points:pd.DataFrame, # of `ratio_points`
     ax:Axes, # to draw on
-    per_class:float # real training images of a class: what sizes are compared with
+    per_class:float, # real training images of a class: what sizes are compared with
+    across:str='barrier' # its ratio; or 'rise', the difference, where the barrier under ordinary masks is not above zero
 ) -> Axes: # the same
     "Accuracy ratio against barrier ratio; the two sparsities of a search are joined, larger marks are stronger compression (SYN, Fig. 6)"
+    home, xlabel = dict(barrier=(1, 'barrier, in units of IMP\'s'), rise=(0, 'barrier above IMP\'s, nats (IMP\'s own is not above zero)'))[across]
     ax.axhline(1, color='grey', lw=.6, zorder=0)
-    ax.axvline(1, color='grey', lw=.6, zorder=0)
-    ax.plot(1, 1, '*', color=arm_style('imp')['color'], ms=14, label='IMP')
+    ax.axvline(home, color='grey', lw=.6, zorder=0)
+    ax.plot(home, 1, '*', color=arm_style('imp')['color'], ms=14, label='IMP')
     for arm, rows in points.sort_values('level').groupby('arm', sort=False):
         style, compression = arm_style(arm), per_class/rows.stored.iloc[0]
-        ax.plot(rows.barrier, rows.accuracy, ':', color=style['color'], lw=1.2)
+        ax.plot(rows[across], rows.accuracy, ':', color=style['color'], lw=1.2)
         for i, (_, row) in enumerate(rows.iterrows()):
-            ax.plot(row.barrier, row.accuracy, style['marker'], color=style['color'], mfc=style['color'] if i else 'white',
+            ax.plot(row[across], row.accuracy, style['marker'], color=style['color'], mfc=style['color'] if i else 'white',
                     ms=3 + 2.5*np.log10(compression), label=f'{style["label"]}: 1/{compression:,.0f} of the data' if i else '_')
-    ax.set(xlabel='barrier, in units of IMP\'s', ylabel='test accuracy, in units of IMP\'s')
+    ax.set(xlabel=xlabel, ylabel='test accuracy, in units of IMP\'s')
     sns.despine(ax=ax)
     return ax
