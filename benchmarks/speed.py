@@ -1,10 +1,11 @@
 """What a step and a pass cost here, beside what users would otherwise write.
 
 Every contestant runs in a process of its own, as its user would run it, because the memory allocator belongs to a process: ours and the
-bare loop keep freed memory, as `tune_cpu` tells it; the usual loops run as they come, and once more with memory kept. All have the same number
-of threads; they take turns, one at a time; medians, and the median of the ratios turn by turn.
+bare loop keep freed memory, as `tune_cpu` tells it; the others run as they come, and once more where `memory kept` is said. All have the same
+number of threads; they take turns, one at a time; medians, and the median of the ratios turn by turn.
 `bare` is a careful hand-written loop: normalised floats in memory, fused SGD, channels-last, masks by foreach. `loader` is the usual
-DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` runs over images in memory; both in batches of 256.
+DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` goes over images in memory; `one_by_one`
+over one image at a time. Trainings are in batches of 128; looks are in batches of 256 where nothing else is said.
     python benchmarks/speed.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
@@ -243,8 +244,10 @@ def rows(what, took, unit, scale):
 def compared(what, ours, rivals, unit, scale, threads, rounds):
     "Rows of one comparison; `rivals` gives what makes each, and whether it keeps freed memory"
     with ExitStack() as stack:
-        processes = {k: Apart(make, keep, threads) for k, (make, keep) in (dict(ours=(ours, True)) | rivals).items()}
-        for p in processes.values(): stack.callback(p.close)
+        processes = {}
+        for k, (make, keep) in (dict(ours=(ours, True)) | rivals).items():
+            processes[k] = Apart(make, keep, threads)
+            stack.callback(processes[k].close)
         return list(rows(what, by_turns(processes, rounds), unit, scale))
 
 def comparisons():

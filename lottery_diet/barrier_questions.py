@@ -135,9 +135,10 @@ class BarrierVsAccuracy(Diets, Brood):
         rows = []
         for columns, pretrain in self.initialisations():
             found = {what: record.metrics for what, task in self.three(pretrain).items() if (record := run.read(task))}
-            if len(found) == 3: rows.append(columns | dict(
-                density=found['ticket'].density.item(), barrier=found['barrier'].loss_middle.mean(), error_barrier=found['barrier'].error_middle.mean(),
-                ticket_accuracy=found['ticket'].accuracy.item(), own_accuracy=found['own'].accuracy.item()))
+            if len(found) < 3: continue
+            ticket, barrier, own = (found[what] for what in ('ticket', 'barrier', 'own'))
+            rows.append(columns | dict(density=ticket.density.item(), barrier=barrier.loss_middle.mean(), error_barrier=barrier.error_middle.mean(),
+                                       ticket_accuracy=ticket.accuracy.item(), own_accuracy=own.accuracy.item()))
         return pd.DataFrame(rows)
 
 class ScoreVsBarrier(Diets, Brood):

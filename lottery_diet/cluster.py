@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .diets import Pretrain
 from .experiments import Run, Task
-from .sweeps import Sweep, answer, begin_worker, quiet_threads, sweep_of, with_needs
+from .sweeps import Sweep, answers, begin_worker, quiet_threads, sweep_of, with_needs
 
 # %% ../nbs/09ea_cluster.ipynb #65342a78
 def beginning(
@@ -58,7 +58,7 @@ def work_through(
     "What one job does"
     begin_worker()
     run = replace(run, deadline=min(run.deadline, time.time() + seconds))
-    return [(task.key, *answer(task, run)) for task in tasks]
+    return [(task.key, status, reason) for task, status, reason in answers(tasks, run)]
 
 def ended(
     job # submitit's

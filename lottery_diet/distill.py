@@ -28,7 +28,7 @@ def k_centre(
     data:ImageSet, # real images
     per_class:int # images of each class
 ) -> Tensor: # indices, class after class
-    "In each class the image nearest its mean, then again and again the one farthest from all taken (in pixels); raises `ValueError` for a class with fewer"
+    "In each class the image nearest its mean, then again and again the one farthest from all taken (in pixels); raises `ValueError` where a class has too few"
     taken = []
     for members in by_class(torch.arange(len(data), device=data.x.device), data.y, range(data.classes)):
         x = data.inputs(data.x[members]).flatten(1)

@@ -126,8 +126,8 @@ class Distil(Task):
         start:Distilled|None # an earlier look to continue from; the beginning if None
     ) -> Iterator[Distilled]: # one for every so many iterations, and at the end
         "Synthetic images on their way"
-        make, common = self.network.maker(train), dict(
-            augment=augmented_by(self.augment, each=self.method == 'trajectory'), every=self.every, seed=self.seed, start=start)
+        augment = augmented_by(self.augment, each=self.method == 'trajectory')
+        make, common = self.network.maker(train), dict(augment=augment, every=self.every, seed=self.seed, start=start)
         if self.method == 'gradient':
             return match_gradients(make, train, stored, labels, self.how, limits=pixel_limits(train),
                 taught_with=augmented_by(self.augment if self.net_augment == 'as matching' else self.net_augment, each=not self.how.net_alike), **common)

@@ -86,8 +86,8 @@ def _asked(table):
     for column in table.columns.drop('seed'):
         in_all = not is_numeric_dtype(table[column]) or table[column].isin(fullest[column]).all()
         apart = keys and not table.duplicated([*keys, 'seed']).any()
-        if in_all and not (apart and is_numeric_dtype(table[column])
-                           and table.groupby(keys, dropna=False)[column].nunique(dropna=False).max() > 1): keys.append(column)
+        varies = lambda: table.groupby(keys, dropna=False)[column].nunique(dropna=False).max() > 1
+        if in_all and not (apart and is_numeric_dtype(table[column]) and varies()): keys.append(column)
     return keys
 
 def in_short(
@@ -117,21 +117,21 @@ def _over_seeds(table, asked, measured, longest):
     return means.assign(n=[str(n) for n in seeds[:longest]]), len(seeds), 'Means over n seeds with 95 % t-intervals.'
 
 # %% ../nbs/11c_gallery.ipynb #640ef01f
-_style = ('''
+_style = '''
 :root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 18%, transparent); --soft: color-mix(in srgb, currentColor 65%, transparent) }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere }
 nav a { margin-right: 1.2em } h2 { margin-top: 3rem; border-bottom: 1px solid var(--line) } article { margin: 2rem 0 3rem }
 img { display: block; max-width: 100%; height: auto; background: white; border-radius: 4px } p { margin: .4rem 0 } .soft, summary { color: var(--soft) }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums } '''
-'''th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: normal }
-.badge { font-size: .8rem; border: 1px solid currentColor; border-radius: 1em; padding: .05em .6em; white-space: nowrap } '''
-'''.seen { color: #0072B2 } .not { color: #8a6d00 } .opposite { color: #c04a00 }
-@media (max-width: 40rem) { .wide img { max-width: none; width: max(100%, 14rem*var(--ratio)) } '''
-'''.claims tr, .rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) } .claims th, .rows th { display: none } '''
-'''.claims td, .rows td { display: block; border: 0; padding: 0 } td[title]::before { content: attr(title) ': '; color: var(--soft) } '''
-'''.rows td { display: inline } .rows td:not(:last-child)::after { content: '\\a0·  ' } }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: normal }
+.badge { font-size: .8rem; border: 1px solid currentColor; border-radius: 1em; padding: .05em .6em; white-space: nowrap }
+.seen { color: #0072B2 } .not { color: #8a6d00 } .opposite { color: #c04a00 }
+@media (max-width: 40rem) { .wide img { max-width: none; width: max(100%, 14rem*var(--ratio)) }
+.claims tr, .rows tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line) } .claims th, .rows th { display: none }
+.claims td, .rows td { display: block; border: 0; padding: 0 } td[title]::before { content: attr(title) ': '; color: var(--soft) }
+.rows td { display: inline } .rows td:not(:last-child)::after { content: '\\a0·  ' } }
 @media (prefers-color-scheme: dark) { .seen { color: #56B4E9 } .not { color: #E6C84F } .opposite { color: #F0883E } }
-''')
+'''
 together = r' (?:(?=[±%])|(?<=± )|(?<=\bn )(?== )|(?<=\bn = ))' # spaces at which no line may end
 badges = {'seen': 'seen', 'not seen': 'not', 'the opposite': 'opposite'} # verdicts, and the classes of their badges
 
@@ -184,13 +184,13 @@ def _figure(drawn, about, beside):
     provenance = ''.join(f'<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>' for k, v in origin['provenance'].items())
     files = _lines(_link('Table as CSV', drawn.picture.with_suffix('.csv'), beside), _link('executed page', drawn.picture.with_suffix('.ipynb'), beside))
     badged = ' '.join(f'<span class="badge">{badge}</span>' for badge in (reached, panel and f'panel {panel}') if badge)
-    return (f'''<p>{badged} <span class="soft">'''
-            f'''{_lines(escape(stem if stem.startswith(name) else f'{name}: {stem}'), escape(_instead(about, reached)))}</span></p>
+    return f'''<p>{badged} <span class="soft">
+{_lines(escape(stem if stem.startswith(name) else f'{name}: {stem}'), escape(_instead(about, reached)))}</span></p>
 {_picture(drawn.picture, f'{about.shows}: {name}{f", panel {panel}" if panel else ""}, {reached}', beside)}
 <p class="soft">{files}</p>
 <details><summary>Table</summary>{_table(drawn.table)}</details>
-<details><summary>Provenance and parameters</summary><div class="wide"><table>{provenance}</table>'''
-            f'''<pre>{escape(json.dumps(origin['parameters'], indent=1))}</pre></div></details>''')
+<details><summary>Provenance and parameters</summary><div class="wide"><table>{provenance}</table>
+<pre>{escape(json.dumps(origin['parameters'], indent=1))}</pre></div></details>'''
 
 def _article(name, about, drawn, claims, beside):
     "One figure of a paper, at every scale that was drawn"
@@ -217,12 +217,12 @@ def gallery(
         names = [name for name in about.index[about.paper == paper] if paper or any(d[0] == name for d in found)]
         parts = [_article(name, about.loc[name], [d for key, d in found.items() if key[0] == name], claims[claims.figure == name], beside) for name in names]
         return f'<section id="{paper or "lessons"}"><h2>{title}</h2>{"".join(parts)}</section>'
-    body = (f'''<header><h1>lottery_diet: figures and claims</h1>
+    body = f'''<header><h1>lottery_diet: figures and claims</h1>
 <p>{len(found)} figure{'s'*(len(found) > 1)} drawn. {_tallies(claims) if len(claims) else ''}
-Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, '''
-            f'''<em>paper</em> the published protocol; a <em>drawing</em> needs no run.</p>
-<nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>'''
-            f'''{"".join(section(*item) for item in papers.items())}''')
+Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, 
+<em>paper</em> the published protocol; a <em>drawing</em> needs no run.</p>
+<nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>
+{"".join(section(*item) for item in papers.items())}'''
     page = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<title>lottery_diet: figures and claims</title><style>{_style}</style></head><body>{re.sub(together, chr(0xa0), body)}</body></html>\n')
     return write_whole(out, lambda p: p.write_text(page))

@@ -53,7 +53,7 @@ def run_figure(
     source, folder = notebook_of(figure), Path(folder or runs_root()/'figures')
     folder.mkdir(parents=True, exist_ok=True)
     page = folder/f'{file_name(figure, asked.scale, getattr(asked, "panel", None), asked.variant)}.ipynb'
-    try: papermill.execute_notebook(source, page, parameters, kernel_name='python3', progress_bar=False, log_output=True,
-                                    stdout_file=sys.stdout, stderr_file=sys.stderr)
+    aloud = dict(progress_bar=False, log_output=True, stdout_file=sys.stdout, stderr_file=sys.stderr)
+    try: papermill.execute_notebook(source, page, parameters, kernel_name='python3', **aloud)
     except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page})') from None
     return tidied(page, source)

@@ -198,8 +198,9 @@ class Scoring(Figure):
     ) -> pd.DataFrame: # without columns where nothing is answered
         "A row for each image: its place in the data, label, and mean scores"
         found = self.found(run)
-        return pd.DataFrame(dict(image=range(len(images := self.images(run))), label=images.y.cpu())
-                            | {score: parts.mean(0) for score, parts in found.items()}) if found else pd.DataFrame()
+        if not found: return pd.DataFrame()
+        labels = self.images(run).y.cpu()
+        return pd.DataFrame(dict(image=range(len(labels)), label=labels) | {score: parts.mean(0) for score, parts in found.items()})
 
 # %% ../nbs/09m_questions.ipynb #0b9389cf
 class Early(Diets):

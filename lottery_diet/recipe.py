@@ -56,8 +56,8 @@ class Recipe:
             if getattr(self, key) not in options: refuse(key, 'one of ' + ', '.join(options))
         try: object.__setattr__(self, 'milestones', tuple(self.milestones))
         except TypeError: refuse('milestones', 'rising steps, such as (100, 200)')
-        if (not all(map(whole, self.milestones)) or list(self.milestones) != sorted(set(self.milestones))
-            or min(self.milestones, default=1) < 1): refuse('milestones', 'rising steps, such as (100, 200)')
+        rising = all(map(whole, self.milestones)) and list(self.milestones) == sorted(set(self.milestones)) and min(self.milestones, default=1) >= 1
+        if not rising: refuse('milestones', 'rising steps, such as (100, 200)')
         if self.normalisation is not None:
             try: mean, std = (tuple(map(float, v)) for v in self.normalisation)
             except (TypeError, ValueError): refuse('normalisation', 'a mean and a standard deviation for each channel, such as ((0.5,), (0.2,))')

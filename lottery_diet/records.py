@@ -88,7 +88,8 @@ class Record:
     @cached_property
     def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''
         "Its table"
-        return pd.read_csv(self.folder/'metrics.csv', keep_default_na=False, na_values=['nan'])
+        try: return pd.read_csv(self.folder/'metrics.csv', keep_default_na=False, na_values=['nan'])
+        except pd.errors.EmptyDataError: return pd.DataFrame() # a task may answer with tensors alone
 
     @cached_property
     def provenance(self) -> dict: # as JSON has it

@@ -117,7 +117,7 @@ def plot_layers(
 def ratio_points(
     ratios:pd.DataFrame # of `CompressionRatio`: columns arm, level, stored, density, accuracy, accuracy_imp, barrier, barrier_imp
 ) -> pd.DataFrame: # columns arm, stored, level, density, accuracy, barrier (ratios of means over replicates), rise (a difference of means, nats)
-    "What is drawn: means under distilled masks over means under ordinary ones"
+    "What is drawn: means under distilled masks over means under ordinary ones, and by how much barriers differ"
     means = ratios.groupby(['arm', 'stored', 'level'], sort=False)[['density', 'accuracy', 'accuracy_imp', 'barrier', 'barrier_imp']].mean().reset_index()
     return means.assign(accuracy=means.accuracy/means.accuracy_imp, barrier=means.barrier/means.barrier_imp, rise=means.barrier - means.barrier_imp)[
         ['arm', 'stored', 'level', 'density', 'accuracy', 'barrier', 'rise']]
@@ -129,7 +129,7 @@ def plot_ratios(
     across:str='barrier' # its ratio; or 'rise', the difference, where the barrier under ordinary masks is not above zero
 ) -> Axes: # the same
     "Accuracy ratio against barrier ratio; the two sparsities of a search are joined, larger marks are stronger compression (SYN, Fig. 6)"
-    home, xlabel = dict(barrier=(1, 'barrier, in units of IMP\'s'), rise=(0, 'barrier above IMP\'s, nats (IMP\'s own is not above zero)'))[across]
+    home, xlabel = dict(barrier=(1, 'barrier, in units of IMP\'s'), rise=(0, 'barrier above IMP\'s, nats (IMP\'s own may be zero)'))[across]
     ax.axhline(1, color='grey', lw=.6, zorder=0)
     ax.axvline(home, color='grey', lw=.6, zorder=0)
     ax.plot(home, 1, '*', color=arm_style('imp')['color'], ms=14, label='IMP')

@@ -7,7 +7,8 @@ import random
 import shutil
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,16 @@ def test_running_out_of_memory_is_a_row_too(tmp_path):
     found = sweep([Hungry(how='memory'), Hungry(how='else'), varied(begin, dict(steps=0))], run=run_in(tmp_path), progress=False)
     assert found.table.reason.tolist() == ['cannot allocate 10 TiB', "'surprise'", '']
 
+class Silent(Task):
+    "Answers with tensors, without a table"
+    def compute(self, run): return Outcome([], dict(numbers=torch.arange(3)))
+
+def test_an_answer_without_a_table_is_read_back_and_is_a_row(tmp_path):
+    for counts in (dict(run=1), dict(cached=1)):
+        found = sweep([Silent()], run=run_in(tmp_path), progress=False)
+        assert found.counts == dict(cached=0, run=0, failed=0, left=0) | counts and len(found.table) == 1
+    assert run_in(tmp_path).ask(Silent()).metrics.empty and run_in(tmp_path).ask(Silent()).tensors['numbers'].tolist() == [0, 1, 2]
+
 def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(tmp_path):
     tasks = [Dense(recipe=Recipe(2000, 64, lr=.05), seed=s) for s in range(2)]
     began, calls = time.time(), 0
@@ -233,7 +244,7 @@ def test_what_another_process_computes_comes_last(tmp_path, workers):
     locks = [(tmp_path/'.locks'/f'{t.key}.lock').open('w') for t in tasks[:-1]]
     for lock in locks: fcntl.flock(lock, fcntl.LOCK_EX) # as another process would
     def release():
-        patience = time.time() + 60
+        patience = time.time() + 300
         while not (answered := run.read(tasks[-1])) and time.time() < patience: time.sleep(.05)
         for lock in locks: lock.close()
         return bool(answered)
@@ -241,6 +252,40 @@ def test_what_another_process_computes_comes_last(tmp_path, workers):
         in_time = other.submit(release)
         found = sweep(tasks, workers=workers, run=run, progress=False)
     assert in_time.result() and found.counts == dict(cached=0, run=workers + 1, failed=0, left=0)
+
+class Base(Task):
+    "What all leaves need; whoever computes leaves a trace of its process"
+    where: str
+    def label(self): return 'base'
+    def compute(self, run):
+        (Path(self.where)/f'{self.label()}-{os.getpid()}').touch()
+        time.sleep(1)
+        return Outcome([dict(done=True)])
+
+class Leaf(Base):
+    number: int
+    def label(self): return f'leaf{self.number}'
+    def needs(self): return (Base(where=self.where),)
+    def compute(self, run):
+        run.ask(*self.needs())
+        (Path(self.where)/f'{self.label()}-{os.getpid()}').touch()
+        time.sleep(.3)
+        return Outcome([dict(done=True)])
+
+def sweep_beside_another(folder, name):
+    "Begin when the other is there, too"
+    (folder/name).touch()
+    while len(list(folder.glob('here*'))) < 2: time.sleep(.01)
+    return sweep([Leaf(where=str(folder), number=n) for n in range(8)], run=run_in(folder/'runs'), progress=False).counts
+
+@pytest.mark.long
+def test_two_sweeps_of_the_same_share_the_work(tmp_path):
+    with ProcessPoolExecutor(2, multiprocessing.get_context('spawn')) as pool:
+        both = [pool.submit(sweep_beside_another, tmp_path, f'here{i}') for i in range(2)]
+        for counts in (b.result() for b in both): assert counts['run'] + counts['cached'] == 8
+    leaves = [f.name.split('-') for f in tmp_path.glob('leaf*')]
+    assert len(leaves) == 8 and len(list(tmp_path.glob('base*'))) == 1 # nothing twice
+    assert len({pid for _, pid in leaves}) == 2 and min(Counter(pid for _, pid in leaves).values()) >= 2
 
 @pytest.mark.long
 def test_submitit_jobs_answer_as_this_process_does(tmp_path):
