@@ -200,12 +200,15 @@ class Apart:
         self.process = get_context('spawn').Process(target=serve, args=(theirs, make, keep, threads), daemon=True)
         self.process.start()
         theirs.close()
-        try: self.pipe.recv() # it is ready
-        except EOFError: raise SystemExit('a contestant could not start; why stands above') from None
+        self.hear() # that it is ready
 
     def __call__(self):
         self.pipe.send('run')
-        self.pipe.recv()
+        self.hear() # that it has run
+
+    def hear(self):
+        try: self.pipe.recv()
+        except EOFError: raise SystemExit('a contestant could not start, or broke off; why stands above') from None
 
     def close(self):
         self.pipe.close()
