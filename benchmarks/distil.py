@@ -15,9 +15,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from report import write_results
 
 from lottery_diet.augment import DSA
-from lottery_diet.core import provenance, stream, write_whole
+from lottery_diet.core import stream
 from lottery_diet.distill import augmented_by
 from lottery_diet.models import conv_net, initialise
 from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
@@ -65,6 +66,6 @@ def main():
         if out.returncode: sys.exit(out.stderr)
         rows.append(json.loads(out.stdout.strip().splitlines()[-1]))
         print(rows[-1], flush=True)
-    write_whole(asked.out, lambda p: p.write_text(json.dumps(dict(machine=provenance('cpu'), results=rows), indent=1, default=str) + '\n'))
+    write_results(asked.out, rows)
 
 if __name__ == '__main__': main()

@@ -3,7 +3,6 @@
     python benchmarks/gpu.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA); runs where notebooks' tools are not installed
 """
 import argparse
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,9 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+from report import write_results
 
-from lottery_diet.core import pick_device, provenance, write_whole
+from lottery_diet.core import pick_device
 from lottery_diet.many import fit_many
 from lottery_diet.models import initialise, lenet_300_100, resnet20
 from lottery_diet.sources import load_data
@@ -83,6 +83,6 @@ def main():
         for row in part(device, args.steps, args.rounds):
             results.append(row)
             print(row, flush=True)
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance(device)), indent=1) + '\n'))
+    write_results(args.out, results, device)
 
 if __name__ == '__main__': main()

@@ -3,7 +3,6 @@
     python benchmarks/many.py                # needs MNIST (LOTTERY_DIET_DATA)
 """
 import argparse
-import json
 import re
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from report import write_results
 from speed import by_turns
 
-from lottery_diet.core import provenance, write_whole
 from lottery_diet.many import fit_many, grouping_for
 from lottery_diet.models import cifar_resnet, initialise, lenet_300_100
 from lottery_diet.sources import load_data
@@ -71,6 +70,6 @@ def main():
         for runs in (2, 4, 8, 16):
             results.append(row(case, runs, args.rounds))
             print(results[-1], flush=True)
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+    write_results(args.out, results)
 
 if __name__ == '__main__': main()

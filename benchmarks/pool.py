@@ -3,16 +3,15 @@
     python benchmarks/pool.py
 """
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from report import write_results
 from speed import by_turns, rows
 from torch import nn
 
-from lottery_diet.core import provenance, write_whole
 from lottery_diet.models import conv_net, initialise
 from lottery_diet.tune import keep_freed_memory
 
@@ -48,6 +47,6 @@ def main():
             for row in rows(f'{what}, ConvNet-3 of width {width}, batch {batch}', by_turns(contestants(width, batch, do), args.rounds), 'ms', 1000):
                 results.append(row)
                 print(row, flush=True)
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+    write_results(args.out, results)
 
 if __name__ == '__main__': main()

@@ -9,7 +9,6 @@ over one image at a time. Trainings are in batches of 128; looks are in batches 
     python benchmarks/speed.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
-import json
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -21,8 +20,9 @@ from statistics import median
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from report import write_results
 
-from lottery_diet.core import provenance, state_of, write_whole
+from lottery_diet.core import state_of
 from lottery_diet.evaluation import channels_last
 from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, prune_random
@@ -105,12 +105,14 @@ def train_loader(name, augmented):
 
 def images(n): return load_data('cifar10', download=False).test.take(torch.arange(n))
 
-def resnets(n): return [initialise(models['resnet20'], seed) for seed in range(n)]
+def resnet(seed=0): return initialise(models['resnet20'], seed)
+
+def solutions(n): return [state_of(resnet(seed)) for seed in range(n)]
 
 def in_memory(n):
     "Normalised images and labels in batches of 256"
     data = images(n)
-    return [(x, y) for x, y in zip(data.inputs(data.x).split(256), data.y.split(256))]
+    return list(zip(data.inputs(data.x).split(256), data.y.split(256)))
 
 def in_files(n, size=256):
     "The same from the usual pipeline"
@@ -128,28 +130,28 @@ def error_norm(out, y): return (out.softmax(1) - F.one_hot(y, 10)).norm(dim=1)
 def summed_loss(out, y): return F.cross_entropy(out, y, reduction='sum').item()
 
 def evaluate_ours(n):
-    (net,), data = resnets(1), images(n)
+    net, data = resnet(), images(n)
     return lambda: evaluate(net, data)
 
 def el2n_ours(n):
-    (net,), data = resnets(1), images(n)
+    net, data = resnet(), images(n)
     return lambda: el2n(net, data)
 
 def pass_loop(n, per_batch):
-    (net,), batches = resnets(1), in_memory(n)
+    net, batches = resnet(), in_memory(n)
     return lambda: passed(net, batches, per_batch)
 
 def pass_loader(n, per_batch, size=256):
-    (net,), batches = resnets(1), in_files(n, size)
+    net, batches = resnet(), in_files(n, size)
     return lambda: passed(net, batches(), per_batch)
 
 def grand_ours(n):
-    (net,), data = resnets(1), images(n)
+    net, data = resnet(), images(n)
     return lambda: grand(net, data)
 
 def grand_one_by_one(n):
     "A backward pass for each example"
-    (model,), data = resnets(1), images(n)
+    model, data = resnet(), images(n)
     x, y = data.inputs(data.x), data.y
     def run():
         model.eval()
@@ -162,7 +164,7 @@ def grand_one_by_one(n):
 alphas = (0., .5, 1.)
 
 def path_ours(n):
-    (net, *ends), data = [resnets(1)[0], *map(state_of, resnets(2))], images(n)
+    net, ends, data = resnet(), solutions(2), images(n)
     return lambda: loss_path(net, *ends, data, alphas)
 
 def interpolated(model, a, b, batches):
@@ -172,32 +174,33 @@ def interpolated(model, a, b, batches):
         passed(model, batches(), summed_loss)
 
 def path_loop(n):
-    (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_memory(n)
+    net, ends, batches = resnet(), solutions(2), in_memory(n)
     return lambda: interpolated(net, *ends, lambda: batches)
 
 def path_loader(n, size=256):
-    (net, *ends), batches = [resnets(1)[0], *map(state_of, resnets(2))], in_files(n, size)
+    net, ends, batches = resnet(), solutions(2), in_files(n, size)
     return lambda: interpolated(net, *ends, batches)
 
 def barriers_ours(n):
     "Each solution is looked at once, then the middles of all pairs"
-    (net, *solutions), data = [resnets(1)[0], *map(state_of, resnets(3))], images(n)
+    net, found, data = resnet(), solutions(3), images(n)
     def run():
-        seen = [see(net, s, data) for s in solutions]
-        for i, j in combinations(range(len(solutions)), 2): barrier(loss_path(net, solutions[i], solutions[j], data, (.5,), ends=(seen[i], seen[j])))
+        seen = [see(net, s, data) for s in found]
+        for i, j in combinations(range(len(found)), 2): barrier(loss_path(net, found[i], found[j], data, (.5,), ends=(seen[i], seen[j])))
     return run
 
 def barriers_loader(n):
-    (net, *solutions), batches = [resnets(1)[0], *map(state_of, resnets(3))], in_files(n)
-    return lambda: [interpolated(net, a, b, batches) for a, b in combinations(solutions, 2)]
+    net, found, batches = resnet(), solutions(3), in_files(n)
+    return lambda: [interpolated(net, a, b, batches) for a, b in combinations(found, 2)]
 
 # how they are compared
 
 class Apart:
     "A contestant in a process of its own; calling it runs it once, closing it ends the process"
     def __init__(self, make, keep, threads):
-        self.pipe, theirs = get_context('spawn').Pipe()
-        self.process = get_context('spawn').Process(target=serve, args=(theirs, make, keep, threads), daemon=True)
+        spawn = get_context('spawn')
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=serve, args=(theirs, make, keep, threads), daemon=True)
         self.process.start()
         theirs.close()
         self.hear() # that it is ready
@@ -281,6 +284,6 @@ def main():
         found = compared(what, *rest, args.threads, args.rounds)
         print(pd.DataFrame(found).to_string(index=False), flush=True)
         results += found
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+    write_results(args.out, results)
 
 if __name__ == '__main__': main()

@@ -4,15 +4,14 @@ Starting the processes and reading the data in each is part of it. The last row 
     python benchmarks/sweeps.py                # needs MNIST (LOTTERY_DIET_DATA)
 """
 import argparse
-import json
 import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
+from report import write_results
 
-from lottery_diet.core import provenance, write_whole
 from lottery_diet.experiments import Run
 from lottery_diet.ingredients import Images
 from lottery_diet.sweeps import sweep
@@ -46,6 +45,6 @@ def main():
     results = [dict(trainings=args.trainings, steps=args.steps, workers=cores(), one_process_s=round(median(took[1]), 1), processes_s=round(median(took[cores()]), 1), times_as_fast=round(median(ratios), 2),
                     lowest=round(min(ratios), 2), highest=round(max(ratios), 2), read_back_ms_each=round(1000*median(took['read'])/args.trainings, 1), rounds=args.rounds)]
     print(results[0])
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+    write_results(args.out, results)
 
 if __name__ == '__main__': main()

@@ -3,14 +3,13 @@
     python benchmarks/tune.py                # needs CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from report import write_results
 from speed import compared
 
-from lottery_diet.core import provenance, write_whole
 from lottery_diet.models import initialise, models
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
@@ -30,6 +29,6 @@ def main():
     for name, recipe in steps.items():
         results += compared(f'training step, {name}, batch {recipe.batch_size}', partial(train, name), dict(as_it_comes=(partial(train, name), False)), 'ms/step', 1000/recipe.steps, 1, args.rounds)
     print(pd.DataFrame(results).to_string(index=False))
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+    write_results(args.out, results)
 
 if __name__ == '__main__': main()

@@ -4,15 +4,14 @@ Each level of a ladder with WIN's recipe (Adam, batch 60, shortened) is trained 
     python benchmarks/ways.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
+from report import write_results
 from speed import by_turns
 
-from lottery_diet.core import provenance, write_whole
 from lottery_diet.evaluation import evaluate
 from lottery_diet.imp import imp
 from lottery_diet.models import initialise, lenet_300_100, resnet20
@@ -56,6 +55,6 @@ def main():
         for row in part:
             results.append(row)
             print(row, flush=True)
-    if args.out: write_whole(args.out, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance()), indent=1) + '\n'))
+    write_results(args.out, results)
 
 if __name__ == '__main__': main()

@@ -157,12 +157,14 @@ spoken = dict( # data and networks, as the papers write them
     small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
     **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)})
 
+_means = ', mean ± 95 % t-interval' # how most figures show three replicates and more
+
 def title_of(
     what:str, # the figure shows
     figure:Asked, # its parameters
     scale:str, # smoke, mini or paper
     done:Sweep, # of its tasks
-    shown:str=', mean ± 95 % t-interval' # of three replicates and more, said after their number
+    shown:str=_means # of three replicates and more, said after their number
 ) -> str: # one line, or two for distilled images
     "A title that says scale, data, network, n and how images were distilled, and what is missing"
     missing = done.counts['left'] + done.counts['failed']
@@ -196,7 +198,7 @@ class Page:
 
     def title(self,
         what:str, # the figure shows
-        shown:str=', mean ± 95 % t-interval' # of three replicates and more, said after their number
+        shown:str=_means # of three replicates and more, said after their number
     ) -> str: # one line, or two for distilled images
         "A title that says scale, data, network and n, and what is missing"
         return title_of(what, self.figure, self.asked.scale, self.done, shown)

@@ -219,7 +219,7 @@ def gallery(
         return f'<section id="{paper or "lessons"}"><h2>{title}</h2>{"".join(parts)}</section>'
     body = f'''<header><h1>lottery_diet: figures and claims</h1>
 <p>{len(found)} figure{'s'*(len(found) > 1)} drawn. {_tallies(claims) if len(claims) else ''}
-Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU, 
+Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where nothing larger was run), <em>mini</em> is small networks on a CPU,
 <em>paper</em> the published protocol; a <em>drawing</em> needs no run.</p>
 <nav>{" ".join(f'<a href="#{paper or "lessons"}">{title}</a>' for paper, title in papers.items())}</nav></header>
 {"".join(section(*item) for item in papers.items())}'''

@@ -109,7 +109,7 @@ def sweep(
     "Answer all tasks; raises `ValueError` for no worker or an impossible budget"
     tasks = list({task.key: task for task in tasks}.values())
     if workers < 1: raise ValueError(f'workers={workers} must be at least 1')
-    run = replace(run or Run(), deadline=until(budget), patient=True)
+    run = replace(run or Run(), deadline=until(budget))
     done = _side_by_side(tasks, run, workers) if workers > 1 else answers(tasks, run)
     found, counts = {}, Counter()
     with tqdm(total=len(tasks), desc='tasks', disable=not progress, mininterval=1) as bar:

@@ -1,0 +1,9 @@
+"Where a benchmark's table goes: with the machine that it was measured on."
+import json
+
+from lottery_diet.core import provenance, write_whole
+
+
+def write_results(path, results, device='cpu'):
+    "Table and machine as JSON; nothing without a path"
+    if path: write_whole(path, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance(device)), indent=1, default=str) + '\n'))
