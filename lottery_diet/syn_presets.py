@@ -122,24 +122,24 @@ syn_presets |= {
         'paper': _as_pruned(Landscapes, 'paper', **conv_net_3, **one_pair, levels=(9,), side=100, examples=None)},
     'syn_hessian': {
         'smoke': _as_pruned(HessianStatistics, 'smoke', **_first('smoke'), **one_pair, levels=(3, 5), examples=32, draws=32),
-        'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(2, 6), sampled=200, draws=32, seeds=(10, 11, 12)),
+        'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(2, 6), sampled=200, draws=32),
         'paper': _as_pruned(HessianStatistics, 'paper', **conv_net_3, **one_pair, levels=(4, 10))},
     'syn_ratio': {
         'smoke': _as_pruned(CompressionRatio, 'smoke', inners=_sizes(digits_source, (1, 2)), levels=(3, 5)),
         'mini': _as_pruned(
             CompressionRatio, 'mini', inners=(Inner(kind='ready'), *_sizes(mini_source, (1, 20))),
             inner_recipes=tuple(_two_thirds(steps, .02, batch_size=100) for steps in (500, 500, 4000)), # 500 epochs each
-            levels=(2, 4), seeds=(10, 11, 12)),
+            levels=(2, 4)),
         'paper': _as_pruned(
             CompressionRatio, 'paper', network=Network(model='conv_net'), inners=_sizes(cifar_source, (1, 10, 50)),
             inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (1, 7, 32)), levels=(4, 9))},
     'syn_then_imp': {
         'smoke': _as_pruned(Searches, 'smoke', **_first('smoke'), children=1, levels=(1, 2, 3, 4, 5), rewinds=(0, 20), then=3),
-        'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(2, 4, 5, 6), rewinds=(0, 100), then=4, seeds=(10, 11, 12)),
+        'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(2, 4, 5, 6), rewinds=(0, 100), then=4),
         'paper': Searches(**on_imagenet10, levels=tuple(range(1, 21)), rewinds=(0, 3*204), then=8, seeds=(0, 1, 2, 3))},
     'syn_predecessor': {
         'smoke': _as_pruned(Searches, 'smoke', children=1, rewinds=(0, 20), random=True, leak=True),
-        'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 100), random=True, leak=True, seeds=(10, 11, 12)),
+        'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 100), random=True, leak=True),
         'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, seeds=(0, 1, 2, 3, 4))}}
 
 
