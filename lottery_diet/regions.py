@@ -72,7 +72,7 @@ def matched_units(
             coming = [k for k in (f'{here}.weight', f'{here}.bias') if k in b]
             alike = sum(a[k].double().flatten(1)@b[k].double().flatten(1).T if a[k].ndim > 1 else torch.outer(a[k].double(), b[k].double()) for k in coming)
             alike = alike + a[f'{after}.weight'].double().T@b[f'{after}.weight'].double()
-            order = torch.from_numpy(linear_sum_assignment(alike.numpy(), maximize=True)[1])
+            order = torch.from_numpy(linear_sum_assignment(alike.cpu().numpy(), maximize=True)[1])
             if torch.equal(order, torch.arange(len(order))): continue
             changed = True
             b |= {k: b[k][order] for k in coming} | {f'{after}.weight': b[f'{after}.weight'][:, order]}

@@ -1,0 +1,193 @@
+"What a GPU would refuse is found without one: whatever computes does so on a pretended device, too, and finds the same."
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import elsewhere
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lottery_diet.augment import DSA, dsa, operations
+from lottery_diet.core import stream
+from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_centre, stand_in, synthetic
+from lottery_diet.distillation import pixel_limits
+from lottery_diet.dynamics import Walk
+from lottery_diet.evaluation import evaluate, predict
+from lottery_diet.experiments import Run, Task
+from lottery_diet.experts import train_experts
+from lottery_diet.forgetting import forgetting
+from lottery_diet.gradient import Condensing, match_gradients
+from lottery_diet.gradient_scores import grand, grand_last_layer
+from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
+from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
+from lottery_diet.lmc import instability, loss_path, spawn
+from lottery_diet.many import fit_many
+from lottery_diet.models import cifar_resnet, conv4, conv_net, initialise, lenet_300_100
+from lottery_diet.presets import preset, presets
+from lottery_diet.regions import disagreement, distance_matrix, matched_units, threshold, weight_counts
+from lottery_diet.repel import repulsion
+from lottery_diet.scores import el2n
+from lottery_diet.sources import load_data
+from lottery_diet.sweeps import varied
+from lottery_diet.syn_presets import distil_settings
+from lottery_diet.train import Recipe, Snapshot, fit, train
+from lottery_diet.trajectory import Matching, match_trajectories
+from lottery_diet.whitening import ZCA, whitened
+
+digits = load_data('digits')
+some, look = digits.train.take(torch.arange(160)), digits.test.take(torch.arange(60))
+exact = replace(some, x=some.inputs(some.x).double())
+nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet, (1, 8, 8), depth=8),
+            conv_net=partial(conv_net, (1, 8, 8), width=16, depth=2), conv4=partial(conv4, (1, 8, 8)))
+short = Recipe(12, 32, lr=.02, weight_decay=1e-3, milestones=(8,), warmup=2)
+
+def net_on(device, make): return initialise(nets[make], 0).to(device)
+def exact_on(device, make): return initialise(nets[make], 0).double().to(device) # in float64, for what trains a while
+def states_of(make): return [initialise(nets[make], seed).state_dict() for seed in range(3)] # on the CPU, as they are read from files
+def begin(make, seed=0): return Snapshot(0, {k: v.double() if v.is_floating_point() else v for k, v in states_of(make)[seed].items()})
+def mask_of(make, seed=0): return Mask({k: torch.rand(m.shape, generator=stream(seed, k)) < .5 for k, m in Mask.dense(nets[make]()).items()})
+def data_on(device): return some.to(device) if device != 'cpu' else some
+def crop_and_flip(flip): return replace(short, crop=1, flip=flip)
+
+# what there is to compute: each gives what it found on a device
+
+def training(device, make, way='autograd', recipe=short):
+    "Left at step 6 and entered again, with the optimiser's memory"
+    net, mask = exact_on(device, make), mask_of(make)
+    first, _ = train(net, exact, recipe, at=[6], mask=mask, way=way)
+    return first, fit(net, exact.to(device), recipe, start=first, mask=mask, way=way)
+
+def repelled(device): return fit(exact_on(device, 'mlp'), exact, short, mask=mask_of('mlp'), penalty=repulsion([begin('mlp', s).state for s in (1, 2)], mask_of('mlp'), 2., device))
+
+def at_once(device, grouping):
+    return fit_many(exact_on(device, 'mlp'), exact, crop_and_flip(True), [begin('mlp', s) for s in range(3)], masks=[mask_of('mlp', seed=s) for s in range(3)], grouping=grouping)
+
+def pruning(device, make):
+    net, start = exact_on(device, make), begin(make)
+    rungs = list(imp(net, exact, short, start, levels=2, prune_rate=.4))
+    return [r.trained for r in rungs], rungs[-1].mask, [train_ticket(net, exact, short, *c) for c in controls(lambda: nets[make]().double(), start, rungs[-1].mask).values()]
+
+def pruning_at_once(device): return [[r.trained for r in level] for level in imp_many(exact_on(device, 'mlp'), exact, short, [begin('mlp', s) for s in (0, 1)], levels=1, prune_rate=.4)]
+
+def looking(device, make):
+    net, states = net_on(device, make), states_of(make)
+    return predict(net, look), predict(net, look, states[1]), evaluate(net, look, states[2])
+
+def scoring(device, make): return [score(net_on(device, make), look) for score in (el2n, grand, grand_last_layer)]
+
+def forgotten(device): return forgetting(nets['mlp'], data_on(device), short, seeds=(0, 1), every=3)
+
+def path(device, make):
+    a, b, _ = states_of(make)
+    return [loss_path(net_on(device, make), a, b, look, (.25, .5), **how).table for how in (dict(), dict(calibration=some, mask=mask_of(make)))]
+
+def children(device):
+    net, recipe = exact_on(device, 'resnet'), crop_and_flip('alternating')
+    return spawn(net, exact, recipe, begin('resnet'), noise='augmentation'), instability(net, exact, recipe, begin('resnet'), exact, calibration=exact)
+
+def landscape(device, make):
+    a, b, _ = states_of(make)
+    curvature = Curvature(net_on(device, make), a, look.take(torch.arange(16)), mask_of(make))
+    plane = plane_of_two(a, b, filter_normalised=True, mask=mask_of(make))
+    return surface(net_on(device, make), plane, look, (-1., 1.), (0., 1.), calibration=some), sample_diagonal(curvature, 20), trace(curvature, draws=4), top_eigenvalues(curvature, 1, 1e-2)
+
+def solutions(device):
+    states = [{k: v.to(device) for k, v in state.items()} for state in states_of('mlp')]
+    net = net_on(device, 'mlp')
+    return disagreement(net, states, look), distance_matrix(states, [mask_of('mlp', seed=s) for s in range(3)]), matched_units(net, *states[:2]), weight_counts(states[0], mask_of('mlp'), (-.1, 0., .1)), threshold(states[0], mask_of('mlp'), .3)
+
+def whitening(device):
+    zca = ZCA.fit(data_on(device))
+    seen = whitened(data_on(device), zca).x
+    return seen, zca.undo(seen)
+
+def augmented(device, name, alike):
+    x = some.inputs(some.x).expand(-1, 3, -1, -1)
+    return dsa(x.to(device), stream(0, name), DSA(name), alike=alike)
+
+def beginnings(device):
+    return [stand_in(data_on(device), 2, kind).x for kind in baselines], k_centre(data_on(device), 2), begin_at(data_on(device), 1, factor=2)
+
+def trajectories(device, **fields):
+    "Two iterations, then one more from there"
+    data, augment = data_on(device), augmented_by(DSA())
+    with TemporaryDirectory() as folder:
+        experts = train_experts(nets['conv_net'], data, replace(short, lr=.1), (0, 1), folder, every=4, augment=augment)
+        plan = Matching(**dict(steps=3, expert_epochs=1, max_start=2, lr_images=10., lr_rate=1e-4, rate=.05, iterations=3) | fields)
+        images, labels = begin_at(data, 1)
+        def learn(start=None): return list(match_trajectories(net_on(device, 'conv_net'), experts, images, labels, plan, augment, every=2, start=start))
+        looks = learn()
+        return [(e.images, e.rate, e.loss) for e in (*looks, learn(looks[0])[-1])]
+
+def gradients(device):
+    data = data_on(device)
+    images, labels = begin_at(data, 1, factor=2)
+    plan = Condensing(outer=2, inner=2, net_images=64, net_lr=.05, lr_images=.02, net_epochs=1)
+    looks = list(match_gradients(nets['conv_net'], data, images, labels, plan, augmented_by(DSA()), pixel_limits(data), augmented_by(DSA(), each=True)))
+    return [e.images for e in looks], evaluate_synthetic(nets['conv_net'], synthetic(data, looks[-1].images, labels.cpu(), 'learnt'), look.to(device), short, (0, 1))
+
+computations = dict(
+    autograd=partial(training, make='resnet', recipe=crop_and_flip(True)), alternating=partial(training, make='conv4', recipe=crop_and_flip('alternating')),
+    adam=partial(training, make='conv_net', recipe=replace(short, optimiser='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
+    closed_form=partial(training, make='mlp', way='closed form'),
+    graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimiser='adam', lr=.001)),
+    repelled=repelled, in_turn=partial(at_once, grouping='in turn'), abreast=partial(at_once, grouping='abreast'), pruning_mlp=partial(pruning, make='mlp'),
+    pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
+    beginnings=beginnings, trajectories=trajectories, trajectories_in_batches=partial(trajectories, batch_size=4, average=.5), gradients=gradients,
+    **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, landscape) for make in ('mlp', 'resnet', 'conv_net')},
+    **{f'{name}_{"alike" if alike else "each"}': partial(augmented, name=name, alike=alike) for name in operations for alike in (True, False)})
+
+def numbers(found):
+    "All that was found, as NumPy's arrays on the CPU, in order"
+    if isinstance(found, Snapshot): found = (found.step, found.state, found.optimiser, found.loss)
+    if isinstance(found, torch.Tensor): yield found.detach().cpu().double().numpy()
+    elif isinstance(found, pd.DataFrame): yield found.select_dtypes('number').to_numpy(dtype=float)
+    elif hasattr(found, 'items'):
+        for k in sorted(found): yield from numbers(found[k])
+    elif isinstance(found, (list, tuple)):
+        for part in found: yield from numbers(part)
+    else: yield np.asarray(found, dtype=float)
+
+def computed(name, device): return list(numbers(computations[name](device)))
+
+@pytest.fixture(scope='module')
+def there():
+    "A process in which the pretended device is"
+    with ProcessPoolExecutor(1, get_context('spawn'), elsewhere.begin) as process: yield process
+
+@pytest.mark.parametrize('name', computations)
+def test_it_computes_elsewhere_what_it_computes_here(there, name):
+    ours, theirs = computed(name, 'cpu'), there.submit(computed, name, f'{elsewhere.name}:0').result()
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs): np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
+
+def chain(task): return {k: t for need in task.needs() for k, t in chain(need).items()} | {task.key: task}
+
+def kinds_of(task): return {task} | {k for kind in task.__subclasses__() for k in kinds_of(kind)}
+
+def one_of_each_kind():
+    "Of all figures at smoke and of both ways to distil: the task of each kind that needs the fewest others, after those"
+    shortest, distilled = {}, [varied(distil_settings['smoke'], dict(method=method)) for method in ('trajectory', 'gradient')]
+    for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled):
+        for task in {k: t for asked_for in asked.tasks() for k, t in chain(asked_for).items()}.values():
+            whole, kind = chain(task), (type(task), getattr(task, 'method', ''))
+            if kind not in shortest or len(whole) < len(shortest[kind]): shortest[kind] = whole
+    return {k: t for whole in shortest.values() for k, t in whole.items()}
+
+def answers(root, device):
+    "Of each kind of task: its columns and rows, and the shapes of its tensors"
+    run, found = Run(root=Path(root), device=torch.device(device)), {}
+    for key, task in one_of_each_kind().items():
+        record = run.ask(task)
+        found[key] = type(task).__name__, list(record.metrics), len(record.metrics), {k: v.shape for k, v in record.tensors.items()}
+    return found
+
+@pytest.mark.long
+def test_every_kind_of_task_is_answered_elsewhere(there, tmp_path):
+    ours, theirs = answers(tmp_path/'here', 'cpu'), there.submit(answers, tmp_path/'there', f'{elsewhere.name}:0').result()
+    assert ours == theirs and {kind for kind, *_ in ours.values()} == {kind.__name__ for kind in kinds_of(Task) if kind.compute is not Task.compute and kind is not Walk}
