@@ -1,4 +1,7 @@
 "What a GPU would refuse is found without one: whatever computes does so on a pretended device, too, and finds the same."
+import json
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -191,3 +194,15 @@ def answers(root, device):
 def test_every_kind_of_task_is_answered_elsewhere(there, tmp_path):
     ours, theirs = answers(tmp_path/'here', 'cpu'), there.submit(answers, tmp_path/'there', f'{elsewhere.name}:0').result()
     assert ours == theirs and {kind for kind, *_ in ours.values()} == {kind.__name__ for kind in kinds_of(Task) if kind.compute is not Task.compute and kind is not Walk}
+
+@pytest.mark.long
+@pytest.mark.parametrize('notebook', ['04_scores', '05_imp', '06_lmc'])
+def test_notebooks_take_the_device_that_is_there(tmp_path, monkeypatch, notebook):
+    folder = Path(__file__).parent
+    startup = tmp_path/'ipython'/'profile_default'/'startup'/'elsewhere.py'
+    startup.parent.mkdir(parents=True)
+    startup.write_text(f'import sys\nsys.path.insert(0, {str(folder)!r})\nimport elsewhere\nelsewhere.begin()\n')
+    for name, value in dict(IPYTHONDIR=tmp_path/'ipython', LOTTERY_DIET_RUNS=tmp_path/'runs').items(): monkeypatch.setenv(name, str(value))
+    subprocess.run([sys.executable, '-m', 'papermill', folder.parent/'nbs'/f'{notebook}.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', '-p', 'out_dir', tmp_path/'results'], check=True)
+    origins = [json.loads(p.read_text()) for p in (*tmp_path.glob('results/*.json'), *tmp_path.glob('runs/*/*/provenance.json'))]
+    assert origins and {o.get('provenance', o)['device'] for o in origins} == {elsewhere.name}
