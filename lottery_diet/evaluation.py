@@ -67,20 +67,20 @@ def predict(
     batch_size:int|None=None # images at a time; chosen by device if None
 ) -> Tensor: # logits, n × classes, in dataset order
     "Outputs of `model` on `data`, in evaluation mode; raises `ValueError` where `state` is another network's"
-    device = device_of(model)
-    if state is not None:
-        require_same_shapes(model.state_dict(), state, f'the state is not one of this {type(model).__name__}')
-        state = {k: v.to(device) for k, v in state.items()}
-    data, layout = data.to(device), channels_last(model)
-    size = batch_size or (4096 if device.type == 'cuda' else 64 if any(isinstance(m, nn.Conv2d) for m in model.modules()) else 1024)
+    if state is not None: require_same_shapes(model.state_dict(), state, f'the state is not one of this {type(model).__name__}')
+    data, layout = data.to(device_of(model)), channels_last(model)
+    size = batch_size or (4096 if data.x.device.type == 'cuda' else 64 if any(isinstance(m, nn.Conv2d) for m in model.modules()) else 1024)
     if folding_pairs(model): network = folded(model, state)
-    else: network = model if state is None else lambda x: functional_call(model, state, (x,), tie_weights=False)
+    elif state is None: network = model
+    else:
+        weights = {k: v.to(data.x.device) for k, v in state.items()}
+        network = lambda x: functional_call(model, weights, (x,), tie_weights=False)
     with evaluating(model): return torch.cat([network(data.inputs(x).contiguous(memory_format=layout)) for x in data.x.split(size)])
 
 def evaluate(
     model:nn.Module, # on the device to compute on; its weights may change layout, not value
     data:ImageSet, # un-augmented, on any device
-    state:State|None=None, # a whole state to use instead of the model's own
+    state:State|None=None, # a whole state to use instead of the model's own, on any device
     batch_size:int|None=None # images at a time; chosen by device if None
 ) -> Evaluation: # computed in float64
     "Loss and accuracy of `model` on `data`, as `predict` sees it"

@@ -175,7 +175,7 @@ def title_of(
     ways = {'MTT (ready images)' if inner.kind == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None
             for inner in getattr(figure, 'inners', ()) if inner.kind in ('ready', 'distilled')}
     settings = f'{data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}'
-    unbroken = ', '.join(words.replace(' ', '\u00a0') for words in settings.split(', ')) # a long title breaks after a comma
+    unbroken = ', '.join(words.replace(' ', '\u00a0') for words in settings.split(', ')) # a long title does not break within these
     return f'{what}: {unbroken}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
 
 @dataclass(frozen=True)

@@ -1,21 +1,27 @@
-"A device that computes on the CPU and refuses what a GPU would refuse: operations on tensors of two devices, a CPU's random stream, and NumPy."
+"""A device that computes on the CPU and refuses what a GPU refuses first: operations on tensors of two devices, random numbers from the CPU's streams, NumPy.
+
+Branches that ask for 'cuda' by name do not run on it, and what CUDA cannot do at all it does not know.
+"""
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-here = torch.device('cpu')
-name = 'elsewhere'
-across = {'copy_', '_to_copy', 'index', 'index_put', 'index_put_', '_index_put_impl_'} # these take tensors of two devices on a GPU, too
+device_name = 'elsewhere'
+here, there = torch.device('cpu'), f'{device_name}:0'
+moves = {'copy_', '_to_copy'} # from one device to another
+alike = {'stack', 'cat', 'equal'} # these take not even a single number from the CPU
+drawing = {torch.rand, torch.randn, torch.randint, torch.randperm, torch.normal}
 
 class There(Tensor):
     "A tensor of the CPU's that says it lies elsewhere"
+    carried = 0 # operations so far
+
     @staticmethod
     def __new__(cls, held):
         layout = dict(strides=held.stride(), storage_offset=held.storage_offset(), dtype=held.dtype)
-        return Tensor._make_wrapper_subclass(cls, held.size(), device=torch.device(name, 0), **layout)
+        return Tensor._make_wrapper_subclass(cls, held.size(), device=torch.device(there), **layout)
 
     def __init__(self, held): self.held = held
     def __repr__(self, **_): return f'There({self.held!r})'
@@ -27,38 +33,51 @@ class There(Tensor):
 
 def lies_there(x): return isinstance(x, There)
 
+def strangers(op, op_name, args, kwargs):
+    "Tensors on the CPU that a GPU does not take beside its own: all but indices, and single numbers that are only read"
+    given = [*zip(op._schema.arguments, args), *((a, kwargs[a.name]) for a in op._schema.arguments if a.name in kwargs)]
+    for argument, value in given:
+        read_only = op_name not in alike and not (argument.alias_info and argument.alias_info.is_write)
+        for t in tree_leaves(value):
+            if isinstance(t, Tensor) and not lies_there(t) and argument.name != 'indices' and not (read_only and t.ndim == 0): yield t
+
 def carry_out(op, *args, **kwargs):
     "On the CPU, once it is known that a GPU would have done it"
+    op_name, asked = op._schema.name.split('::')[1], kwargs.get('device')
     given = tree_leaves((args, kwargs))
-    tensors, short = [t for t in given if isinstance(t, Tensor)], op._schema.name.split('::')[1]
-    there = kwargs['device'].type == name if kwargs.get('device') is not None else any(map(lies_there, tensors))
-    if short not in across and any(map(lies_there, tensors)) and any(t.ndim and not lies_there(t) for t in tensors):
-        raise RuntimeError(f'{op}: expected all tensors to be on the same device')
-    if there and any(isinstance(g, torch.Generator) for g in given): raise RuntimeError(f'{op}: expected a generator of the device')
-    if kwargs.get('device') is not None: kwargs['device'] = here
-    plain_args, plain_kwargs = tree_map(lambda t: t.held if lies_there(t) else t, (args, kwargs))
+    if any(map(lies_there, given)) and op_name not in moves and next(strangers(op, op_name, args, kwargs), None) is not None: raise RuntimeError(f'{op}: expected all tensors to be on the same device')
+    to_there = asked.type == device_name if asked is not None else any(map(lies_there, given))
+    if to_there and torch.Tag.nondeterministic_seeded in op.tags: raise RuntimeError(f'{op}: the device would draw numbers of its own')
+    plain_args, plain_kwargs = tree_map(lambda t: t.held if lies_there(t) else t, (args, kwargs | (dict(device=here) if asked is not None else {})))
     out = op(*plain_args, **plain_kwargs)
-    if not there: return out
+    if not to_there: return out
+    There.carried += 1
     return return_and_correct_aliasing(op, args, kwargs, tree_map(lambda t: wrapped(t) if isinstance(t, Tensor) else t, out))
 
 def wrapped(t): return There(torch.zeros(t.shape, dtype=t.dtype) if t._is_zerotensor() else t)
 
 class Moving(TorchFunctionMode):
-    "What makes tensors there makes them on the CPU, and moves them; lists as indices become tensors, since what PyTorch makes of them is not seen here"
+    "What PyTorch makes there out of sight, from numbers and from lists as indices, is made on the CPU and moved"
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in (Tensor.__getitem__, Tensor.__setitem__) and isinstance(args[1], list): args = (args[0], torch.tensor(args[1]), *args[2:])
-        if kwargs.get('device') is None or torch.device(kwargs['device']).type != name or any(map(lies_there, args)): return func(*args, **kwargs)
-        if func is Tensor.to: return func(*args, **kwargs)
-        if kwargs.get('generator'): raise RuntimeError(f'{func}: expected a generator of the device')
-        return func(*args, **kwargs | dict(device=here)).to(kwargs['device'])
+        if func in (Tensor.__getitem__, Tensor.__setitem__): args = (args[0], in_tensors(args[1]), *args[2:])
+        asked = kwargs.get('device')
+        if func is Tensor.to or asked is None or torch.device(asked).type != device_name or any(map(lies_there, args)): return func(*args, **kwargs)
+        if func in drawing: raise RuntimeError(f'{func}: the device would draw numbers of its own')
+        made = func(*args, **{k: v for k, v in kwargs.items() if k != 'requires_grad'} | dict(device=here)).to(asked)
+        return made.requires_grad_() if kwargs.get('requires_grad') else made
+
+def in_tensors(index):
+    if isinstance(index, tuple): return tuple(map(in_tensors, index))
+    return torch.tensor(index, dtype=None if index else torch.long) if isinstance(index, list) else index
 
 def begin():
     "From now on, in this process, the device is there"
-    torch.set_num_threads(1)
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+    torch.set_num_threads(1) # as in the process that compares
     torch.__future__.set_swap_module_params_on_conversion(True) # `.data = ` would leave what is held as it was
-    _setup_privateuseone_for_python_backend(name)
-    factories = torch.library.Library('_', 'IMPL')
-    factories.fallback(carry_out, 'PrivateUse1')
-    begin.kept = factories, Moving() # as long as the process
+    _setup_privateuseone_for_python_backend(device_name)
+    fallback = torch.library.Library('_', 'IMPL')
+    fallback.fallback(carry_out, 'PrivateUse1')
+    begin.kept = fallback, Moving() # as long as the process
     begin.kept[1].__enter__()
