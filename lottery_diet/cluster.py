@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
+from .core import pick_device
 from .diets import Pretrain
 from .experiments import Run, Task
 from .sweeps import Sweep, answers, begin_worker, quiet_threads, sweep_of, with_needs
@@ -53,11 +54,12 @@ def chunks(
 def work_through(
     tasks:Sequence[Task], # of one chunk
     run:Run, # where answers lie; an earlier deadline of its own holds
-    seconds:float # from now
+    seconds:float, # from now
+    own_device:bool=False # compute on the best that this node has, not on the run's
 ) -> list[tuple[str, str, str]]: # key, status, reason of each
     "What one job does"
     begin_worker()
-    run = replace(run, deadline=min(run.deadline, time.time() + seconds))
+    run = replace(run, deadline=min(run.deadline, time.time() + seconds), device=pick_device() if own_device else run.device)
     return [(task.key, status, reason) for task, status, reason in answers(tasks, run)]
 
 def ended(
@@ -74,11 +76,11 @@ def _lost(task, run, job, why='it was cancelled or killed'):
     "What became of a task whose job ended without saying so"
     return ('run', '') if run.read(task) else ('failed', f'job {job.job_id} ended: {why}')
 
-def _answered(executor, cluster, groups, run, minutes, progress):
+def _answered(executor, cluster, groups, run, own_device, minutes, progress):
     "Status and reason of each task, by key, once all jobs have ended"
     found = {}
     try:
-        with quiet_threads(): jobs = executor.map_array(work_through, groups, [run]*len(groups), [60*max(minutes - 1, .5)]*len(groups))
+        with quiet_threads(): jobs = executor.map_array(work_through, *zip(*((group, run, 60*max(minutes - 1, .5), own_device) for group in groups)))
     except RuntimeError as e: raise ValueError(f'cannot submit to {cluster!r}: {str(e).strip().splitlines()[-1]}') from None # sbatch refused
     with tqdm(total=sum(map(len, groups)), desc=f'tasks on {cluster}', disable=not progress) as bar:
         for job, group in zip(jobs, groups):
@@ -94,14 +96,14 @@ def submit(
     chunk:int=8, # tasks for one job, at least: those of one rewind point stay together
     minutes:int=60, # that a job may take
     at_once:int=256, # jobs
-    run:Run|None=None, # where answers lie: a folder that all nodes see
+    run:Run|None=None, # where answers lie, a folder that all nodes see, and the device; the best that each node has if None
     progress:bool=True, # show a bar
     **parameters # of submitit: slurm_partition, gpus_per_node, mem_gb, slurm_setup, …
 ) -> Sweep: # its table in the order of the tasks
     "Answer all tasks on a cluster and wait; raises `ValueError` where there is no such cluster or parameter, or the cluster refuses the jobs"
     import submitit
     logging.getLogger('submitit').setLevel(logging.ERROR) # it repeats each second that SLURM keeps no accounts
-    tasks, run = list({task.key: task for task in tasks}.values()), run or Run()
+    tasks, run, own_device = list({task.key: task for task in tasks}.values()), run or Run(), run is None
     try:
         executor = submitit.AutoExecutor(run.root/'.jobs', cluster=cluster)
         own = dict(slurm_array_parallelism=at_once, slurm_setup=['export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE']) if cluster == 'slurm' else {}
@@ -110,5 +112,6 @@ def submit(
     todo = [t for t in tasks if not run.read(t)]
     found = dict.fromkeys({t.key for t in tasks} - {t.key for t in todo}, ('cached', ''))
     judges = [t for t in judges_of(todo) if not run.read(t)]
-    for groups in (chunks(judges, 1), chunks(todo, chunk)): found = (_answered(executor, cluster, groups, run, minutes, progress) if groups else {}) | found
+    for groups in filter(None, (chunks(judges, 1), chunks(todo, chunk))):
+        found = _answered(executor, cluster, groups, run, own_device, minutes, progress) | found
     return sweep_of(tasks, run, found)

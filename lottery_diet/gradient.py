@@ -102,6 +102,7 @@ def match_gradients(
                 gap = class_gap(net, data, real[c], part, how, augment, stream(seed, 'condensing', outer, inner, c))
                 speed[mine] = how.momentum*speed[mine] + torch.autograd.grad(gap, part)[0]
                 total, steps = total + gap.item(), steps + 1
+                del gap # with its graph, before the network trains on
             images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
             snapshot = learn(net, data, how, snapshot, noise, taught_with, how.net_images)
@@ -147,4 +148,4 @@ def learn(
     steps = lambda n: -(-n//how.net_batch)
     recipe = Recipe(max(1, steps(how.net_epochs*len(data)) + how.inner*steps(how.net_images)), how.net_batch,
                     lr=how.net_lr, weight_decay=5e-4, cutmix=how.cutmix)
-    return fit(net, data, recipe, start=snapshot, stop=snapshot.step + steps(images), seed=seed, augment=augment)
+    return fit(net, data, recipe, start=snapshot, stop=snapshot.step + steps(images), seed=seed, augment=augment, way='autograd') # too few to record

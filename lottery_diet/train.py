@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from .core import State, choose, require_same_shapes, reseed, seeded, stream
 from .data import ImageSet, crop_flip
-from .evaluation import Evaluation, device_of, evaluate, evaluating, predict
+from .evaluation import Evaluation, cudnn, device_of, evaluate, evaluating, predict
 from .mlp_steps import ClosedForm, SparseFirst, sparse_pays
 from .recipe import Recipe, in_epochs
-from .steps import Autograd, Replayed, convolutions, make_optimiser, memory_of, set_rate
+from .steps import Autograd, Replayed, can_compile, make_optimiser, memory_of, set_rate
 
 _all_ = ['Recipe', 'in_epochs', 'Evaluation', 'evaluate', 'predict'] # recipe and evaluation belong to training: one import gets all
 
@@ -159,7 +159,7 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
     for there in at:
         total = torch.zeros((), device=device, dtype=torch.float32 if device.type == 'mps' else torch.float64) # exact sums of float32, however a run is cut
         model.train()
-        with convolutions(recipe, device), seeded(layer_seed, 'layers', device=device):
+        with cudnn(device, recipe.precision != 'float32', fastest=True), seeded(layer_seed, 'layers', device=device):
             for step, x, y in feed(start=here, stop=there):
                 reseed(device, layer_seed, 'layers', step)
                 set_rate(optimiser, recipe.lr_at(step))
@@ -203,8 +203,10 @@ def way_for(
     mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name
     extra_loss:Callable|None=None # a loss of the user's own is not recorded: it may look at the clock
 ) -> str: # one of `ways`
-    "How to train this network: on a GPU recorded, and compiled from 5,000 steps on; on a CPU in closed form where there is one"
-    if device_of(model).type == 'cuda': return 'autograd' if extra_loss else 'compiled graph' if recipe.steps >= 5000 else 'graph'
+    "How to train this network: on a GPU recorded from 100 steps on, and compiled from 5,000 on where it can be; on a CPU in closed form where there is one"
+    if device_of(model).type == 'cuda':
+        if extra_loss or recipe.steps < 100: return 'autograd'
+        return 'compiled graph' if recipe.steps >= 5000 and can_compile() else 'graph'
     if not ClosedForm.serves(model, recipe, mask, extra_loss): return 'autograd'
     return 'sparse' if sparse_pays(model, mask) else 'closed form'
 

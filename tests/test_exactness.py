@@ -198,7 +198,7 @@ def test_bfloat16_follows_float32_and_leaves_nothing_behind():
 def test_compiling_goes_through_the_same_loop(monkeypatch):
     "torch.compile itself is left out: it costs a minute, and is not ours"
     wrapped = []
-    monkeypatch.setattr(torch, 'compile', lambda model: wrapped.append(model) or model)
+    monkeypatch.setattr(torch, 'compile', lambda model, dynamic: wrapped.append(model) or model)
     net = initialise(nets['mlp'], 0)
     assert same(fit(net, digits, rich, way="compiled").state, fit(initialise(nets['mlp'], 0), digits, rich).state)
     assert wrapped == [net]

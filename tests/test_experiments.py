@@ -18,8 +18,8 @@ import torch
 from pydantic import ValidationError
 
 from lottery_diet import experiments
-from lottery_diet.cluster import beginning, chunks, judges_of, submit
-from lottery_diet.core import same
+from lottery_diet.cluster import beginning, chunks, judges_of, submit, work_through
+from lottery_diet.core import pick_device, same
 from lottery_diet.diets import Judge, Pretrain, Training
 from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.imp import Mask
@@ -338,3 +338,9 @@ def test_a_record_says_what_it_is_without_our_code(tmp_path):
     row = pd.read_csv(record.folder/'metrics.csv').iloc[0]
     assert row.density == Mask(record.part('mask')).density and 0 < row.accuracy <= 1
     assert isinstance(rung(begin, 0), Dense) and issubclass(Dense, Training)
+
+def test_a_job_computes_on_what_its_node_has(tmp_path):
+    "Whoever submits from a machine without a GPU, or from one that has more than the nodes, gets what the node has"
+    task, run = Pretrain(recipe=recipe, steps=3), Run(root=tmp_path, device=torch.device('cuda:7'))
+    assert [status for _, status, _ in work_through([task], run, 60.)] == ['failed']
+    assert [status for _, status, _ in work_through([task], run, 60., own_device=True)] == ['run'] and run.read(task).provenance['device'] == pick_device().type
