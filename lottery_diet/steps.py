@@ -142,7 +142,7 @@ class Replayed:
     def __call__(self, x:Tensor, y:Tensor) -> Tensor: # the loss; the next call overwrites it
         shape = (x.shape, y.shape)
         if shape not in self.recordings:
-            if x.device.type == 'cuda' and not self.stream: self.stream = torch.cuda.Stream(x.device)
+            if x.device.type == 'cuda' and self.stream is None: self.stream = torch.cuda.Stream(x.device)
             self.seen[shape] += 1
             if self.seen[shape] <= self.plain: return aside(self.update, x, y, self.stream)
             buffers = x.clone(), y.clone()
