@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import median
+from threading import Thread
 
 import pandas as pd
 import torch
@@ -184,9 +185,14 @@ def quiet_threads():
         for k, v in before.items(): os.environ.pop(k) if v is None else os.environ.update({k: v})
 
 def begin_worker() -> None:
-    "One thread, and memory that is kept: for a process that works beside others"
+    "One thread, memory that is kept, and an end with the process that started it: for one that works beside others"
     torch.set_num_threads(1)
     keep_freed_memory()
+    if parent := multiprocessing.parent_process(): Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+def _leave_with(parent):
+    parent.join() # until it has gone, however it went: answers are written whole, and checkpoints lie where they were
+    os._exit(1)
 
 def _side_by_side(tasks:Sequence[Task], run:Run, workers:int) -> Iterator[tuple[Task, str, str]]:
     "Answers in the order in which they are finished; what others need goes first, and what another process is at last"

@@ -6,6 +6,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -77,6 +79,37 @@ def test_killed_at_twenty_random_moments_a_sweep_loses_and_repeats_nothing(tmp_p
     sweep_in(tmp_path/'whole', tasks)
     assert_equal_answers(tables_and_tensors(tmp_path/'killed'), tables_and_tensors(tmp_path/'whole'))
     assert not list((tmp_path/'killed'/'.checkpoints').glob('*'))
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='looks at /proc')
+def test_workers_leave_with_a_killed_sweep(tmp_path):
+    "Otherwise they would train on, and then keep their memory for ever"
+    script = tmp_path/'it.py'
+    script.write_text(f'''
+from pathlib import Path
+from lottery_diet.diets import Pretrain
+from lottery_diet.experiments import Run
+from lottery_diet.sweeps import sweep
+from lottery_diet.train import Recipe
+
+if __name__ == '__main__':
+    tasks = [Pretrain(recipe=Recipe(100_000, 64, lr=.05), steps=100_000, seed=seed) for seed in (0, 1)]
+    sweep(tasks, run=Run(root=Path({str(tmp_path)!r})/'runs'), workers=2, progress=False)
+''')
+    def alive(pid): # not a zombie, which nobody may wait for
+        try: return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+        except OSError: return False
+    def by(seconds, what):
+        end = time.time() + seconds
+        while not what() and time.time() < end: time.sleep(.1)
+        return what()
+    process = subprocess.Popen([sys.executable, script])
+    assert by(120, lambda: len(list((tmp_path/'runs'/'.locks').glob('*'))) == 2) # both are at work
+    workers = [int(pid) for pid in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()]
+    assert len(workers) >= 2 and all(map(alive, workers))
+    process.kill()
+    process.wait()
+    assert by(20, lambda: not any(map(alive, workers)))
 
 @pytest.mark.parametrize('name', [*record_files, 'checksums.json'])
 @pytest.mark.parametrize('damage', [lambda b: b'', lambda b: b[:len(b)//2], lambda b: b[:-9] + bytes([b[-9] ^ 4]) + b[-8:]], ids=['emptied', 'cut', 'flipped'])
