@@ -102,7 +102,6 @@ def match_gradients(
                 gap = class_gap(net, data, real[c], part, how, augment, stream(seed, 'condensing', outer, inner, c))
                 speed[mine] = how.momentum*speed[mine] + torch.autograd.grad(gap, part)[0]
                 total, steps = total + gap.item(), steps + 1
-                del gap # with its graph, before the network trains on
             images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
             snapshot = learn(net, data, how, snapshot, noise, taught_with, how.net_images)

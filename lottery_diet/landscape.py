@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from .core import State, stream
 from .data import ImageSet
-from .evaluation import cudnn, device_of, evaluate, evaluating
+from .evaluation import device_of, evaluate, evaluating
 from .lmc import recalibrate_batchnorm
 
 # %% ../nbs/07_landscape.ipynb #a4983141
@@ -134,7 +134,7 @@ class Curvature:
         inputs = self.data.inputs(x).to(next(iter(self.point.values())).dtype)
         slope = grad(lambda point: F.cross_entropy(functional_call(self.model, self.fixed | point, (inputs,)), y))
         def one(vector): return self._shorten(jvp(slope, (self.point,), (self._lengthen(vector),))[1])
-        with cudnn(inputs.device): return vmap(one)(vectors)
+        return vmap(one)(vectors)
 
     def _lengthen(self, vector):
         "Living weights' numbers as whole parameters"

@@ -77,7 +77,7 @@ def begin():
     torch.set_num_threads(1) # as in the process that compares
     torch.__future__.set_swap_module_params_on_conversion(True) # `.data = ` would leave what is held as it was
     _setup_privateuseone_for_python_backend(device_name)
-    fallback = torch.library.Library('_', 'IMPL')
-    fallback.fallback(carry_out, 'PrivateUse1')
-    begin.kept = fallback, Moving() # as long as the process
+    every_operation = torch.library.Library('_', 'IMPL')
+    every_operation.fallback(carry_out, 'PrivateUse1')
+    begin.kept = every_operation, Moving() # as long as the process
     begin.kept[1].__enter__()
