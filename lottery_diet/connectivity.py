@@ -42,8 +42,9 @@ class Child(Task):
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse a mask that was found from another start, and children that would all be the same"
-        if self.ticket and self.ticket.pretrain != self.pretrain: raise ValueError('ticket must be of the same pretrain: a mask is worn where it was found')
+        "Refuse a mask that was found from another rewind point, and children that would all be the same"
+        if self.ticket and not self.pretrain.starts_as(self.ticket.pretrain):
+            raise ValueError('ticket must be of the same rewind point: a mask is worn where it was found')
         require_noise(self.noise, self.pretrain)
         return self
 

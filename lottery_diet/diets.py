@@ -186,6 +186,13 @@ class Pretrain(Training):
         "Data, network, replicate, how much of which data, how long"
         return f'{super().label()}-{self.select}{self.fraction:g}{noise_label(self.label_noise)}-step{self.steps}'
 
+    def starts_as(self,
+        other:'Pretrain' # compared with it
+    ) -> bool: # True for itself, and for two of no steps that differ in how they would be trained
+        "Is the other's rewind point the same weights?"
+        def initial(task): return task.data, task.network, task.seed
+        return self == other or self.steps == other.steps == 0 and initial(self) == initial(other)
+
     def diet(self,
         run:Run, # asks the judges
         data:ImageSet # the training images
