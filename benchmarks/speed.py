@@ -5,12 +5,14 @@ bare loop keep freed memory, as `tune_cpu` tells it; the others run as they come
 number of threads; they take turns, one at a time; medians, and the median of the ratios turn by turn.
 `bare` is a careful hand-written loop: normalised floats in memory, fused SGD, channels-last, masks by foreach. `loader` is the usual
 DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` goes over images in memory; `one_by_one`
-over one image at a time. Trainings are in batches of 128; looks are in batches of 256 where nothing else is said.
+over one image at a time. Trainings are in batches of 128; looks are in batches of 256 where nothing else is said. bfloat16 is autocast, measured
+where the CPU multiplies it.
     python benchmarks/speed.py                # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import combinations, islice
 from multiprocessing import get_context
@@ -31,7 +33,7 @@ from lottery_diet.models import initialise, models
 from lottery_diet.scores import el2n
 from lottery_diet.sources import default_data_root, load_data, patch_torchvision
 from lottery_diet.train import Recipe, Snapshot, evaluate, fit
-from lottery_diet.tune import keep_freed_memory
+from lottery_diet.tune import keep_freed_memory, multiplies_bfloat16
 
 patch_torchvision()
 from torch.utils.data import DataLoader  # noqa: E402
@@ -60,10 +62,10 @@ def setting(name, augmented):
     model = initialise(models[name], 0)
     return model, source, usual if augmented and source == 'cifar10' else recipe, half_dense(model)
 
-def train_ours(name, augmented, way=None):
+def train_ours(name, augmented, way=None, precision='float32'):
     model, source, recipe, mask = setting(name, augmented)
     data, start = load_data(source, download=False).train, Snapshot(0, model.state_dict())
-    return lambda: fit(model, data, recipe, start=start, mask=mask, way=way)
+    return lambda: fit(model, data, replace(recipe, precision=precision), start=start, mask=mask, way=way)
 
 def train_bare(name, augmented=False):
     model, source, recipe, mask = setting(name, augmented)
@@ -84,7 +86,7 @@ def train_bare(name, augmented=False):
             with torch.no_grad(): torch._foreach_mul_(weights, masks)
     return run
 
-def train_loader(name, augmented):
+def train_loader(name, augmented, half=False):
     model, source, recipe, mask = setting(name, augmented)
     masks, batches = {k: m.float() for k, m in mask.items()}, loader(source, recipe, True)
     def run():
@@ -92,7 +94,7 @@ def train_loader(name, augmented):
         model.train()
         for step, (x, y) in enumerate(batches):
             if step == recipe.steps: break
-            loss = F.cross_entropy(model(x), y)
+            with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = F.cross_entropy(model(x), y)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -263,7 +265,12 @@ def comparisons():
         yield f'training step, {called}, no augmentation', partial(train_ours, name, False), dict(bare=(partial(train_bare, name), True)), 'ms/step', scale
         loaders = {'loader': (partial(train_loader, name, True), False), 'loader, memory kept': (partial(train_loader, name, True), True)}
         yield f'training step, {called}, the papers\' augmentation', partial(train_ours, name, True), loaders, 'ms/step', scale
-        if name == 'resnet20': yield f'training step, {called}, the papers\' augmentation, compiled', partial(train_ours, name, True, 'compiled'), loaders, 'ms/step', scale
+        compiled = ('compiled',) if name == 'resnet20' else ()
+        for way in compiled: yield f'training step, {called}, the papers\' augmentation, {way}', partial(train_ours, name, True, way), loaders, 'ms/step', scale
+        if not multiplies_bfloat16(): continue # where it is emulated nobody would ask for it
+        halves = {'loader': loaders['loader'], 'loader in bfloat16': (partial(train_loader, name, True, True), False), 'loader in bfloat16, memory kept': (partial(train_loader, name, True, True), True)}
+        for way in (None, *compiled):
+            yield f'training step, {called}, the papers\' augmentation, bfloat16{f", {way}" if way else ""}', partial(train_ours, name, True, way, 'bfloat16'), halves, 'ms/step', scale
     def against(loop, loader): return {'loop': (loop, False), 'loop, memory kept': (loop, True), 'loader': (loader, False), 'loader, batches of 128': (partial(loader, size=128), False)}
     for what, ours, per_batch in (('evaluation', evaluate_ours, right), ('EL2N', el2n_ours, error_norm)):
         yield f'{what}, ResNet-20', partial(ours, 2048), against(partial(pass_loop, 2048, per_batch), partial(pass_loader, 2048, per_batch)), 's/2,048 images', 1

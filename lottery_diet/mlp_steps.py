@@ -42,11 +42,11 @@ class ClosedForm(Autograd):
     "Loss and gradients of a plain fully connected network without autograd, to the same bits"
     def __init__(self,
         model:nn.Module, # trained in place
-        recipe:Recipe, # its precision, which is not bfloat16
+        recipe:Recipe, # its precision
         mask:Mapping[str, Tensor]|None=None # True where a weight lives, by name
     ):
         super().__init__(model, recipe, mask)
-        self.layers = linear_layers(model)
+        self.layers, self.half = linear_layers(model), recipe.precision == 'bfloat16'
         for p in model.parameters(): p.grad = torch.zeros_like(p)
 
     @staticmethod
@@ -56,8 +56,8 @@ class ClosedForm(Autograd):
         mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name; any will do
         extra_loss:Callable|None=None # that would be added
     ) -> bool: # False where gradients would be others
-        "Is this a plain fully connected network, without mixed labels, bfloat16 or a loss of one's own?"
-        return bool(linear_layers(model)) and extra_loss is None and not recipe.cutmix and recipe.precision != 'bfloat16'
+        "Is this a plain fully connected network, without mixed labels or a loss of one's own?"
+        return bool(linear_layers(model)) and extra_loss is None and not recipe.cutmix
 
     @torch.no_grad()
     def gradients(self,
@@ -65,10 +65,16 @@ class ClosedForm(Autograd):
         y:Tensor # labels, b
     ) -> Tensor: # one number: the mean over the batch, nats
         "Fill the gradients; the loss"
-        inputs, out = self.forward(x.flatten(1))
-        loss, g = cross_entropy(out, y)
-        self.backward(inputs, g)
+        inputs, out = self.forward(self.rounded(x.flatten(1)))
+        loss, g = cross_entropy(out.float() if self.half else out, y)
+        self.backward(inputs, self.rounded(g))
         return loss
+
+    def rounded(self,
+        t:Tensor # what enters a product
+    ) -> Tensor: # itself in any other precision
+        "To bfloat16, where the recipe says so"
+        return t.bfloat16() if self.half else t
 
     def forward(self,
         h:Tensor # inputs, images × features
@@ -89,15 +95,16 @@ class ClosedForm(Autograd):
         for i in reversed(range(len(self.layers))):
             layer = self.layers[i]
             self.weight_gradient(layer, g, inputs[i])
-            if layer.bias is not None: torch.sum(g, 0, out=layer.bias.grad)
-            if i: g = aten.threshold_backward(g @ layer.weight, inputs[i], 0)
+            if layer.bias is not None: layer.bias.grad.copy_(g.sum(0))
+            if i: g = aten.threshold_backward(g @ self.rounded(layer.weight), inputs[i], 0)
 
     def product(self,
         layer:nn.Linear, # one of the network's
         h:Tensor # what comes in, images × features in
     ) -> Tensor: # images × features out, before the ReLU
         "Outputs of one layer"
-        return torch.mm(h, layer.weight.t()) if layer.bias is None else torch.addmm(layer.bias, h, layer.weight.t())
+        weight = self.rounded(layer.weight).t()
+        return torch.mm(h, weight) if layer.bias is None else torch.addmm(self.rounded(layer.bias), h, weight)
 
     def weight_gradient(self,
         layer:nn.Linear, # one of the network's, whose gradient is overwritten
@@ -105,7 +112,8 @@ class ClosedForm(Autograd):
         h:Tensor # what came in, images × features in
     ) -> None:
         "Fill one layer's"
-        torch.mm(g.t(), h, out=layer.weight.grad)
+        if self.half: layer.weight.grad.copy_(g.t() @ h)
+        else: torch.mm(g.t(), h, out=layer.weight.grad)
 
 def cross_entropy(
     out:Tensor, # logits, b × classes
@@ -122,7 +130,7 @@ class SparseFirst(ClosedForm):
     "As `ClosedForm`, with the living weights of the first layer alone; equal to rounding"
     def __init__(self,
         model:nn.Module, # trained in place
-        recipe:Recipe, # its precision, which is not bfloat16
+        recipe:Recipe, # its precision; the first layer's products are in float32 whatever it says
         mask:Mapping[str, Tensor] # True where a weight lives, by name; the first layer's must be there
     ):
         super().__init__(model, recipe, mask)
@@ -155,8 +163,8 @@ class SparseFirst(ClosedForm):
     ) -> Tensor: # images × features out, before the ReLU
         "Outputs of one layer"
         if layer is not self.first: return super().product(layer, h)
-        out = torch.mm(self.matrix, h.t().contiguous()).t().contiguous()
-        return out if layer.bias is None else out.add_(layer.bias)
+        out = torch.mm(self.matrix, h.to(self.living.dtype).t().contiguous()).t().contiguous()
+        return self.rounded(out if layer.bias is None else out.add_(layer.bias))
 
     def weight_gradient(self,
         layer:nn.Linear, # one of the network's; of the first, that of living weights
@@ -165,7 +173,7 @@ class SparseFirst(ClosedForm):
     ) -> None:
         "Fill one layer's"
         if layer is not self.first: super().weight_gradient(layer, g, h)
-        else: self.living.grad.copy_(torch.sparse.sampled_addmm(self.matrix, g.t(), h, beta=0.).values())
+        else: self.living.grad.copy_(torch.sparse.sampled_addmm(self.matrix, g.t().to(self.living.dtype), h.to(self.living.dtype), beta=0.).values())
 
     @torch.no_grad()
     def state(self) -> dict[str, Tensor]: # by name

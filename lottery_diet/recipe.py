@@ -15,7 +15,7 @@ import torch
 
 # %% ../nbs/02c_recipe.ipynb #9aa0930e
 optimisers = dict(sgd=torch.optim.SGD, adam=torch.optim.Adam) # by name
-precisions = ('float32', 'tf32', 'bfloat16') # of a GPU's arithmetic
+precisions = ('float32', 'tf32', 'bfloat16') # of arithmetic
 
 @dataclass(frozen=True)
 class Recipe:
@@ -36,7 +36,7 @@ class Recipe:
     cutmix:float=0. # probability that a batch is cut and mixed
     drop_last:bool=False # leave out each epoch's incomplete batch
     normalisation:tuple[tuple[float, ...], tuple[float, ...]]|None=None # mean and std that the data must carry; the data's own if None
-    precision:str='tf32' # of training on a GPU: 'float32', 'tf32' convolutions, or 'bfloat16' autocast; looks are in float32
+    precision:str='tf32' # of training: 'float32', 'tf32' convolutions where a GPU has them, or 'bfloat16' autocast; looks are in float32
 
     def __post_init__(self):
         def refuse(key, what): raise ValueError(f'{key}={getattr(self, key)!r} must be {what}')

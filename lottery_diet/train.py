@@ -199,7 +199,7 @@ ways = { # how an update is computed; the numbers are the same
 
 def way_for(
     model:nn.Module, # on the device that it is trained on
-    recipe:Recipe, # its length, and what has no closed form: mixed labels, bfloat16
+    recipe:Recipe, # its length, and what has no closed form: mixed labels
     mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name
     extra_loss:Callable|None=None # a loss of the user's own is not recorded: it may look at the clock
 ) -> str: # one of `ways`
