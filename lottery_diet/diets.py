@@ -188,9 +188,9 @@ class Pretrain(Training):
 
     def starts_as(self,
         other:'Pretrain' # compared with it
-    ) -> bool: # True for itself, and for two of no steps that differ in how they would be trained
-        "Is the other's rewind point the same weights?"
-        def initial(task): return task.data, task.network, task.seed
+    ) -> bool: # True for itself, and for two of no steps that differ in how long or how fast they would be trained
+        "Is the other's rewind point the same weights, which see the same inputs?"
+        def initial(task): return task.data, task.recipe.normalisation, task.network, task.seed
         return self == other or self.steps == other.steps == 0 and initial(self) == initial(other)
 
     def diet(self,

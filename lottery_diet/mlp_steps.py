@@ -71,7 +71,7 @@ class ClosedForm(Autograd):
         return loss
 
     def rounded(self,
-        t:Tensor # what enters a product
+        t:Tensor # what enters a product, or leaves it
     ) -> Tensor: # itself in any other precision
         "To bfloat16, where the recipe says so"
         return t.bfloat16() if self.half else t
@@ -130,7 +130,7 @@ class SparseFirst(ClosedForm):
     "As `ClosedForm`, with the living weights of the first layer alone; equal to rounding"
     def __init__(self,
         model:nn.Module, # trained in place
-        recipe:Recipe, # its precision; the first layer's products are in float32 whatever it says
+        recipe:Recipe, # its precision; the first layer's weights are never rounded
         mask:Mapping[str, Tensor] # True where a weight lives, by name; the first layer's must be there
     ):
         super().__init__(model, recipe, mask)
