@@ -104,13 +104,14 @@ def fit_many(
 # %% ../nbs/03a_many.ipynb #6aa143b5
 def batches_abreast(
     data:ImageSet, # what to train on
-    recipe:Recipe, # of all runs; one that mixes images is for runs in turn
+    recipe:Recipe, # of all runs
     start:int, # first step
     stop:int, # step after the last
     seeds:Sequence[int], # of each run's SGD noise
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # an augmentation of one's own
 ) -> Iterator[tuple[int, Tensor, Tensor]]: # step; inputs, b × (R·c) × h × w; labels, R × b
-    "What `batches` gives each of R runs, as one batch"
+    "What `batches` gives each of R runs, as one batch; raises `ValueError` for a recipe that mixes images"
+    if recipe.cutmix: raise ValueError(f'cutmix={recipe.cutmix} mixes labels, which runs abreast cannot take: train them in turn')
     if recipe.crop or recipe.flip or augment:
         for run in zip(*(batches(data, recipe, start, stop, seed, augment=augment) for seed in seeds)):
             yield run[0][0], inputs_abreast(torch.stack([x for _, x, _ in run])), torch.stack([y for *_, y in run])
