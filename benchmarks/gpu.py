@@ -5,12 +5,13 @@
 import argparse
 import time
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn.functional as F
-from report import write_results
+from report import report
 
 from lottery_diet.core import pick_device
 from lottery_diet.many import fit_many
@@ -78,11 +79,7 @@ def main():
     ask.add_argument('--rounds', type=int, default=5)
     ask.add_argument('--out', type=Path, help='also write table and machine as JSON')
     args = ask.parse_args()
-    device, results = pick_device(args.device), []
-    for part in (resnets, lenets):
-        for row in part(device, args.steps, args.rounds):
-            results.append(row)
-            print(row, flush=True)
-    write_results(args.out, results, device)
+    device = pick_device(args.device)
+    report(args.out, chain.from_iterable(part(device, args.steps, args.rounds) for part in (resnets, lenets)), device)
 
 if __name__ == '__main__': main()

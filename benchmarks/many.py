@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from report import write_results
+from report import report
 from speed import by_turns
 
 from lottery_diet.many import fit_many, grouping_for
@@ -65,11 +65,6 @@ def main():
     torch.set_num_threads(1)
     keep_freed_memory()
     if args.peak: return print(peak(int(args.peak[0]), int(args.peak[1]), args.peak[2]))
-    results = []
-    for case in range(len(cases)):
-        for runs in (2, 4, 8, 16):
-            results.append(row(case, runs, args.rounds))
-            print(results[-1], flush=True)
-    write_results(args.out, results)
+    report(args.out, (row(case, runs, args.rounds) for case in range(len(cases)) for runs in (2, 4, 8, 16)))
 
 if __name__ == '__main__': main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from report import write_results
+from report import report
 from speed import by_turns, rows
 from torch import nn
 
@@ -41,12 +41,8 @@ def main():
     args = ask.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    results = []
-    for what, do, batches in (('training step', step, {16: 64, 128: 128}), ('look', look, {16: 64, 128: 64})):
-        for width, batch in batches.items():
-            for row in rows(f'{what}, ConvNet-3 of width {width}, batch {batch}', by_turns(contestants(width, batch, do), args.rounds), 'ms', 1000):
-                results.append(row)
-                print(row, flush=True)
-    write_results(args.out, results)
+    asked = ((what, do, width, batch) for what, do, batches in (('training step', step, {16: 64, 128: 128}), ('look', look, {16: 64, 128: 64})) for width, batch in batches.items())
+    report(args.out, (row for what, do, width, batch in asked
+                      for row in rows(f'{what}, ConvNet-3 of width {width}, batch {batch}', by_turns(contestants(width, batch, do), args.rounds), 'ms', 1000)))
 
 if __name__ == '__main__': main()

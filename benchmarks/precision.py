@@ -7,11 +7,12 @@ initialisation; differences are in points, paired by seed, with 95 % t-intervals
 import argparse
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
 import torch
-from report import write_results
+from report import report
 from speed import by_turns
 
 from lottery_diet.evaluation import evaluate
@@ -65,11 +66,6 @@ def main():
     torch.set_num_threads(1)
     keep_freed_memory()
     print(f'this CPU multiplies bfloat16: {multiplies_bfloat16()}', flush=True)
-    results = []
-    for part in (times(args.rounds), accuracies(args.seeds)):
-        for row in part:
-            results.append(row)
-            print(row, flush=True)
-    write_results(args.out, results)
+    report(args.out, chain(times(args.rounds), accuracies(args.seeds)))
 
 if __name__ == '__main__': main()

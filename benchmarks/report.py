@@ -7,3 +7,11 @@ from lottery_diet.core import provenance, write_whole
 def write_results(path, results, device='cpu'):
     "Table and machine as JSON; nothing without a path"
     if path: write_whole(path, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance(device)), indent=1, default=str) + '\n'))
+
+def report(path, rows, device='cpu'):
+    "Print each row as it comes, then write them all"
+    results = []
+    for row in rows:
+        results.append(row)
+        print(row, flush=True)
+    write_results(path, results, device)

@@ -5,11 +5,12 @@ Each level of a ladder with WIN's recipe (Adam, batch 60, shortened) is trained 
 """
 import argparse
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
 import torch
-from report import write_results
+from report import report
 from speed import by_turns
 
 from lottery_diet.evaluation import evaluate
@@ -50,11 +51,6 @@ def main():
     args = ask.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    results = []
-    for part in (ladder(args.rounds), compiled(args.rounds)):
-        for row in part:
-            results.append(row)
-            print(row, flush=True)
-    write_results(args.out, results)
+    report(args.out, chain(ladder(args.rounds), compiled(args.rounds)))
 
 if __name__ == '__main__': main()
