@@ -15,7 +15,7 @@ from report import report
 
 from lottery_diet.core import pick_device
 from lottery_diet.many import fit_many
-from lottery_diet.models import initialise, lenet_300_100, resnet20
+from lottery_diet.models import initialize, lenet_300_100, resnet20
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
 
@@ -23,14 +23,14 @@ from lottery_diet.train import Recipe, Snapshot, fit
 def eager(model, data, recipe):
     "A careful plain loop: data on the device, fused SGD, channels-last, in the recipe's precision"
     x, y = data.inputs(data.x), data.y
-    optimiser = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
     model.to(memory_format=torch.channels_last).train()
     for step in range(recipe.steps):
         chosen = torch.randint(len(x), (recipe.batch_size,), device=x.device)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == 'bfloat16'): loss = F.cross_entropy(model(x[chosen].contiguous(memory_format=torch.channels_last)), y[chosen])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 def seconds(run):
     "Of one run, with the device's work in it"
@@ -56,18 +56,18 @@ def resnets(device, steps, rounds):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     for precision in ('tf32', 'bfloat16'):
         recipe = Recipe(steps, 128, lr=.05, weight_decay=1e-4, precision=precision)
-        plain = initialise(resnet20, 0).to(device)
+        plain = initialize(resnet20, 0).to(device)
         contestants = {'eager PyTorch': partial(eager, plain, data, recipe)}
         for way in ('autograd', 'graph', 'compiled graph'):
-            net = initialise(resnet20, 0).to(device)
+            net = initialize(resnet20, 0).to(device)
             contestants[way] = partial(fit, net, data, recipe, start=Snapshot(0, net.state_dict()), way=way)
         yield from rows(f'ResNet-20, CIFAR-10, batch 128, {precision}', contestants, steps, 1, rounds)
 
 def lenets(device, steps, rounds):
     data, recipe = load_data('mnist', download=False).train.to(device), Recipe(steps, 128, lr=.05)
     for runs in (1, 4, 16, 64):
-        net, starts = initialise(lenet_300_100, 0).to(device), [Snapshot(0, initialise(lenet_300_100, seed).state_dict()) for seed in range(runs)]
-        plain = initialise(lenet_300_100, 0).to(device)
+        net, starts = initialize(lenet_300_100, 0).to(device), [Snapshot(0, initialize(lenet_300_100, seed).state_dict()) for seed in range(runs)]
+        plain = initialize(lenet_300_100, 0).to(device)
         contestants = {'sequential eager PyTorch': lambda: [eager(plain, data, recipe) for _ in range(runs)], 'in turn, recorded': partial(fit_many, net, data, recipe, starts, grouping='in turn'),
                        'abreast': partial(fit_many, net, data, recipe, starts, grouping='abreast')}
         yield from rows(f'LeNet-300-100, MNIST, batch 128, {runs} at once', contestants, steps, runs, rounds)

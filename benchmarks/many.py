@@ -15,7 +15,7 @@ from report import report
 from speed import by_turns
 
 from lottery_diet.many import fit_many, grouping_for
-from lottery_diet.models import cifar_resnet, initialise, lenet_300_100
+from lottery_diet.models import cifar_resnet, initialize, lenet_300_100
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot
 from lottery_diet.tune import keep_freed_memory
@@ -28,7 +28,7 @@ ways = dict(plain=dict(grouping='in turn', way='autograd'), in_turn=dict(groupin
 def setting(case, runs, steps):
     "Network, data, recipe and starts of one case"
     _, make, source, batch = cases[case]
-    return make(), load_data(source, download=False).train, Recipe(steps, batch, lr=.01), [Snapshot(0, initialise(make, seed).state_dict()) for seed in range(runs)]
+    return make(), load_data(source, download=False).train, Recipe(steps, batch, lr=.01), [Snapshot(0, initialize(make, seed).state_dict()) for seed in range(runs)]
 
 def peak(case, runs, way):
     "MiB that training adds to this process at its highest"

@@ -12,7 +12,7 @@ from report import report
 from speed import by_turns, rows
 from torch import nn
 
-from lottery_diet.models import conv_net, initialise
+from lottery_diet.models import conv_net, initialize
 from lottery_diet.tune import keep_freed_memory
 
 
@@ -30,7 +30,7 @@ def look(net, x, y): net(x)
 
 def contestants(width, batch, do):
     "The three ways, on the same weights and images"
-    x, y, make = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,)), partial(initialise, partial(conv_net, width=width), 0)
+    x, y, make = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,)), partial(initialize, partial(conv_net, width=width), 0)
     last = torch.channels_last
     return {'nn.AvgPool2d': partial(do, usual(make()), x, y), 'nn.AvgPool2d, channels last': partial(do, usual(make()).to(memory_format=last), x.contiguous(memory_format=last), y), 'ours': partial(do, make(), x, y)}
 

@@ -1,7 +1,7 @@
 """What bfloat16 saves a training on a CPU, and what it costs in accuracy.
 
 Steps are timed by turns in one process on one core. Accuracies are of whole trainings, a ticket's of a whole ladder in one precision, rewound to
-initialisation; differences are in points, paired by seed, with 95 % t-intervals.
+initialization; differences are in points, paired by seed, with 95 % t-intervals.
     python benchmarks/precision.py           # needs MNIST and CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
@@ -17,7 +17,7 @@ from speed import by_turns
 
 from lottery_diet.evaluation import evaluate
 from lottery_diet.imp import imp
-from lottery_diet.models import conv_net, initialise, lenet_300_100
+from lottery_diet.models import conv_net, initialize, lenet_300_100
 from lottery_diet.plots import t_interval
 from lottery_diet.resnets import cifar_resnet, resnet20
 from lottery_diet.sources import load_data
@@ -37,7 +37,7 @@ def times(rounds):
     "What a step takes"
     for make, called, source, recipe in timed:
         data = load_data(source, download=False).train
-        net = initialise(make, 0)
+        net = initialize(make, 0)
         start = Snapshot(0, net.state_dict())
         took = by_turns({p: partial(fit, net, data, replace(recipe, precision=p), start=start) for p in precisions}, rounds)
         yield dict(what='step', network=called, batch=recipe.batch_size, **{f'{p}, ms/step': round(1000*median(s)/recipe.steps, 3) for p, s in took.items()},
@@ -49,7 +49,7 @@ def accuracies(seeds):
         data, found = load_data(source, download=False), {}
         for seed in range(seeds):
             for p in precisions:
-                net = initialise(make, seed)
+                net = initialize(make, seed)
                 for rung in imp(net, data.train, replace(recipe, precision=p), Snapshot(0, net.state_dict()), levels, prune_rate=rate, seed=seed):
                     found.setdefault(rung.level, dict(density=rung.mask.density)).setdefault(p, []).append(100*evaluate(net, data.test, rung.trained.state).accuracy)
         for level, by in found.items():

@@ -3,7 +3,7 @@
 Every contestant runs in a process of its own, as its user would run it, because the memory allocator belongs to a process: ours and the
 bare loop keep freed memory, as `tune_cpu` tells it; the others run as they come, and once more where `memory kept` is said. All have the same
 number of threads; they take turns, one at a time; medians, and the median of the ratios turn by turn.
-`bare` is a careful hand-written loop: normalised floats in memory, fused SGD, channels-last, masks by foreach. `loader` is the usual
+`bare` is a careful hand-written loop: normalized floats in memory, fused SGD, channels-last, masks by foreach. `loader` is the usual
 DataLoader over torchvision's data set and transforms, with SGD as it comes and the mask multiplied in; `loop` goes over images in memory; `one_by_one`
 over one image at a time. Trainings are in batches of 128; looks are in batches of 256 where nothing else is said. bfloat16 is measured where the
 CPU multiplies it.
@@ -29,7 +29,7 @@ from lottery_diet.evaluation import channels_last
 from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, prune_random
 from lottery_diet.lmc import barrier, loss_path, see
-from lottery_diet.models import initialise, models
+from lottery_diet.models import initialize, models
 from lottery_diet.scores import el2n
 from lottery_diet.sources import default_data_root, load_data, patch_torchvision
 from lottery_diet.train import Recipe, Snapshot, evaluate, fit
@@ -59,7 +59,7 @@ def loader(source, recipe, train, size=256):
 def setting(name, augmented):
     "Network, source, recipe and mask of a training"
     source, recipe = trained[name]
-    model = initialise(models[name], 0)
+    model = initialize(models[name], 0)
     return model, source, usual if augmented and source == 'cifar10' else recipe, half_dense(model)
 
 def train_ours(name, augmented, way=None, precision='float32'):
@@ -74,15 +74,15 @@ def train_bare(name, augmented=False):
     parameters = dict(model.named_parameters())
     weights, masks = [parameters[k] for k in mask], [m.float() for m in mask.values()]
     def run():
-        optimiser = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
+        optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
         order = torch.randperm(len(x))
         model.train()
         for step in range(recipe.steps):
             chosen = order[step*recipe.batch_size:(step + 1)*recipe.batch_size]
             loss = F.cross_entropy(model(x[chosen].contiguous(memory_format=layout)), y[chosen])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             with torch.no_grad(): torch._foreach_mul_(weights, masks)
     return run
 
@@ -90,14 +90,14 @@ def train_loader(name, augmented, half=False):
     model, source, recipe, mask = setting(name, augmented)
     masks, batches = {k: m.float() for k, m in mask.items()}, loader(source, recipe, True)
     def run():
-        optimiser = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
         model.train()
         for step, (x, y) in enumerate(batches):
             if step == recipe.steps: break
             with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = F.cross_entropy(model(x), y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             with torch.no_grad():
                 for k, p in model.named_parameters():
                     if k in masks: p.mul_(masks[k])
@@ -107,12 +107,12 @@ def train_loader(name, augmented, half=False):
 
 def images(n): return load_data('cifar10', download=False).test.take(torch.arange(n))
 
-def resnet(seed=0): return initialise(models['resnet20'], seed)
+def resnet(seed=0): return initialize(models['resnet20'], seed)
 
 def solutions(n): return [state_of(resnet(seed)) for seed in range(n)]
 
 def in_memory(n):
-    "Normalised images and labels in batches of 256"
+    "Normalized images and labels in batches of 256"
     data = images(n)
     return list(zip(data.inputs(data.x).split(256), data.y.split(256)))
 

@@ -10,14 +10,14 @@ import pandas as pd
 from report import write_results
 from speed import compared
 
-from lottery_diet.models import initialise, models
+from lottery_diet.models import initialize, models
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
 
 steps = dict(resnet20=Recipe(8, 128, lr=.01), conv_net=Recipe(3, 256, lr=.01))
 
 def train(name):
-    data, net = load_data('cifar10', download=False).train, initialise(models[name], 0)
+    data, net = load_data('cifar10', download=False).train, initialize(models[name], 0)
     return lambda: fit(net, data, steps[name])
 
 def main():

@@ -15,7 +15,7 @@ from speed import by_turns
 
 from lottery_diet.evaluation import evaluate
 from lottery_diet.imp import imp
-from lottery_diet.models import initialise, lenet_300_100, resnet20
+from lottery_diet.models import initialize, lenet_300_100, resnet20
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit, way_for
 from lottery_diet.tune import keep_freed_memory
@@ -23,8 +23,8 @@ from lottery_diet.tune import keep_freed_memory
 
 def ladder(rounds, levels=20, steps=1500, timed=200):
     "Rows of LeNet-300-100, one for every other level"
-    mnist, recipe = load_data('mnist', download=False), Recipe(steps, 60, lr=1.2e-3, optimiser='adam')
-    net = initialise(lenet_300_100, 0)
+    mnist, recipe = load_data('mnist', download=False), Recipe(steps, 60, lr=1.2e-3, optimizer='adam')
+    net = initialize(lenet_300_100, 0)
     start = Snapshot(0, net.state_dict())
     for rung in imp(net, mnist.train, recipe, start, levels):
         if rung.level % 2: continue
@@ -38,8 +38,8 @@ def ladder(rounds, levels=20, steps=1500, timed=200):
 def compiled(rounds, steps=8):
     "The row of ResNet-20; compiling itself is not timed"
     data, recipe = load_data('cifar10', download=False).train, Recipe(steps, 128, lr=.01)
-    net = initialise(resnet20, 0)
-    contestants = {way: partial(fit, initialise(resnet20, 0), data, recipe, start=Snapshot(0, net.state_dict()), way=way) for way in ('autograd', 'compiled')}
+    net = initialize(resnet20, 0)
+    contestants = {way: partial(fit, initialize(resnet20, 0), data, recipe, start=Snapshot(0, net.state_dict()), way=way) for way in ('autograd', 'compiled')}
     took = by_turns(contestants, rounds)
     yield dict(network='ResNet-20', batch=128, density=1., chosen=way_for(net, recipe), **{f'{way}, ms/step': round(1000*median(s)/steps, 1) for way, s in took.items()},
                **{f'{way}, times as fast': round(median(a/b for a, b in zip(took['autograd'], s)), 2) for way, s in took.items()}, rounds=rounds)

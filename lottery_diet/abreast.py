@@ -88,7 +88,7 @@ def abreast(
 
 # %% ../nbs/02g_abreast.ipynb #add5d210
 def join(
-    parts:Sequence[Mapping[str, Tensor]] # one of each run: states, masks, memories of optimisers
+    parts:Sequence[Mapping[str, Tensor]] # one of each run: states, masks, memories of optimizers
 ) -> dict[str, Tensor]: # the wide network's
     "Lay them side by side; raises `ValueError` where names, shapes or counters differ"
     for part in parts[1:]:

@@ -20,28 +20,28 @@ def _places(x): # row and column of each pixel, h·w numbers
     return [v.flatten() for v in torch.meshgrid(*(torch.arange(size, dtype=x.dtype, device=x.device) for size in x.shape[2:]), indexing='ij')]
 
 def _near(place, size, further=0):
-    "The whole-numbered neighbour below each place, or the one after it: where it is, and its weight; none outside the image"
+    "The whole-numbered neighbor below each place, or the one after it: where it is, and its weight; none outside the image"
     there = place.floor() + further
     return there.clamp(0, size - 1), (1 - (place - there).abs())*((there >= 0) & (there < size))
 
 def _fetch(x, row, column):
-    "Weighted pixels at neighbours, n × h·w each"
+    "Weighted pixels at neighbors, n × h·w each"
     source = (row[0]*x.shape[3] + column[0]).long()
     return x.flatten(2).gather(2, source[:, None].expand(*x.shape[:2], -1))*(row[1]*column[1])[:, None]
 
 def _resample(x, down_down, down_right, right_down, right_right, shifts=(0, 0)):
-    "Each pixel looks where a matrix sends it, seen from the centre, and then a shift; bilinear between pixels"
+    "Each pixel looks where a matrix sends it, seen from the center, and then a shift; bilinear between pixels"
     (rows, columns), (h, w) = _places(x), x.shape[2:]
     look = lambda a, b, size, shift: a.to(x)[:, None]*(rows - (h - 1)/2) + b.to(x)[:, None]*(columns - (w - 1)/2) + (size - 1)/2 + shift
     down, right = ([_near(place, size, i) for i in (0, 1)] for place, size in (
         (look(down_down, down_right, h, shifts[0]), h), (look(right_down, right_right, w, shifts[1]), w)))
     return sum(_fetch(x, r, c) for r in down for c in right).view(x.shape)
 
-def _colour(x, s, u):
+def _color(x, s, u):
     brightness, saturation, contrast = u.to(x)[..., None, None, None]
     x = x + (brightness - .5)*s.brightness
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey)*(saturation*s.saturation)
+    gray = x.mean(1, keepdim=True)
+    x = gray + (x - gray)*(saturation*s.saturation)
     level = x.mean((1, 2, 3), keepdim=True)
     return level + (x - level)*(contrast + s.contrast)
 
@@ -71,16 +71,16 @@ def _zoom(x, s, u):
     room = [((2*v - 1)*(1 - side)*(size - 1)/2).to(x)[:, None] for v, size in zip(u[1:], x.shape[2:])]
     return _resample(x, side, zero, zero, side, room)
 
-lights = ( # principal colours of ImageNet by their spread, in normalised units (Krizhevsky et al. 2012)
+lights = ( # principal colors of ImageNet by their spread, in normalized units (Krizhevsky et al. 2012)
     torch.tensor([[-.5675, .7192, .4009], [-.5808, -.0045, -.8140], [-.5836, -.6948, .4203]])
     *torch.tensor([.2175, .0188, .0045])/torch.tensor([[.229], [.224], [.225]]))
 
 def _lighting(x, s, u):
-    if x.shape[1] != 3: raise ValueError(f'lighting changes three colours, and these images have {x.shape[1]} channels: leave it out')
+    if x.shape[1] != 3: raise ValueError(f'lighting changes three colors, and these images have {x.shape[1]} channels: leave it out')
     return x + (torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).T*s.lighting @ lights.T.double()).to(x)[..., None, None]
 
 operations = dict( # by the names that a strategy joins with underscores
-    color=_colour, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting)
+    color=_color, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting)
 
 # %% ../nbs/08a_augment.ipynb #f58e54f8
 def _one(names, draws): return [names[torch.randint(len(names), (), generator=draws)]] if names else []
@@ -97,7 +97,7 @@ class DSA:
     operations:str='color_crop_cutout_flip_scale_rotate' # names joined by _, in this order; '' for none
     mode:str='single' # how many of them one draw holds: single, all or idc
     brightness:float=1. # width of the uniform shift around 0, in units of the inputs
-    saturation:float=2. # highest factor on the distance from grey; the lowest is 0
+    saturation:float=2. # highest factor on the distance from gray; the lowest is 0
     contrast:float=.5 # lowest factor on the distance from the image's mean; the highest is 1 more
     crop:float=.125 # largest shift, as a share of the side
     cutout:float=.5 # side of the square that is blanked, as a share of the image's
@@ -105,7 +105,7 @@ class DSA:
     scale:float=1.2 # each side shrinks at most by this factor, and grows at most by it
     rotate:float=15. # largest angle either way, in degrees
     zoom:float=.5 # smallest share of the image that a random part of it, drawn to full size, has
-    lighting:float=.1 # standard deviation of the shift along ImageNet's principal colours, in units of their spread
+    lighting:float=.1 # standard deviation of the shift along ImageNet's principal colors, in units of their spread
     later:ClassVar[tuple[str, ...]] = ('zoom', 'lighting') # fields that came when answers were kept already
 
     def __post_init__(self):
@@ -136,7 +136,7 @@ def draw_dsa(
                                         for name in modes[strategy.mode](strategy.names, draws)))
 
 def apply_dsa(
-    x:Tensor, # normalised or whitened images, b × c × h × w, floating point
+    x:Tensor, # normalized or whitened images, b × c × h × w, floating point
     augmentation:Augmentation # from `draw_dsa`
 ) -> Tensor: # same shape, differentiable with respect to `x`
     "The images, augmented as drawn; raises `ValueError` for pixels, and for another number of images than drew for themselves"
@@ -147,7 +147,7 @@ def apply_dsa(
     return x
 
 def dsa(
-    x:Tensor, # normalised or whitened images, b × c × h × w, floating point
+    x:Tensor, # normalized or whitened images, b × c × h × w, floating point
     draws:torch.Generator, # the random stream
     strategy:DSA=DSA(), # what to draw from
     alike:bool=False # one draw for all images, the same for a batch of another size (siamese), or one for each (training)

@@ -59,14 +59,14 @@ class BarriersBySpawn(Figure, Brood):
             yield dict(seed=seed), self.barriers(Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=i*self.every, seed=seed))
 
 class ExampleBarriers(Diets, Brood):
-    "Histograms of single examples' barriers for four initialisations (Data Diet, per-example barriers)"
+    "Histograms of single examples' barriers for four initializations (Data Diet, per-example barriers)"
     rewinds: tuple[Step, Step] # steps of pre-training on all data
     diet_steps: Count # steps of pre-training on a subset
     size: Count # images in it
     limits: tuple[float, float] = (-5., 10.) # nats: of the histogram; what lies beyond is counted in the last bins
     bins: Count = 30 # of the histogram
 
-    def initialisations(self,
+    def initializations(self,
         seed:int # the replicate
     ) -> dict[str, Pretrain]: # such as all_0 or easiest25600_70
         "The four, by the published names"
@@ -74,13 +74,13 @@ class ExampleBarriers(Diets, Brood):
             f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel()) for select in ('random', 'easiest')}
 
     def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
-        "Four initialisations of every replicate"
-        for seed in self.seeds: yield from ((dict(condition=name, seed=seed), self.barriers(pretrain)) for name, pretrain in self.initialisations(seed).items())
+        "Four initializations of every replicate"
+        for seed in self.seeds: yield from ((dict(condition=name, seed=seed), self.barriers(pretrain)) for name, pretrain in self.initializations(seed).items())
 
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # bin_left, bin_right and mean in nats
-        "A row for each initialisation, replicate and bin: values of all pairs and examples in it, and of all bins"
+        "A row for each initialization, replicate and bin: values of all pairs and examples in it, and of all bins"
         edges, rows = np.linspace(*self.limits, self.bins + 1), []
         for columns, task in self.asked():
             if not (record := run.read(task)): continue
@@ -92,13 +92,13 @@ class ExampleBarriers(Diets, Brood):
 
 # %% ../nbs/09me_barrier_questions.ipynb #4c81272b
 class BarrierVsAccuracy(Diets, Brood):
-    "Accuracy of tickets against the barrier of their initialisation, and against its accuracy (Data Diet, accuracy against barrier)"
+    "Accuracy of tickets against the barrier of their initialization, and against its accuracy (Data Diet, accuracy against barrier)"
     rewinds: tuple[Step, ...] # steps of pre-training on all data
     diet_steps: tuple[Count, ...] # steps of pre-training on a subset
     sizes: tuple[Count, ...] # images in it
     smooth_steps: Step = 0 # steps of pre-training on examples with the lowest barrier; no such diets if 0
     smooth_from: tuple[Count, ...] = () # spawn steps of the children whose barriers say which
-    smooth_parents: Count = 4 # initialisations that those barriers are averaged over
+    smooth_parents: Count = 4 # initializations that those barriers are averaged over
     level: Count # of the tickets
     prune_rate: Rate = .2 # share of living weights that each level removes
 
@@ -108,8 +108,8 @@ class BarrierVsAccuracy(Diets, Brood):
         "What scores examples by their barriers"
         return tuple(self.barriers(self.on_all(self.judge_seed + i, steps)) for i in range(self.smooth_parents))
 
-    def initialisations(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
-        "Columns of the table, and an initialisation; replicate after replicate"
+    def initializations(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
+        "Columns of the table, and an initialization; replicate after replicate"
         for seed in self.seeds:
             named = lambda series, steps, size, judged=0: dict(series=series, pretrain_steps=steps, size=size, scored_at=judged, seed=seed)
             for steps in self.rewinds: yield named('all', steps, self.train_size), self.on_all(seed, steps)
@@ -119,21 +119,21 @@ class BarrierVsAccuracy(Diets, Brood):
                 yield named('smoothest', self.smooth_steps, size, spawned), self.on_diet(seed, self.smooth_steps, size, 'easiest', self.smooth(spawned))
 
     def three(self,
-        pretrain:Pretrain # the initialisation
+        pretrain:Pretrain # the initialization
     ) -> dict[str, Task]: # barrier, ticket and own
-        "What is asked of an initialisation"
+        "What is asked of an initialization"
         return dict(barrier=self.barriers(pretrain), ticket=rung(pretrain, self.level, self.prune_rate), own=pretrain)
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
-        "Barrier, ticket and accuracy of every initialisation"
-        return ((columns, task) for columns, pretrain in self.initialisations() for task in self.three(pretrain).values())
+        "Barrier, ticket and accuracy of every initialization"
+        return ((columns, task) for columns, pretrain in self.initializations() for task in self.three(pretrain).values())
 
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # barrier in nats, error_barrier and accuracies from 0 to 1
-        "A row for each initialisation of which all three are answered"
+        "A row for each initialization of which all three are answered"
         rows = []
-        for columns, pretrain in self.initialisations():
+        for columns, pretrain in self.initializations():
             found = {what: record.metrics for what, task in self.three(pretrain).items() if (record := run.read(task))}
             if len(found) < 3: continue
             ticket, barrier, own = (found[what] for what in ('ticket', 'barrier', 'own'))

@@ -72,7 +72,7 @@ def ended(
     time.sleep(3) # its last file may still be on the way
     return True
 
-def _lost(task, run, job, why='it was cancelled or killed'):
+def _lost(task, run, job, why='it was canceled or killed'):
     "What became of a task whose job ended without saying so"
     return ('run', '') if run.read(task) else ('failed', f'job {job.job_id} ended: {why}')
 

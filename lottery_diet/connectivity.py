@@ -38,6 +38,7 @@ def require_children(
 
 class Child(Task):
     "One training from a rewind point, with SGD noise of its own (Data Diet, Fig. 1; WIN §2.4)"
+    kind = 'child'
     pretrain: Pretrain # where it starts
     number: Annotated[int, Field(ge=0, le=99)] # which child
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children
@@ -70,6 +71,7 @@ class Child(Task):
 
 class Barriers(Scorer):
     "Barriers between all pairs of children, of the mean and of each example"
+    kind = 'barriers'
     pretrain: Pretrain # where the children start
     children: Annotated[int, Field(ge=2, le=20)] = 2 # compared in pairs
     noise: Literal['order', 'augmentation', 'both'] = 'both' # what differs between children

@@ -20,7 +20,7 @@ from .core import stream
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     "Images and labels; raises `ValueError` where they do not fit together"
-    x:Tensor # images, n × channels × height × width: uint8 pixels, or floating point and already normalised
+    x:Tensor # images, n × channels × height × width: uint8 pixels, or floating point and already normalized
     y:Tensor # labels, n, int64 from 0
     classes:int|None=None # how many there are; the largest label + 1 if None
     mean:tuple[float, ...]|None=None # per channel, of pixels scaled to 0…1; measured on `x` if None
@@ -53,7 +53,7 @@ class ImageSet:
     def take(self,
         indices:Tensor # k places from 0, or a boolean for each image
     ) -> 'ImageSet': # on the same device
-        "The images at `indices`, in that order, normalised as before"
+        "The images at `indices`, in that order, normalized as before"
         indices = torch.as_tensor(indices, device=self.x.device)
         return replace(self, x=self.x[indices], y=self.y[indices])
 
@@ -63,7 +63,7 @@ class ImageSet:
         "The same images on another device"
         return self if self.x.device == torch.device(device) else replace(self, x=self.x.to(device), y=self.y.to(device))
 
-    def normalised_by(self,
+    def normalized_by(self,
         mean:Sequence[float], # one for each channel, of pixels scaled to 0…1
         std:Sequence[float] # one for each channel, above 0, of pixels scaled to 0…1
     ) -> 'ImageSet': # the pixels are not changed
@@ -81,7 +81,7 @@ class ImageSet:
     def inputs(self,
         x:Tensor # images of this set, augmented or not
     ) -> Tensor: # float32, what a network sees
-        "Pixels turned into normalised inputs; learned images unchanged"
+        "Pixels turned into normalized inputs; learned images unchanged"
         if x.dtype != torch.uint8: return x
         scale, shift = self._scale_and_shift
         return x.to(torch.float32).mul_(scale).add_(shift)
@@ -95,7 +95,7 @@ class ImageSet:
 def pixel_statistics(
     x:Tensor # uint8 images, n × c × h × w
 ) -> tuple[tuple[float, ...], tuple[float, ...]]: # mean and standard deviation per channel, of pixels scaled to 0…1
-    "What normalises `x`, counted exactly from histograms; 0 and 1 for images that are not pixels"
+    "What normalizes `x`, counted exactly from histograms; 0 and 1 for images that are not pixels"
     if x.dtype != torch.uint8: return (0.,)*x.shape[1], (1.,)*x.shape[1]
     level = torch.arange(256, dtype=torch.float64)/255
     share = [torch.bincount(x[:, c].flatten(), minlength=256).cpu().double()/x[:, c].numel() for c in range(x.shape[1])]
@@ -155,7 +155,7 @@ def split_off(
 def shrink(
     data:ImageSet, # left as it is
     side:int # pixels, of which the images' sides are whole multiples
-) -> ImageSet: # same labels and normalisation
+) -> ImageSet: # same labels and normalization
     "Means over square blocks of pixels, rounded where pixels are whole numbers; raises `ValueError` where blocks do not fit"
     (_, h, w), x = data.shape, data.x
     if h % side or w % side or h//side != w//side:

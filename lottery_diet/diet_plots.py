@@ -20,7 +20,7 @@ from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10c_diet_plots.ipynb #3ddfe8b0
 all_data = (('#0072B2', '', '--'), ('#E69F00', '', '--'), ('#888888', '', '--')) # from the latest rewind point to the earliest
-diet_styles = { # colour, marker and line style, by how the subset was chosen
+diet_styles = { # color, marker and line style, by how the subset was chosen
     'easiest': ('#D55E00', '^', '-'), 'random': ('#009E73', 'o', '-'), 'hardest': ('#CC79A7', 'X', '-'), 'smoothest': ('#56B4E9', 's', '-')}
 by_score = {'forgetting': dict(color='#009E73', marker='s', ls='-.')} # where it is not EL2N
 score_names = {'el2n': 'EL2N', 'grand': 'GraNd'} # the others are words
@@ -75,21 +75,21 @@ def plot_diet_sizes(
     return ax
 
 # %% ../nbs/10c_diet_plots.ipynb #01661344
-conditions = {'all': '#0072B2', 'random': '#009E73', 'easiest': '#D55E00'} # colours
+conditions = {'all': '#0072B2', 'random': '#009E73', 'easiest': '#D55E00'} # colors
 
 def plot_barrier_counts(
-    table:pd.DataFrame, # columns bin_left, bin_right, count, values; one initialisation, rows of its replicates
+    table:pd.DataFrame, # columns bin_left, bin_right, count, values; one initialization, rows of its replicates
     ax:Axes, # to draw on
-    colour:str, # of the bars
+    color:str, # of the bars
     published:pd.DataFrame|None=None # columns bin_left, bin_right, count
 ) -> Axes: # the same
     "Share of examples by their barrier; what lies beyond the limits is in the outermost bars (Data Diet, per-example barriers)"
     def shares(rows): return 100*rows.groupby(['bin_left', 'bin_right'])['count'].sum()/rows['count'].sum()
     ours = shares(table)
     left, right = (ours.index.get_level_values(i).to_numpy() for i in (0, 1))
-    ax.bar(left, ours, right - left, align='edge', color=colour, alpha=.75, lw=0)
+    ax.bar(left, ours, right - left, align='edge', color=color, alpha=.75, lw=0)
     if published is not None: ax.stairs(shares(published), [*published.bin_left.unique(), published.bin_right.max()], color='black', lw=.9, label='published')
-    ax.axvline(0, color='grey', lw=.6)
+    ax.axvline(0, color='gray', lw=.6)
     ax.set(xlabel='barrier of an example (nats)', ylabel='examples (%)', yscale='symlog')
     ax.set_yticks([0, 1, 10, 100], ['0', '1', '10', '100'])
     ax.set_ylim(0, 130)
@@ -104,7 +104,7 @@ def plot_score_vs_barrier(
 ) -> Axes: # the same
     "Each example's barrier against its difficulty, as a cloud of counts, with the means of bins (Data Diet, supporting code)"
     low, high = np.nanquantile(examples.barrier, [.005, .995])
-    ax.hexbin(examples.score, examples.barrier.clip(low, high), gridsize=45, bins='log', cmap='Greys', linewidths=.1, mincnt=1)
+    ax.hexbin(examples.score, examples.barrier.clip(low, high), gridsize=45, bins='log', cmap='Grays', linewidths=.1, mincnt=1)
     ax.plot(binned.score, binned.barrier, color='#D55E00', marker='o', ms=3.5, lw=1.4, label=f'means of {len(binned)} bins')
     ax.axhline(0, color='#0072B2', lw=.8)
     ax.set(xlabel=score, ylabel='barrier of an example (nats)')
@@ -141,7 +141,7 @@ def plot_predictor(
     label:str, # of its axis, with its unit
     scale:float=1. # the predictor is drawn in these
 ) -> Axes: # the same
-    "A point for each initialisation and replicate: accuracy of its ticket against a predictor, with both correlations (Data Diet, accuracy against barrier)"
+    "A point for each initialization and replicate: accuracy of its ticket against a predictor, with both correlations (Data Diet, accuracy against barrier)"
     styles = {'all': ('#0072B2', 'P')} | {k: v[:2] for k, v in diet_styles.items()}
     for series, rows in table.groupby('series', sort=False):
         ax.scatter(scale*rows[predictor], 100*rows.ticket_accuracy, color=styles[series][0], marker=styles[series][1], s=26, alpha=.8, lw=0, label=series)

@@ -25,7 +25,7 @@ from .forgetting import count_forgetting
 from .gradient_scores import grand, grand_last_layer
 from .imp import Mask
 from .ingredients import Images, Network
-from .models import initialise
+from .models import initialize
 from .records import Record
 from .scores import el2n, keep_random
 from .settings import selections
@@ -46,7 +46,7 @@ class Training(Task):
     data: Images = Images() # its training images are trained on, its test images asked about
     network: Network = Network() # what is trained
     recipe: RecipeField # followed to its end, unless the task has steps of its own
-    seed: Annotated[int, Field(ge=0)] = 0 # the replicate: initialisation and SGD noise
+    seed: Annotated[int, Field(ge=0)] = 0 # the replicate: initialization and SGD noise
     augment: InstanceOf[DSA]|None = None # of training images besides the recipe's crops and flips; every image draws for itself
 
     def extras(self) -> dict: # empty without an augmentation
@@ -63,7 +63,7 @@ class Training(Task):
         "The replicate's network, what makes it, training and test images"
         train, test = self.data.load(self.recipe, run.device)
         make = self.network.maker(train)
-        return initialise(make, self.seed).to(run.device), make, train, test
+        return initialize(make, self.seed).to(run.device), make, train, test
 
     def begun(self,
         run:Run, # among whose answers to look
@@ -71,7 +71,7 @@ class Training(Task):
     ) -> Snapshot|None: # None where there is none
         "The latest finished pre-training on all of this data, up to a step, that is a beginning of this very run"
         own, there = {k: getattr(self, k) for k in Training.model_fields}, set()
-        for file in (run.root/'pretrain').glob(f'{Training.label(self)}-*/config.json'):
+        for file in (run.root/Pretrain.kind).glob(f'{Training.label(self)}-*/config.json'):
             try: there.add(json.loads(file.read_text())['steps'])
             except (OSError, ValueError, KeyError): continue # damaged: named when it is asked for
         for steps in sorted((t for t in there if 0 < t <= before), reverse=True):
@@ -80,22 +80,22 @@ class Training(Task):
 # %% ../nbs/09c_diets.ipynb #071f30cc
 def snapshot_of(
     record:Record # of a training
-) -> Snapshot: # with the optimiser's memory where it was kept
+) -> Snapshot: # with the optimizer's memory where it was kept
     "Where the training ended"
-    return Snapshot(int(record.metrics.step.iloc[0]), record.part('state'), record.part('optimiser'), float(record.metrics.training_loss.iloc[0]))
+    return Snapshot(int(record.metrics.step.iloc[0]), record.part('state'), record.part('optimizer'), float(record.metrics.training_loss.iloc[0]))
 
 def outcome_of(
     end:Snapshot, # of a training
     net:nn.Module, # that was trained: gives the architecture
     test:ImageSet, # images that loss and accuracy are of
     mask:Mask|None=None, # who lived; all if None
-    memory:bool=False, # keep the optimiser's, for a run that goes on
+    memory:bool=False, # keep the optimizer's, for a run that goes on
     **columns # of the table
-) -> Outcome: # tensors begin with state/, mask/ and optimiser/
+) -> Outcome: # tensors begin with state/, mask/ and optimizer/
     "One row with loss (nats) and accuracy (0 to 1) on the test images; state, mask and memory as tensors"
     row = columns | dict(step=end.step, density=mask.density if mask else 1., **evaluate(net, test, end.state)._asdict(),
                          training_loss=float(f'{end.loss:.6g}'), collapsed=' '.join(mask.collapsed) if mask else '')
-    parts = dict(state=end.state, mask=mask or {}, optimiser=end.optimiser if memory else {})
+    parts = dict(state=end.state, mask=mask or {}, optimizer=end.optimizer if memory else {})
     return Outcome([row], {f'{part}/{k}': v for part, entries in parts.items() for k, v in entries.items()},
                    dict(way=end.way, layout=str(channels_last(net)).removeprefix('torch.')))
 
@@ -110,6 +110,7 @@ scores_of = dict(el2n=el2n, grand=grand, grand_last_layer=grand_last_layer) # of
 
 class Judge(Training, Scorer):
     "Difficulty of every training image in the eyes of one network (Data Diet, Appendix B; Paul et al. 2021)"
+    kind = 'judge'
     steps: Annotated[int, Field(ge=0)] # at which it judges
     number: Annotated[int, Field(ge=0)] = 0 # which of the replicate's judges
     score: Literal['el2n', 'grand', 'grand_last_layer', 'forgetting'] = 'el2n' # forgetting counts over all the steps, looking once an epoch
@@ -131,11 +132,11 @@ class Judge(Training, Scorer):
 
     def compute(self,
         run:Run # trains, on its device
-    ) -> Outcome: # one row: step, mean score, how many were never learnt; tensor scores, n
+    ) -> Outcome: # one row: step, mean score, how many were never learned; tensor scores, n
         "Train to the step, then score; or count on the way"
         train, _ = self.data.load(self.recipe, run.device)
         train = random_labels(train, self.label_noise)
-        net = initialise(self.network.maker(train), self.seed, f'judge {self.number}').to(run.device)
+        net = initialize(self.network.maker(train), self.seed, f'judge {self.number}').to(run.device)
         go = dict(stop=self.steps, seed=derive(self.seed, 'judge', self.number), **self.extras())
         if self.score == 'forgetting':
             epoch, right = self.recipe.steps_per_epoch(len(train)), []
@@ -145,12 +146,13 @@ class Judge(Training, Scorer):
         else:
             end = run.train(net, train, self.recipe, **go)
             scores = scores_of[self.score]([net], train)
-        return Outcome([dict(step=end.step, mean_score=scores[scores.isfinite()].mean().item(), never_learnt=int(scores.isinf().sum()))],
+        return Outcome([dict(step=end.step, mean_score=scores[scores.isfinite()].mean().item(), never_learned=int(scores.isinf().sum()))],
                        dict(scores=scores), dict(way=end.way))
 
 # %% ../nbs/09c_diets.ipynb #964bbd66
 class Pretrain(Training):
     "The first steps, on all data or a diet (Data Diet §2)"
+    kind = 'pretrain'
     steps: Annotated[int, Field(ge=0)] # of pre-training; the ladder rewinds here
     fraction: Annotated[float, Field(gt=0, le=1)] = 1. # of the training images
     select: Literal['random', 'easiest', 'hardest'] = 'random' # which of the images; judges say what is easy
@@ -190,7 +192,7 @@ class Pretrain(Training):
         other:'Pretrain' # compared with it
     ) -> bool: # True for itself, and for two of no steps that differ in how long or how fast they would be trained
         "Is the other's rewind point the same weights, which see the same inputs?"
-        def initial(task): return task.data, task.recipe.normalisation, task.network, task.seed
+        def initial(task): return task.data, task.recipe.normalization, task.network, task.seed
         return self == other or self.steps == other.steps == 0 and initial(self) == initial(other)
 
     def diet(self,
@@ -205,7 +207,7 @@ class Pretrain(Training):
 
     def compute(self,
         run:Run # asks the judges where the choice depends on them, and trains
-    ) -> Outcome: # one row; tensors state and optimiser
+    ) -> Outcome: # one row; tensors state and optimizer
         "Train on the diet, from an earlier pre-training of the same run if there is one"
         net, _, train, test = self.prepare(run)
         train = random_labels(train, self.label_noise)

@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from .plots import label_sparsity, plot_intervals, t_interval
 
 # %% ../nbs/10d_distilled_plots.ipynb #d048e9a1
-found_with = { # colour, marker and line style, by what found the mask
+found_with = { # color, marker and line style, by what found the mask
     'imp': ('#0072B2', 'o', '-'), 'distilled': ('#D55E00', '^', '-'), 'ready': ('#E69F00', '<', '-'), 'real': ('#009E73', 's', '-'),
-    'k-centre': ('#56B4E9', 'P', '-'), 'noise': ('#CC79A7', 'v', '-'), 'random': ('#888888', 'X', ':')}
+    'k-center': ('#56B4E9', 'P', '-'), 'noise': ('#CC79A7', 'v', '-'), 'random': ('#888888', 'X', ':')}
 names = { # for legends
     'imp': 'IMP on real data', 'distilled': 'distilled images', 'ready': 'ready distilled images', 'real': 'as many real images',
-    'k-centre': 'k-centre images', 'noise': 'noise', 'random': 'random mask'}
+    'k-center': 'k-center images', 'noise': 'noise', 'random': 'random mask'}
 controlled = {'shuffled': '-.', 'then imp': '-'} # line styles of some variants; dashes for the others
 said = {'leaked': 'biases and norm not rewound', 'then imp': 'then IMP'} # variants in words, where their own name says too little
 
@@ -27,9 +27,9 @@ def arm_style(
     "How an arm's line looks, and what it is called"
     named, _, control = arm.partition(', ')
     kind, _, stored = named.partition(' ')
-    colour, marker, dash = found_with.get(kind, ('#555555', 'D', '-'))
-    return dict(color=colour, marker=marker, ls=controlled.get(control, dash if control in ('', 'k=0') else '--'),
-                mfc=colour if control in ('', 'k=0') else 'white',
+    color, marker, dash = found_with.get(kind, ('#555555', 'D', '-'))
+    return dict(color=color, marker=marker, ls=controlled.get(control, dash if control in ('', 'k=0') else '--'),
+                mfc=color if control in ('', 'k=0') else 'white',
                 label=names.get(kind, kind) + (f', {stored} per class' if stored else '') + (f', {said.get(control, control)}' if control else ''))
 
 def plot_masks(

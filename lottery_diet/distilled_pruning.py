@@ -16,7 +16,7 @@ from .augment import DSA
 from .data import ImageSet
 from .diets import outcome_of, snapshot_of
 from .distill import augmented_by, stand_in
-from .distillation import Augmenting, Distil
+from .distillation import Augmenting, Distill
 from .experiments import Config, Outcome, RecipeField, Run, Task
 from .imp import noise_of
 from .tickets import Masked
@@ -25,14 +25,14 @@ from .whitening import read_distilled
 # %% ../nbs/09ha_distilled_pruning.ipynb #e1b42f03
 class Inner(Config):
     "What a network learns from while its mask is searched"
-    kind: Literal['distilled', 'ready', 'real', 'k-centre', 'noise'] # images of `source`, those that were published, or a stand-in from real ones
+    arm: Literal['distilled', 'ready', 'real', 'k-center', 'noise'] # images of `source`, those that were published, or a stand-in from real ones
     per_class: Annotated[int, Field(ge=1)] = 10 # of each class, for those that are not distilled
-    source: Distil|None = None # of the distilled images
+    source: Distill|None = None # of the distilled images
 
     @model_validator(mode='after')
     def possible(self):
         "Refuse distilled images without a source, and others with one"
-        if (self.source is None) == (self.kind == 'distilled'): raise ValueError("kind='distilled' needs a source, and the others have none")
+        if (self.source is None) == (self.arm == 'distilled'): raise ValueError("arm='distilled' needs a source, and the others have none")
         return self
 
     @property
@@ -47,27 +47,28 @@ class Inner(Config):
         seed:int # of what is drawn for stand-ins
     ) -> ImageSet: # on the run's device
         "The images, as a network sees them"
-        if self.kind == 'ready': return read_distilled(root and f'{root}/cifar10-distilled').to(run.device)
-        if not self.source: return stand_in(train, self.per_class, self.kind, seed)
+        if self.arm == 'ready': return read_distilled(root and f'{root}/cifar10-distilled').to(run.device)
+        if not self.source: return stand_in(train, self.per_class, self.arm, seed)
         found = run.ask(self.source).tensors
         return self.source.seen(found['images'].to(run.device), found['labels'].to(run.device), train)
 
 class InnerLevel(Masked):
     "One level of pruning with other images inside: the mask, and the network trained on them under it"
+    kind = 'distilled-ticket'
     inner: Inner # what is trained on inside
     recipe: RecipeField # of the training inside
     augment: Augmenting = DSA() # every image draws for itself
-    leak: bool = False # biases and normalisation are not rewound, as in the released code
+    leak: bool = False # biases and normalization are not rewound, as in the released code
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse images inside that are whitened or normalised otherwise than the real ones"
-        if self.inner.kind == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca):
+        "Refuse images inside that are whitened or normalized otherwise than the real ones"
+        if self.inner.arm == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca):
             raise ValueError('the ready images are of ZCA-whitened CIFAR-10: give a pretrain on cifar10 with zca=True')
         if self.inner.source and self.inner.source.data.zca != self.pretrain.data.zca:
             raise ValueError('distilled images and real ones must be whitened alike: give both data the same zca')
-        if self.inner.source and self.inner.source.recipe.normalisation != self.pretrain.recipe.normalisation:
-            raise ValueError('distilled images and real ones must be normalised alike: give both recipes the same normalisation')
+        if self.inner.source and self.inner.source.recipe.normalization != self.pretrain.recipe.normalization:
+            raise ValueError('distilled images and real ones must be normalized alike: give both recipes the same normalization')
         return self
 
     def above(self) -> 'InnerLevel|None': # it differs in level alone
@@ -80,7 +81,7 @@ class InnerLevel(Masked):
 
     def label(self) -> str: # such as cifar10-conv_net-seed0-random1-step0-distilled-level3
         "Where it starts, what it learns from, the level"
-        return f'{self.pretrain.label()}-{self.inner.kind}-level{self.level}'
+        return f'{self.pretrain.label()}-{self.inner.arm}-level{self.level}'
 
     def compute(self,
         run:Run # asks the rewind point, the level above and the distillation, and trains
@@ -91,6 +92,6 @@ class InnerLevel(Masked):
         start = snapshot_of(run.ask(self.pretrain)).rewound()
         mask, above = self.worn(run, net)
         if above and self.leak: start = replace(start, state={k: v if k in mask else above.part('state')[k] for k, v in start.state.items()})
-        end = run.train(net, images, replace(self.recipe, normalisation=None), start=replace(start, step=0), mask=mask,
+        end = run.train(net, images, replace(self.recipe, normalization=None), start=replace(start, step=0), mask=mask,
                         seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
-        return outcome_of(end, net, test, mask, level=self.level, arm=self.inner.kind)
+        return outcome_of(end, net, test, mask, level=self.level, arm=self.inner.arm)

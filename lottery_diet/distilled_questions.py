@@ -21,7 +21,7 @@ from .connectivity import Barriers, Child
 from .diets import Pretrain
 from .ingredients import Images, Network
 from .distill import baselines
-from .distillation import Distil, ExpertRun, Taught
+from .distillation import Distill, ExpertRun, Taught
 from .distilled_pruning import Inner, InnerLevel
 from .experiments import RecipeField, Run, Task
 from .gradient import Condensing
@@ -48,7 +48,7 @@ class Distilling(Figure):
     outer_every: Count = 1 # outer iterations of gradient matching between looks
     choose_by: Step # networks that judge a look on the images set aside
     taught: RecipeField # how fresh networks learn
-    learnt_rate: bool = False # at the rate that trajectory matching learnt
+    learned_rate: bool = False # at the rate that trajectory matching learned
     networks: Count # fresh ones, for each distillation
 
     def expert_runs(self) -> tuple[ExpertRun, ...]: # `experts` of them, the same for every replicate
@@ -59,21 +59,21 @@ class Distilling(Figure):
 
     def source(self,
         seed:int # the replicate
-    ) -> Distil: # by the method
+    ) -> Distill: # by the method
         "One distillation"
         trajectory = self.method == 'trajectory'
-        return Distil(data=self.data, network=self.network, method=self.method, per_class=self.per_class,
+        return Distill(data=self.data, network=self.network, method=self.method, per_class=self.per_class,
                       how=self.matching if trajectory else self.condensing, recipe=self.taught, experts=self.expert_runs() if trajectory else (),
                       augment=self.augment, every=self.every if trajectory else self.outer_every, choose_by=self.choose_by,
-                      learnt_rate=self.learnt_rate and trajectory, seed=seed)
+                      learned_rate=self.learned_rate and trajectory, seed=seed)
 
     def asked(self) -> Iterator[tuple[dict, Taught]]: # as (columns, task)
         "Distilled first, then what it must beat; replicate after replicate"
         own = dict(data=self.data, network=self.network, recipe=self.taught, per_class=self.per_class, networks=self.networks, augment=self.augment)
         for seed, kind in product(self.seeds, ('distilled', *baselines)):
             source = self.source(seed) if kind == 'distilled' else None
-            yield dict(seed=seed), Taught(**own, kind=kind, source=source, seed=seed,
-                                          learnt_rate=self.learnt_rate and self.method == 'trajectory' and bool(source))
+            yield dict(seed=seed), Taught(**own, arm=kind, source=source, seed=seed,
+                                          learned_rate=self.learned_rate and self.method == 'trajectory' and bool(source))
 
     def found(self,
         run:Run # where answers lie
@@ -117,7 +117,7 @@ class DistilledPruning(Figure):
     levels: tuple[Step, ...] # at which masks are worn
     prune_rate: Rate = .2 # share of living weights that each level removes
     children: Count = 2 # trainings that wear each mask
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = ('re-initialised', 'shuffled') # of the first of inners
+    controls: tuple[Literal['re-initialized', 'shuffled'], ...] = ('re-initialized', 'shuffled') # of the first of inners
     random: bool = False # masks drawn at random too, as sparse as the ordinary ones
     inner_recipes: tuple[RecipeField, ...] = () # one for each of inners, where they differ
 
@@ -136,14 +136,14 @@ class DistilledPruning(Figure):
     def start(self,
         seed:int # the replicate
     ) -> Pretrain: # of no steps
-        "The initialisation: distilled pruning rewinds to step 0"
+        "The initialization: distilled pruning rewinds to step 0"
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, steps=0, seed=seed, augment=self.augment_real)
 
     def arm(self,
         inner:Inner # one of `inners`
     ) -> str: # such as distilled, or distilled 10
         "What the table calls it: with its images per class, where that tells it from another"
-        return inner.kind if sum(other.kind == inner.kind for other in self.inners) == 1 else f'{inner.kind} {inner.stored}'
+        return inner.arm if sum(other.arm == inner.arm for other in self.inners) == 1 else f'{inner.arm} {inner.stored}'
 
     def inside(self,
         seed:int, # the replicate

@@ -16,28 +16,28 @@ from matplotlib.axes import Axes
 from .shapes import Point, arrow, blue, box, canvas, green, halo, images, ink, large, network, purple, say, small, vermillion
 
 # %% ../nbs/10b_drawings.ipynb #f0ec784d
-phases = (('(i) pre-training', green, (.04, .44), (1.68, 3.32), .1), # name, colour, corner, size, indent of the name
+phases = (('(i) pre-training', green, (.04, .44), (1.68, 3.32), .1), # name, color, corner, size, indent of the name
           ('(ii) mask search', blue, (1.82, 1.44), (3.72, 2.32), .1),
           ('(iii) sparse training', purple, (1.82, .44), (3.72, .9), 1.0))
 x_of = {'0': .66, 't': 2.68, 'T': 4.84} # of the steps
-rows = ((3.0, 0, blue), (2.05, 1, blue), (.85, 5, purple)) # y, level of pruning and colour
+rows = ((3.0, 0, blue), (2.05, 1, blue), (.85, 5, purple)) # y, level of pruning and color
 rewound = .4 # how much of training comes before the rewind point, in the pictures
 pruning = 'prune the 20 % smallest weights' # written below the arrows back
 
 def training(
     ax:Axes, # to draw on
     x:Point, # of the network before and after
-    row:tuple[float, int, str], # y, level of pruning and colour
+    row:tuple[float, int, str], # y, level of pruning and color
     doing:str, # written over the arrow
     moment:float, # of training at which it starts
     letters:tuple[str, str], # for the weights before and after
     doomed:bool=False # show which weights go next?
 ) -> Axes: # the same
     "One training under the mask of a level, from left to right, with the share of weights that remain"
-    (start, end), (y, level, colour) = x, row
-    network(ax, (start, y), moment, level, colour)
-    network(ax, (end, y), 1, level, colour, doomed)
-    arrow(ax, [(start + .46, y), (end - .46, y)], colour)
+    (start, end), (y, level, color) = x, row
+    network(ax, (start, y), moment, level, color)
+    network(ax, (end, y), 1, level, color, doomed)
+    arrow(ax, [(start + .46, y), (end - .46, y)], color)
     say(ax, ((start + end)/2, y + .12), doing)
     say(ax, (start - .44, y + .16), letters[0], size=large, ha='right')
     say(ax, (start - .44, y - .2), f'{100*.8**level:.0f} %\nkept', ha='right')
@@ -49,7 +49,7 @@ def draw_rewinding(
 ) -> Axes: # the same
     "The three phases of iterative magnitude pruning with weight rewinding (Data Diet, Fig. 1 left)"
     canvas(ax, 5.58, 3.8)
-    for name, colour, corner, size, indent in phases: box(ax, corner, size, colour, name, indent=indent)
+    for name, color, corner, size, indent in phases: box(ax, corner, size, color, name, indent=indent)
     draw_pretraining(ax, rows[0][0])
     start, end = x_of['t'], x_of['T']
     middle, top, below = (start + end)/2, rows[0][0], rows[1][0]
@@ -69,7 +69,7 @@ def draw_pretraining(
 ) -> Axes: # the same
     "From $w_0$ to $w_t$, on all data or on a diet of few easy examples"
     start, end, middle = x_of['0'], x_of['t'], .88
-    network(ax, (start, y), 0, colour=green)
+    network(ax, (start, y), 0, color=green)
     arrow(ax, [(start + .46, y), (end - .46, y)], green)
     say(ax, (start, y - .38), '$w_0$', size=large)
     say(ax, (1.39, y + .12), '$t$ steps')
@@ -99,9 +99,9 @@ def sketched_loss(
     return np.prod([1 - .75*np.exp(-d/(2*.11**2)) - .25*np.exp(-d/(2*.5**2)) for d in squares], axis=0)
 
 class Family(NamedTuple):
-    "Two trainings from one initialisation"
+    "Two trainings from one initialization"
     name:str # of the step that they start from
-    colour:str # of its paths and its barrier
+    color:str # of its paths and its barrier
     spawned:np.ndarray # (2,) the weights that both start from
     children:tuple[np.ndarray, np.ndarray] # the weights at the end
 
@@ -139,18 +139,18 @@ def draw_children(
     ax:Axes, # about 1.6 by 2.1 inches
     family:Family # to draw
 ) -> Axes: # the same
-    "Two trainings from one initialisation, over the contours of the loss (Data Diet, Fig. 1 right)"
+    "Two trainings from one initialization, over the contours of the loss (Data Diet, Fig. 1 right)"
     canvas(ax, 1.62, 2.1)
     grid = np.stack(np.meshgrid(np.linspace(0, 1.62, 120), np.linspace(0, 2.1, 150)), -1)
     ax.contourf(*np.moveaxis(grid, -1, 0), sketched_loss(grid), levels=np.linspace(0, 1, 9), colors=[str(g) for g in np.linspace(.66, .97, 8)], zorder=0)
-    ways = [(first_weights, family.spawned, ink)] + [(family.spawned, child, family.colour) for child in family.children]
-    for seed, (start, end, colour) in enumerate(ways): ax.plot(*noisy_path(start, end, seed).T, color=colour, lw=1.2)
-    ax.plot(*np.stack(family.children).T, color=family.colour, ls=(0, (2, 1.5)), lw=1.4)
-    for point, colour in ((first_weights, ink), (family.spawned, ink), *((child, family.colour) for child in family.children)):
-        ax.plot(*point, 'o', color=colour, ms=4.5, mec='white', mew=.6)
+    ways = [(first_weights, family.spawned, ink)] + [(family.spawned, child, family.color) for child in family.children]
+    for seed, (start, end, color) in enumerate(ways): ax.plot(*noisy_path(start, end, seed).T, color=color, lw=1.2)
+    ax.plot(*np.stack(family.children).T, color=family.color, ls=(0, (2, 1.5)), lw=1.4)
+    for point, color in ((first_weights, ink), (family.spawned, ink), *((child, family.color) for child in family.children)):
+        ax.plot(*point, 'o', color=color, ms=4.5, mec='white', mew=.6)
     say(ax, first_weights - (0, .16), '$w_0$', size=large, path_effects=halo)
     say(ax, family.spawned + (-.04, .17), '$w_t$', size=large, path_effects=halo)
-    for child, text in zip(family.children, ('$w_T$', "$w_T'$")): say(ax, child + (.09, .02), text, family.colour, large, ha='left', path_effects=halo)
+    for child, text in zip(family.children, ('$w_T$', "$w_T'$")): say(ax, child + (.09, .02), text, family.color, large, ha='left', path_effects=halo)
     return ax
 
 def draw_barrier(
@@ -160,8 +160,8 @@ def draw_barrier(
     "The loss along the segment between two children; the barrier is the height of its middle over the mean of the ends"
     alphas = np.linspace(0, 1, 201)
     losses = family.losses(alphas)
-    ax.plot(alphas, losses, color=family.colour, lw=1.8)
-    ax.plot([0, 1], losses[[0, -1]], 'o--', color='grey', lw=1, ms=4, mec='white', mew=.6)
+    ax.plot(alphas, losses, color=family.color, lw=1.8)
+    ax.plot([0, 1], losses[[0, -1]], 'o--', color='gray', lw=1, ms=4, mec='white', mew=.6)
     top, foot = losses[100], losses[[0, -1]].mean()
     arrow(ax, [(.5, foot), (.5, top)], style='|-|,widthA=.3,widthB=.3')
     say(ax, (.5, top + .1), 'barrier')
@@ -192,7 +192,7 @@ def draw_distilled_pruning(
     images(ax, (.21, .18), np.ones((5, 9), bool), ink)
     say(ax, (.75, .95), 'real data')
     arrow(ax, [(.75, 1.08), (.75, 2.1)], ink)
-    say(ax, (.84, 1.55), 'distil,\nonce', ha='left')
+    say(ax, (.84, 1.55), 'distill,\nonce', ha='left')
     arrow(ax, [(1.2, 2.3), (2.08, 2.3)], ink)
     arrow(ax, [(1.4, .42), (2.08, .42)], ink)
     return ax

@@ -100,6 +100,7 @@ class Walk(Task):
 
 class EarlyAccuracy(Walk):
     "Accuracy on the test images, the training images and the easy ones among them, all by their right labels (Data Diet, supplement)"
+    kind = 'early-accuracy'
     easy: Pretrain # whose diet is the easy images
 
     @model_validator(mode='after')
@@ -132,6 +133,7 @@ class EarlyAccuracy(Walk):
 
 class GradientAgreement(Walk):
     "Agreement of mini-batch gradients (Data Diet, supplement)"
+    kind = 'gradient-agreement'
     batches: Annotated[int, Field(ge=2)] = 16 # at each look
     batch_size: Annotated[int, Field(ge=1)] = 128 # images; all where there are fewer
     augment: bool = False # crop and flip the images as in training

@@ -64,7 +64,12 @@ RecipeField = Annotated[InstanceOf[Recipe], BeforeValidator(_to_recipe)] # a Rec
 
 class Task(Config):
     "A question whose answer is computed once; a subclass says how"
+    kind: ClassVar[str] # part of the identity, and the folder that answers lie in; the class's name in small letters where it gives none
     version: ClassVar[int] = 1 # raise it when the computation changes
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if 'kind' not in vars(cls): cls.kind = cls.__name__.lower()
 
     def compute(self,
         run:'Run' # whom it asks and trains with, on its device
@@ -82,7 +87,7 @@ class Task(Config):
 
     def identity(self) -> dict: # for JSON
         "Kind, version and all that the answer depends on"
-        return dict(task=type(self).__name__, version=self.version) | super().identity()
+        return dict(kind=self.kind, version=self.version) | super().identity()
 
     @cached_property
     def key(self) -> str: # 16 hexadecimal digits
@@ -92,7 +97,7 @@ class Task(Config):
     @property
     def name(self) -> str: # kind/label-key
         "Kind, label and key: where the answer lies below the root"
-        return f'{type(self).__name__.lower()}/{"-".join(filter(None, (self.label(), self.key)))}'
+        return f'{self.kind}/{"-".join(filter(None, (self.label(), self.key)))}'
 
 # %% ../nbs/09_experiments.ipynb #1183c99c
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ class Run:
     def train(self,
         model:nn.Module, # trained in place
         data:ImageSet, # what to train on
-        recipe:Recipe, # batches, learning rates, optimiser, precision
+        recipe:Recipe, # batches, learning rates, optimizer, precision
         start:Snapshot|None=None, # where to enter; the model as it is, at step 0, if None
         stop:int|None=None, # step at which to leave; the recipe's end if None
         **kwargs # of the floor's `train`: mask, seed, augment, penalty, …
@@ -212,7 +217,7 @@ class Run:
     def walk(self,
         model:nn.Module, # trained in place
         data:ImageSet, # what to train on
-        recipe:Recipe, # batches, learning rates, optimiser, precision
+        recipe:Recipe, # batches, learning rates, optimizer, precision
         **kwargs # of the floor's `train`: at, stop, seed, augment, …
     ) -> Iterator[Snapshot]: # at the steps asked for, in order
         "As the floor's `train`, for looks on the way: begun anew after a kill; raises `OutOfTime` at the first look behind the deadline"
@@ -228,7 +233,7 @@ def save_checkpoint(
     seconds:float # that they took
 ) -> None:
     "What a training needs to continue as if nothing had happened"
-    tensors = {f'{part}/{k}': v for part in ('state', 'optimiser') for k, v in getattr(snapshot, part).items()}
+    tensors = {f'{part}/{k}': v for part in ('state', 'optimizer') for k, v in getattr(snapshot, part).items()}
     save_tensors(path, tensors, dict(step=str(snapshot.step), total=total.hex(), seconds=str(seconds)))
 
 def what_was_left(
@@ -246,4 +251,4 @@ def load_checkpoint(
     "Where a training was left"
     if not (left := what_was_left(path, 'training')): return None
     tensors, notes = left
-    return Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimiser')), float.fromhex(notes['total']), float(notes['seconds'])
+    return Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimizer')), float.fromhex(notes['total']), float(notes['seconds'])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .core import State
 from .data import ImageSet
 from .many import train_many
-from .models import initialise
+from .models import initialize
 from .recipe import Recipe
 from .records import Damaged, load_tensors, save_tensors
 from .scores import checksum_of
@@ -63,13 +63,13 @@ def train_experts(
     paths = {seed: Path(folder)/f'expert{seed:04}.safetensors' for seed in seeds}
     missing = [seed for seed, path in paths.items() if not path.exists()]
     every = every or recipe.steps_per_epoch(len(data))
-    net = initialise(make, next(iter(paths), 0), 'expert')
+    net = initialize(make, next(iter(paths), 0), 'expert')
     refuse_statistics(net)
     notes = dict(recipe=repr(recipe), augment=augmentation_name(augment),
-                 data=f'{data.name}, {len(data):,} images, {checksum_of(data)}, normalised by {data.mean} and {data.std}',
+                 data=f'{data.name}, {len(data):,} images, {checksum_of(data)}, normalized by {data.mean} and {data.std}',
                  network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype))
     if missing:
-        nets = [initialise(make, seed, 'expert').to(data.x.device) for seed in missing]
+        nets = [initialize(make, seed, 'expert').to(data.x.device) for seed in missing]
         looks = range(0, recipe.steps + 1, every)
         walked = list(train_many(nets[0], data, recipe, [Snapshot(0, net.state_dict()) for net in nets], seeds=missing, at=looks, augment=augment, **kwargs))
         kept = [together for together in walked if together[0].step in looks]
@@ -96,4 +96,4 @@ def refuse_statistics(
     "Raises `ValueError` for a network that keeps running statistics: a student's would depend on the order in which gradients are computed"
     if buffers := [name for name, _ in net.named_buffers()]:
         raise ValueError(f'trajectory matching needs a network without running statistics, and this {type(net).__name__} keeps {buffers[0]}: '
-                         'use instance or group normalisation')
+                         'use instance or group normalization')

@@ -120,19 +120,19 @@ class PanelParameters(FigureParameters):
 class LandscapeParameters(FigureParameters):
     "Parameters of the landscapes"
     plane: Literal['two', 'four'] = 'two' # solutions that it goes through
-    filter_normalised: bool = False # the random direction has the lengths of the solutions' filters
+    filter_normalized: bool = False # the random direction has the lengths of the solutions' filters
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse a normalised direction in the plane of four, which has none"
-        if self.filter_normalised and self.plane == 'four':
-            raise ValueError("the plane of four has no random direction: leave filter_normalised=False, or say plane='two'")
+        "Refuse a normalized direction in the plane of four, which has none"
+        if self.filter_normalized and self.plane == 'four':
+            raise ValueError("the plane of four has no random direction: leave filter_normalized=False, or say plane='two'")
         return self
 
     @property
     def variant(self) -> str: # such as four or filters; empty for the usual one
         "What file names say of another plane than the paper's"
-        return '_'.join([*(['four'] if self.plane == 'four' else []), *(['filters'] if self.filter_normalised else [])])
+        return '_'.join([*(['four'] if self.plane == 'four' else []), *(['filters'] if self.filter_normalized else [])])
 
 class MeasureParameters(PanelParameters):
     "Parameters of the figure of distances"
@@ -172,8 +172,8 @@ def title_of(
     data = (f'{spoken.get(figure.data.name, figure.data.name)}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}'
             f'{", whitened" if figure.data.zca else ""}')
     network = spoken.get(figure.network.model, figure.network.model) + (f' of width {width}' if (width := figure.network.options.get('width')) else '')
-    ways = {'MTT (ready images)' if inner.kind == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None
-            for inner in getattr(figure, 'inners', ()) if inner.kind in ('ready', 'distilled')}
+    ways = {'MTT (ready images)' if inner.arm == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None
+            for inner in getattr(figure, 'inners', ()) if inner.arm in ('ready', 'distilled')}
     settings = f'{data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}'
     unbroken = ', '.join(words.replace(' ', '\u00a0') for words in settings.split(', ')) # a long title does not break within these
     return f'{what}: {unbroken}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')

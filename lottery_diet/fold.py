@@ -16,7 +16,7 @@ from .core import State
 # %% ../nbs/02b_fold.ipynb #61269450
 def folding_pairs(
     model:nn.Module # its modules declare pairs in `folds`, by their own submodules' names
-) -> list[tuple[str, str]]: # full names of convolution and normalisation
+) -> list[tuple[str, str]]: # full names of convolution and normalization
     "The pairs that the modules of `model` declare, and that are there"
     parts = dict(model.named_modules())
     declared = ((name, pair) for name, m in parts.items() for pair in getattr(type(m), 'folds', ()))

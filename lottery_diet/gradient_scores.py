@@ -23,7 +23,7 @@ from .evaluation import channels_last, device_of, evaluating, predict
 
 # %% ../nbs/04a_gradient_scores.ipynb #194a979a
 def grand(
-    models:nn.Module|Sequence[nn.Module], # partly trained networks from independent initialisations
+    models:nn.Module|Sequence[nn.Module], # partly trained networks from independent initializations
     data:ImageSet, # what to score
     chunk:int=32 # examples at a time
 ) -> Tensor: # n scores, on the CPU

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mask', 'share_of', 'prune_global_magnitude', 'flat', 'unflat', 'Level', 'noise_of', 'train_ticket', 'imp', 'imp_many',
-           'check_ladder', 'reinitialise', 'shuffle_layerwise', 'prune_random', 'controls']
+           'check_ladder', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls']
 
 # %% ../nbs/05_imp.ipynb #1f2764cb
 import math
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .core import State, derive, same, stream
 from .data import ImageSet
-from .models import initialise, prunable
+from .models import initialize, prunable
 from .many import fit_many
 from .train import Recipe, Snapshot, check_boolean, check_mask, fit
 
@@ -145,7 +145,7 @@ def train_ticket(
     mask:Mask, # who lives
     **kwargs # of `train`: seed, extra_loss, …
 ) -> Snapshot: # the end of training
-    "Train the subnetwork `mask` from the rewind point to the recipe's end, with a fresh optimiser"
+    "Train the subnetwork `mask` from the rewind point to the recipe's end, with a fresh optimizer"
     return fit(model, data, recipe, start=rewind.rewound(), mask=mask, **kwargs)
 
 # %% ../nbs/05_imp.ipynb #f37aba9e
@@ -208,13 +208,13 @@ def check_ladder(
     return kept
 
 # %% ../nbs/05_imp.ipynb #0b428e7d
-def reinitialise(
+def reinitialize(
     make:Callable[[], nn.Module], # makes the network
     seed:int=0, # the replicate whose ticket is controlled
     level:int|None=None # draw it for this level alone; the same one at every level if None
 ) -> Snapshot: # at step 0
-    "An initialisation that has nothing to do with the replicate's own (WIN §2.2)"
-    return Snapshot(0, initialise(make, seed, 'reinitialised' if level is None else f'reinitialised, level {level}').state_dict())
+    "An initialization that has nothing to do with the replicate's own (WIN §2.2)"
+    return Snapshot(0, initialize(make, seed, 'reinitialized' if level is None else f'reinitialized, level {level}').state_dict())
 
 def shuffle_layerwise(
     mask:Mask, # the ticket's
@@ -239,6 +239,6 @@ def controls(
     level:int|None=None # draw fresh weights for this level alone; the same ones at every level if None
 ) -> dict[str, tuple[Snapshot, Mask]]: # where to start and who lives, by name of the control
     "The three controls of a ticket, for `train_ticket`"
-    return {'re-initialised': (reinitialise(make, seed, level), mask),
+    return {'re-initialized': (reinitialize(make, seed, level), mask),
             'shuffled': (rewind, shuffle_layerwise(mask, seed)),
             'random': (rewind, prune_random(mask, seed))}

@@ -8,6 +8,7 @@ __all__ = ['Images', 'mixed', 'content', 'Network']
 # %% ../nbs/09ba_ingredients.ipynb #94da8f8a
 from collections.abc import Callable
 from functools import lru_cache, partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from torch import nn
 from .core import choose, stream
 from .data import ImageSet, Splits, shrink, split_off
 from .experiments import Config, RecipeField
-from .models import find_model
+from .models import find_model, versions
 from .records import digest
 from .scores import keep_random
 from .sources import is_own_data, load_data, sources
@@ -48,21 +49,21 @@ class Images(Config):
         return super().identity() | own
 
     def load(self,
-        recipe:RecipeField, # whose normalisation, if it has one, comes before the training images' own
+        recipe:RecipeField, # whose normalization, if it has one, comes before the training images' own
         device:torch.device # where images shall lie
-    ) -> tuple[ImageSet, ImageSet]: # normalised or whitened alike
-        "Training and test images on the device, with the recipe's normalisation or whitened"
+    ) -> tuple[ImageSet, ImageSet]: # normalized or whitened alike
+        "Training and test images on the device, with the recipe's normalization or whitened"
         train, _, test = self.parts(recipe, device)
         return train, test
 
     def parts(self,
-        recipe:RecipeField, # whose normalisation, if it has one, comes before the training images' own
+        recipe:RecipeField, # whose normalization, if it has one, comes before the training images' own
         device:torch.device # where images shall lie
-    ) -> Splits: # normalised or whitened alike
+    ) -> Splits: # normalized or whitened alike
         "Training images, those set aside (None if there are none) and test images"
         found = _whitened(self) if self.zca else self.read()
-        constants = recipe.normalisation or (found.train.mean, found.train.std)
-        return Splits(*(part and (part if self.zca else part.normalised_by(*constants)).to(device) for part in found))
+        constants = recipe.normalization or (found.train.mean, found.train.std)
+        return Splits(*(part and (part if self.zca else part.normalized_by(*constants)).to(device) for part in found))
 
     def read(self) -> Splits: # chosen, shrunk and split, on the CPU
         "The same as pixels, as they are"
@@ -119,8 +120,14 @@ class Network(Config):
         find_model(v)
         return v
 
+    def identity(self) -> dict: # for JSON
+        "Name and options; for a network of ours the version of what it computes and how it is drawn"
+        return super().identity() | (dict(version=versions.get(self.model, 1)) if ':' not in self.model else {})
+
     def maker(self,
-        data:ImageSet # training or test images: their shape and number of classes
-    ) -> Callable[[], nn.Module]: # for `initialise`
-        "Makes it for images like `data`"
-        return partial(find_model(self.model), shape=data.shape, classes=data.classes, **self.options)
+        data:ImageSet # training images: their shape and number of classes, and what a network wants to know of them
+    ) -> Callable[[], nn.Module]: # for `initialize`
+        "Makes it for images like `data`; a function with a parameter `images` is given the first 5,000 as a network sees them"
+        make = find_model(self.model)
+        seen = dict(images=data.inputs(data.x[:5000])) if 'images' in signature(make).parameters else {}
+        return partial(make, shape=data.shape, classes=data.classes, **seen, **self.options)

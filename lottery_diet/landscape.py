@@ -53,7 +53,7 @@ def plane_of_two(
     a:State, # one solution, at (1, 0)
     b:State, # another, at (-1, 0)
     towards:State|None=None, # a third state that the plane shall lean to; a random direction if None
-    filter_normalised:bool=False, # the second direction's filters get the lengths of the solutions' own (Li et al. 2018)
+    filter_normalized:bool=False, # the second direction's filters get the lengths of the solutions' own (Li et al. 2018)
     mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle
@@ -63,7 +63,7 @@ def plane_of_two(
     up = _difference(towards, origin) if towards else {
         k: torch.zeros_like(v) if '.running_' in f'.{k}' else torch.randn(v.shape, generator=stream(seed, 'plane', k), dtype=torch.float64).to(v)
         for k, v in right.items()}
-    if filter_normalised: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
+    if filter_normalized: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = {k: v*mask[k].to(v) if k in mask else v for k, v in up.items()}
     along, before = (_flat(up, right)@_flat(right, right))/(_flat(right, right)@_flat(right, right)), _flat(up, right).norm()
     up = {k: v - along.item()*right[k] for k, v in up.items()}

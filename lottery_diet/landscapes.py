@@ -22,8 +22,9 @@ from .landscape import Curvature, plane_of_four, plane_of_two, sample_diagonal, 
 # %% ../nbs/09k_landscapes.ipynb #428a4a62
 class Surface(Task):
     "Loss and error on a grid of a plane through trainings (SYN, Fig. 5)"
+    kind = 'surface'
     solutions: tuple[Child, ...] # two, or four for the plane of the paper's released code
-    filter_normalised: bool = False # the random direction's filters get the lengths of the solutions' own (Li et al. 2018)
+    filter_normalized: bool = False # the random direction's filters get the lengths of the solutions' own (Li et al. 2018)
     side: Annotated[int, Field(ge=2)] = 21 # points along each direction
     reach: Annotated[float, Field(gt=0)] = 1.5 # of the grid; the first two solutions lie at -1 and 1
     examples: Annotated[int, Field(ge=1)]|None = 1000 # training images that the losses are of, un-augmented, the first so many; all if None
@@ -36,7 +37,7 @@ class Surface(Task):
         if len(self.solutions) not in (2, 4): raise ValueError(f'a plane goes through two solutions or four, not {len(self.solutions)}')
         if len({(s.pretrain.key, s.ticket and s.ticket.key) for s in self.solutions}) > 1:
             raise ValueError('solutions of one plane must have one rewind point and wear one mask')
-        if self.filter_normalised and len(self.solutions) == 4: raise ValueError('the plane of four has no random direction: leave filter_normalised=False')
+        if self.filter_normalized and len(self.solutions) == 4: raise ValueError('the plane of four has no random direction: leave filter_normalized=False')
         return self
 
     def needs(self) -> Sequence[Task]:
@@ -54,7 +55,7 @@ class Surface(Task):
         net, _, train, _ = self.solutions[0].pretrain.prepare(run)
         found = [run.ask(s) for s in self.solutions]
         states, mask = [r.part('state') for r in found], found[0].part('mask') or None
-        plane = plane_of_four(states) if len(states) == 4 else plane_of_two(*states, filter_normalised=self.filter_normalised, mask=mask, seed=self.seed)
+        plane = plane_of_four(states) if len(states) == 4 else plane_of_two(*states, filter_normalized=self.filter_normalized, mask=mask, seed=self.seed)
         look, along = train.take(torch.arange(min(self.examples or len(train), len(train)))), np.linspace(-self.reach, self.reach, self.side)
         table = surface(net, plane, look, along, along, train if self.batchnorm == 're-estimated' else None)
         return Outcome(table.to_dict('records'), dict(solutions=torch.tensor([plane.coordinates(state) for state in states])))
@@ -62,6 +63,7 @@ class Surface(Task):
 # %% ../nbs/09k_landscapes.ipynb #e442789a
 class Sharpness(Task):
     "Statistics of the Hessian's diagonal, its largest eigenvalues and its trace, at the end of a training (SYN, table)"
+    kind = 'sharpness'
     solution: Child # at whose end the Hessian is taken
     examples: Annotated[int, Field(ge=1)] = 64 # training images, un-augmented, the first so many
     sampled: Annotated[int, Field(ge=1)]|None = None # entries of the diagonal; all living weights if None

@@ -76,7 +76,7 @@ def _abreast(model, data, recipe, starts, masks, seeds, at, augment):
     for start, mask in zip(starts, masks):
         require_same_shapes(model.state_dict(), start.state, f'a snapshot to start from is not one of this {type(model).__name__}')
         check_mask(dict(model.named_parameters()), mask)
-    start = Snapshot(starts[0].step, join([s.state for s in starts]), join([s.optimiser for s in starts]))
+    start = Snapshot(starts[0].step, join([s.state for s in starts]), join([s.optimizer for s in starts]))
     feed = partial(batches_abreast, data, recipe, seeds=seeds, augment=augment)
     way = 'graph' if data.x.device.type == 'cuda' else 'autograd'
     wide = _train(abreast(model, runs), feed, recipe, start, at, join(masks), seeds[0], way, loss=cross_entropy_abreast)
@@ -87,7 +87,7 @@ def apart(
     runs:int # R
 ) -> list[Snapshot]: # one of each run
     "The runs of a wide network, one by one"
-    parts = zip(split(snapshot.state, runs), split(snapshot.optimiser, runs), snapshot.loss if isinstance(snapshot.loss, list) else [snapshot.loss]*runs)
+    parts = zip(split(snapshot.state, runs), split(snapshot.optimizer, runs), snapshot.loss if isinstance(snapshot.loss, list) else [snapshot.loss]*runs)
     return [Snapshot(snapshot.step, state, memory, loss, f'abreast, {snapshot.way}') for state, memory, loss in parts]
 
 def fit_many(

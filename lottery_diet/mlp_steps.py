@@ -184,13 +184,13 @@ class SparseFirst(ClosedForm):
     def pack(self,
         memory:State # as 'name/kind', shaped as the network's weights
     ) -> State: # of the first layer one number for each living weight
-        "The optimiser's memory of living weights"
+        "The optimizer's memory of living weights"
         return {k: v[self.alive] if self.about_first(k) and v.ndim else v for k, v in memory.items()}
 
     def unpack(self,
         memory:State # as 'name/kind', of the first layer one number for each living weight
     ) -> State: # shaped as the network's weights
-        "The optimiser's memory with zeros where a weight is dead"
+        "The optimizer's memory with zeros where a weight is dead"
         spread = lambda v: torch.zeros(self.alive.shape, dtype=v.dtype, device=v.device).masked_scatter_(self.alive, v)
         return {k: spread(v) if self.about_first(k) and v.ndim else v for k, v in memory.items()}
 

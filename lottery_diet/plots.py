@@ -65,8 +65,8 @@ def plot_intervals(
     return ax
 
 # %% ../nbs/10_plots.ipynb #33996824
-arms = { # colour, marker and line style
-    'ticket': ('#0072B2', 'o', '-'), 're-initialised': ('#D55E00', 's', '--'), 'shuffled': ('#009E73', '^', '-.'), 'random': ('#CC79A7', 'X', ':')}
+arms = { # color, marker and line style
+    'ticket': ('#0072B2', 'o', '-'), 're-initialized': ('#D55E00', 's', '--'), 'shuffled': ('#009E73', '^', '-.'), 'random': ('#CC79A7', 'X', ':')}
 
 def plot_accuracy_vs_sparsity(
     table:pd.DataFrame, # columns density (0 to 1), accuracy (0 to 1), arm, level; one row per replicate
@@ -75,9 +75,9 @@ def plot_accuracy_vs_sparsity(
     "Test accuracy of each arm against the share of weights that remain (Data Diet Fig. A; WIN Fig. 1)"
     points = table.assign(remaining=100*table.density, percent=100*table.accuracy)
     for arm, rows in points.groupby('arm', sort=False):
-        colour, marker, dash = arms.get(arm, ('#555555', 'D', '-'))
+        color, marker, dash = arms.get(arm, ('#555555', 'D', '-'))
         per_level = rows.groupby('level').agg(remaining=('remaining', 'mean'), interval=('percent', t_interval)).sort_values('remaining')
-        plot_intervals(per_level.remaining, per_level.interval, ax, color=colour, marker=marker, ls=dash, label=arm)
+        plot_intervals(per_level.remaining, per_level.interval, ax, color=color, marker=marker, ls=dash, label=arm)
     mark_dense(ax, points[points.level == 0].percent)
     remaining = points[points.arm == points.arm.iloc[0]].groupby('level').remaining.mean()
     return label_sparsity(ax, remaining.to_numpy())
@@ -92,9 +92,9 @@ def plot_barrier_vs_step(
     found = per_seed.groupby('step').agg(t_interval)
     half = [i.half if i.n > 2 else np.nan for i in found]
     ax.errorbar(found.index, [i.mean for i in found], yerr=half, color='#0072B2', marker='o', ms=4.5, lw=1.6, capsize=2)
-    for _, one in per_seed.groupby('seed'): ax.plot(one.index.get_level_values('step'), one, '.', color='grey', ms=3, zorder=0)
+    for _, one in per_seed.groupby('seed'): ax.plot(one.index.get_level_values('step'), one, '.', color='gray', ms=3, zorder=0)
     ax.set(xlabel='spawn step', ylabel='error barrier (points)')
-    ax.axhline(0, color='grey', lw=.6, zorder=0)
+    ax.axhline(0, color='gray', lw=.6, zorder=0)
     sns.despine(ax=ax)
     return ax
 
@@ -106,8 +106,8 @@ def plot_barrier_hist(
     "Histogram of single examples' barriers, one line for each spawn step (Data Diet, per-example barriers; there from -5 to 10)"
     values = {step: np.asarray(v) for step, v in sorted(barriers.items())}
     if limits is None: limits = (min(v.min() for v in values.values()), max(v.max() for v in values.values())) if values else (-1, 1)
-    for (step, v), colour in zip(values.items(), sns.color_palette('viridis', max(1, len(values)))):
-        ax.hist(np.clip(v, *limits), bins=np.linspace(*limits, 31), histtype='step', color=colour, lw=1.4, label=f'step {step:,}')
+    for (step, v), color in zip(values.items(), sns.color_palette('viridis', max(1, len(values)))):
+        ax.hist(np.clip(v, *limits), bins=np.linspace(*limits, 31), histtype='step', color=color, lw=1.4, label=f'step {step:,}')
     ax.set(yscale='log', xlabel='barrier of an example (nats)', ylabel='examples')
     if values: ax.legend(frameon=False, fontsize=8)
     sns.despine(ax=ax)
@@ -119,7 +119,7 @@ def mark_dense(
     percent:pd.Series # test accuracy of the dense network, one per replicate
 ) -> Axes:
     "A thin line at the accuracy of the dense network"
-    if len(percent): ax.axhline(percent.mean(), color='grey', lw=.8, zorder=0, label='dense')
+    if len(percent): ax.axhline(percent.mean(), color='gray', lw=.8, zorder=0, label='dense')
     return ax
 
 def label_sparsity(

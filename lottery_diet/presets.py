@@ -39,18 +39,18 @@ per_epoch = 391 # batches of 128
 on_cifar10 = dict( # fields of `Diets`: published
     data=Images(name='cifar10'), network=Network(model='resnet20'), train_size=50_000,
     judge=Network(model='resnet18'), judge_recipe=el2n_judge, judge_steps=7800, judges=16,
-    recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), normalisation=imagenet_constants, **cifar_like))
+    recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), normalization=imagenet_constants, **cifar_like))
 on_cifar100 = dict( # fields of `Diets`: published
     data=Images(name='cifar100'), network=Network(model='resnet32'), train_size=50_000,
     judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16,
     recipe=Recipe(160*per_epoch, milestones=(80*per_epoch, 120*per_epoch), **cifar_like))
 cinic_recipe = Recipe( # of ResNet-56, as published
-    31_250, 256, milestones=(15_625, 23_440), drop_last=True, normalisation=((.4789, .4723, .4305), (.2421, .2383, .2587)), **cifar_like)
+    31_250, 256, milestones=(15_625, 23_440), drop_last=True, normalization=((.4789, .4723, .4305), (.2421, .2383, .2587)), **cifar_like)
 on_cinic10 = dict( # fields of `Diets`: published
     data=Images(name='cinic10'), network=Network(model='resnet56'), train_size=180_000, recipe=cinic_recipe, balanced=('random',),
     judge=Network(model='resnet56'), judge_recipe=replace(cinic_recipe, steps=8000, milestones=()), judge_steps=8000, judges=10)
 composer_cifar10 = on_cifar10 | dict( # `on_cifar10` with another recipe, where scores are compared
-    recipe=Recipe(62_400, milestones=(31_200, 46_800), drop_last=True, normalisation=((.4914, .4822, .4465), (.247, .2435, .2616)), **cifar_like))
+    recipe=Recipe(62_400, milestones=(31_200, 46_800), drop_last=True, normalization=((.4914, .4822, .4465), (.247, .2435, .2616)), **cifar_like))
 on_resnet50 = dict( # fields of `Diets`, for early dynamics
     data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge,
     judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))

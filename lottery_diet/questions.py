@@ -68,7 +68,7 @@ class Diets(Figure):
     judge_recipe: RecipeField # how it is trained
     judge_steps: Count # at which it scores
     judges: Count # whose scores are averaged
-    judge_seed: Step = 0 # what their initialisations derive from
+    judge_seed: Step = 0 # what their initializations derive from
     balanced: tuple[str, ...] = () # selections that take equally many images of each class
 
     @model_validator(mode='after')
@@ -226,7 +226,7 @@ class EarlyDynamics(Early):
 class GradientAlignment(Early):
     "Agreement of mini-batch gradients over the first steps (Data Diet, supplement)"
     batch_size: Count = 128 # images
-    augmented: tuple[Literal['all', 'easiest'], ...] = () # whose gradients are of cropped and flipped images; published: all, which favours the easiest
+    augmented: tuple[Literal['all', 'easiest'], ...] = () # whose gradients are of cropped and flipped images; published: all, which favors the easiest
 
     def asked(self) -> Iterator[tuple[dict, GradientAgreement]]: # as (columns, task)
         "Both, of every replicate"

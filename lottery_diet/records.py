@@ -103,7 +103,7 @@ class Record:
         return load((self.folder/'tensors.safetensors').read_bytes()) # copied: a mapped file that is cut short kills the process
 
     def part(self,
-        prefix:str # such as 'state', 'mask' or 'optimiser'
+        prefix:str # such as 'state', 'mask' or 'optimizer'
     ) -> dict[str, Tensor]: # empty where there are none
         "Tensors whose name begins with `prefix/`, without it"
         return part_of(self.tensors, prefix)

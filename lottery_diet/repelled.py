@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from .diets import outcome_of, snapshot_of
 from .experiments import Outcome, Run, Task
-from .imp import Mask, noise_of, reinitialise
+from .imp import Mask, noise_of, reinitialize
 from .repel import cosines, repulsion
 from .tickets import Masked, rung
 from .train import Snapshot
@@ -21,6 +21,7 @@ from .train import Snapshot
 # %% ../nbs/09i_repelled.ipynb #51399fbe
 class Repelled(Masked):
     "One level of iterative magnitude pruning that is repelled from the solutions of the levels above, or drawn to them (WIN §2.5, Figs. 3, 13, 14, 17)"
+    kind = 'repelled'
     level: Annotated[int, Field(ge=1, le=200)] # how often was pruned
     strength: Annotated[float, Field(allow_inf_nan=False)] # λ of the penalty: in the paper 2 repels, -1 attracts
     last_only: bool = False # from the level directly above alone
@@ -69,6 +70,7 @@ class Repelled(Masked):
 
 class RepelledControl(Task):
     "The mask of a repelled level with weights drawn anew, repelled from the solutions of the controls of the levels above (WIN §2.2, §2.5)"
+    kind = 'repelled-control'
     ticket: Repelled # whose mask, penalty and SGD noise it shares
 
     def at(self,
@@ -81,9 +83,9 @@ class RepelledControl(Task):
         "The levels whose solutions it is repelled from"
         return [self.at(level) for level in range(self.ticket.level - 1 if self.ticket.last_only else 0, self.ticket.level)]
 
-    def label(self) -> str: # ends in re-initialised
+    def label(self) -> str: # ends in re-initialized
         "The ticket, and what is controlled"
-        return f'{self.ticket.label()}-re-initialised'
+        return f'{self.ticket.label()}-re-initialized'
 
     def needs(self) -> Sequence[Task]: # the ticket first
         "The ticket and the controls above"
@@ -95,7 +97,7 @@ class RepelledControl(Task):
         "Train fresh weights under the ticket's mask, with the penalty"
         pretrain, mask = self.ticket.pretrain, Mask(run.ask(self.ticket).part('mask'))
         _, make, *_ = pretrain.prepare(run)
-        return pushed(run, self.ticket, reinitialise(make, pretrain.seed, self.ticket.level), mask, self.before(), f'{self.ticket.arm}, re-initialised')
+        return pushed(run, self.ticket, reinitialize(make, pretrain.seed, self.ticket.level), mask, self.before(), f'{self.ticket.arm}, re-initialized')
 
 def pushed(
     run:Run, # asks the trainings before, and trains

@@ -22,7 +22,7 @@ class BasicBlock(nn.Module):
         inputs:int, # channels coming in
         width:int, # channels inside and going out
         stride:int, # 2 halves the image
-        norm:Callable[[int], nn.Module] # makes a normalisation layer
+        norm:Callable[[int], nn.Module] # makes a normalization layer
     ):
         super().__init__()
         self.conv1, self.bn1 = conv(inputs, width, 3, stride), norm(width)
@@ -43,16 +43,16 @@ def conv(
     size:int, # of the kernel, pixels
     stride:int=1 # 2 halves the image
 ) -> nn.Conv2d: # with PyTorch's own weights
-    "A convolution that keeps the image size, without bias: normalisation follows"
+    "A convolution that keeps the image size, without bias: normalization follows"
     return nn.Conv2d(i, o, size, stride, padding=size//2, bias=False)
 
 def shortcut(
     inputs:int, # channels coming in
     outputs:int, # channels going out
     stride:int, # 2 halves the image
-    norm:Callable[[int], nn.Module] # makes a normalisation layer
+    norm:Callable[[int], nn.Module] # makes a normalization layer
 ) -> nn.Module: # without parameters where it is the identity
-    "The identity, or a 1×1 convolution with normalisation where the shape changes"
+    "The identity, or a 1×1 convolution with normalization where the shape changes"
     return nn.Identity() if stride == 1 and inputs == outputs else nn.Sequential(conv(inputs, outputs, 1, stride), norm(outputs))
 
 # %% ../nbs/01c_resnets.ipynb #d3b8dbbc
@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         inputs:int, # channels coming in
         width:int, # channels inside; four times as many go out
         stride:int, # 2 halves the image
-        norm:Callable[[int], nn.Module] # makes a normalisation layer
+        norm:Callable[[int], nn.Module] # makes a normalization layer
     ):
         super().__init__()
         self.conv1, self.bn1 = conv(inputs, width, 1), norm(width)
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
         repeats:tuple[int, ...], # blocks in each stage
         widths:tuple[int, ...], # channels in each stage
         imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
-        norm:Callable[[int], nn.Module]=nn.BatchNorm2d # makes a normalisation layer
+        norm:Callable[[int], nn.Module]=nn.BatchNorm2d # makes a normalization layer
     ):
         super().__init__()
         first = widths[0]
@@ -106,7 +106,7 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self,
-        x:Tensor # normalised images, b × channels × h × w
+        x:Tensor # normalized images, b × channels × h × w
     ) -> Tensor: # logits, b × classes
         "Outputs of the network"
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -119,8 +119,8 @@ def cifar_resnet(
     classes:int=10, # outputs
     depth:int=20, # 6·n+2 layers
     width:int=16, # channels of the first stage; doubled twice
-    norm:Callable[[int], nn.Module]=nn.BatchNorm2d, # makes a normalisation layer
-    affine:bool=True, # does normalisation learn a scale and a shift? Not in WIN, as we read it
+    norm:Callable[[int], nn.Module]=nn.BatchNorm2d, # makes a normalization layer
+    affine:bool=True, # does normalization learn a scale and a shift? Not in WIN, as we read it
     init:Init=kaiming_normal # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "A CIFAR ResNet of any depth 6·n+2; raises `ValueError` for other depths"
@@ -176,7 +176,7 @@ def resnet50(
     classes:int=1000, # outputs
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=True, # 7×7 with stride 2 and a pool, instead of 3×3
-    affine:bool=True, # does normalisation learn a scale and a shift? Not in WIN, as we read it
+    affine:bool=True, # does normalization learn a scale and a shift? Not in WIN, as we read it
     init:Init=kaiming_normal # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
@@ -190,7 +190,7 @@ class PooledBlock(BasicBlock):
         inputs:int, # channels coming in
         width:int, # channels inside and going out
         stride:int, # 2 halves the image
-        norm:Callable[[int], nn.Module] # makes a normalisation layer
+        norm:Callable[[int], nn.Module] # makes a normalization layer
     ):
         super().__init__(inputs, width, 1, norm)
         self.pool = nn.AvgPool2d(stride)
@@ -219,10 +219,10 @@ def resnet_ap10(
     shape:Shape=(3, 224, 224), # of an image
     classes:int=10, # outputs
     width:int=64, # channels of the first stage; doubled at each next one
-    norm:Callable[[int], nn.Module]=instance_norm, # makes a normalisation layer
+    norm:Callable[[int], nn.Module]=instance_norm, # makes a normalization layer
     init:Init=kaiming_fan_out # of each layer
 ) -> nn.Module: # gives logits, b × classes
-    "ResNetAP-10, with which IDC distils ImageNet-10: average pooling instead of strides, instance norm (SYN §2.4)"
+    "ResNetAP-10, with which IDC distills ImageNet-10: average pooling instead of strides, instance norm (SYN §2.4)"
     net = ResNet(shape, classes, PooledBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), norm=norm)
     kernel, pool = (7, 4) if shape[1] > 128 else (3, 2) if shape[1] > 64 else (3, 1)
     net.conv1, net.maxpool = conv(shape[0], width, kernel), nn.AvgPool2d(pool)

@@ -22,7 +22,7 @@ from .train import predict
 
 # %% ../nbs/04_scores.ipynb #6f627ced
 def el2n(
-    models:nn.Module|Sequence[nn.Module], # partly trained networks from independent initialisations
+    models:nn.Module|Sequence[nn.Module], # partly trained networks from independent initializations
     data:ImageSet # what to score
 ) -> Tensor: # n scores from 0 (easy) to √2 (hard), on the CPU
     "Mean length of the error vector of each example; raises `ValueError` for no network"
@@ -119,5 +119,5 @@ class Scores:
 def checksum_of(
     data:ImageSet # on any device
 ) -> str: # 16 hexadecimal digits
-    "Of pixels and labels in their order; normalisation is not among it"
+    "Of pixels and labels in their order; normalization is not among it"
     return digest(dict(x=data.x.cpu(), y=data.y.cpu()))[:16]

@@ -20,7 +20,7 @@ from .core import choose, derive, pick_device, runs_root
 from .data import ImageSet, Splits
 from .sources import is_own_data, load_data, sources
 from .imp import Mask, check_ladder
-from .models import find_model, initialise
+from .models import find_model, initialize
 from .scores import Scores, el2n, keep_easiest, keep_hardest, keep_random
 from .train import Recipe, fit, in_epochs
 
@@ -36,7 +36,7 @@ class TicketSetting:
     train_examples:int|None=None # a fixed random subset; all if None
     judge_model:str|None=None # network that scores examples; the same if None
     judge_recipe:Recipe|None=None # how it is trained; the first tenth of `recipe` if None
-    judges:int=3 # independent initialisations to average scores over
+    judges:int=3 # independent initializations to average scores over
     balanced:bool=False # random subsets take equally many of each class
 
     def __post_init__(self):
@@ -45,16 +45,16 @@ class TicketSetting:
 
     def prepare(self,
         splits:Splits # a data set as it was read; what was held out is left alone
-    ) -> tuple[ImageSet, ImageSet]: # normalised by the recipe's constants, or by those of the training images
+    ) -> tuple[ImageSet, ImageSet]: # normalized by the recipe's constants, or by those of the training images
         "Training and test images as the setting wants them"
         train, k = splits.train, self.train_examples
         if k is not None and k < len(train): train = train.take(keep_random(len(train), k))
-        constants = self.recipe.normalisation or (train.mean, train.std)
-        return train.normalised_by(*constants), splits.test.normalised_by(*constants)
+        constants = self.recipe.normalization or (train.mean, train.std)
+        return train.normalized_by(*constants), splits.test.normalized_by(*constants)
 
     def network(self,
         data:ImageSet # training or test images: their shape and number of classes
-    ) -> Callable[[], nn.Module]: # for `initialise`
+    ) -> Callable[[], nn.Module]: # for `initialize`
         "Makes the network for images like `data`"
         return partial(find_model(self.model), shape=data.shape, classes=data.classes)
 
@@ -76,8 +76,8 @@ ticket_settings = { # by scale and data set
     ('mini', 'any'): TicketSetting('small_resnet', in_epochs(5_000, 10, milestones=(6, 9), **cifar_like), 80, 4, .6, train_examples=5_000),
     ('mini', 'digits'): TicketSetting('lenet_300_100', in_epochs(1297, 60, 64, lr=.05), 20, 12, .36),
     ('mini', 'mnist'): TicketSetting('lenet_300_100', in_epochs(60_000, 10, lr=.1), 100, 5, .36),
-    ('paper', 'mnist'): TicketSetting('lenet_300_100', in_epochs(60_000, 25, 60, optimiser='adam', lr=12e-4), 0, 25, .2),
-    ('paper', 'cifar10'): TicketSetting('resnet20', Recipe(62_560, milestones=(31_280, 46_920), normalisation=imagenet_constants, **cifar_like), 200, 20, .2,
+    ('paper', 'mnist'): TicketSetting('lenet_300_100', in_epochs(60_000, 25, 60, optimizer='adam', lr=12e-4), 0, 25, .2),
+    ('paper', 'cifar10'): TicketSetting('resnet20', Recipe(62_560, milestones=(31_280, 46_920), normalization=imagenet_constants, **cifar_like), 200, 20, .2,
         judge_model='resnet18', judge_recipe=el2n_judge, judges=16),
     ('paper', 'cifar100'): TicketSetting('resnet32', Recipe(62_560, milestones=(31_280, 46_920), **cifar_like), 400, 20, .2,
         judge_model='resnet50', judge_recipe=el2n_judge, judges=16),
@@ -133,11 +133,11 @@ class ImpExperiment(BaseModel):
         asked = {k: getattr(self, k) for k in ('model', 'pretrain_steps', 'levels', 'prune_rate') if getattr(self, k) is not None}
         return replace(found, **asked)
 
-    def begin(self) -> tuple[TicketSetting, ImageSet, ImageSet]: # normalised alike
+    def begin(self) -> tuple[TicketSetting, ImageSet, ImageSet]: # normalized alike
         "Setting, training and test images on the device; raises `ValueError` or `FileNotFoundError` for whatever would fail later"
         setting = self.setting()
         train, test = (part.to(self.device) for part in setting.prepare(self.load()))
-        check_ladder(Mask.dense(initialise(setting.network(train), self.seed)).kept, setting.levels, setting.prune_rate)
+        check_ladder(Mask.dense(initialize(setting.network(train), self.seed)).kept, setting.levels, setting.prune_rate)
         setting.recipe.steps_per_epoch(self.pretrain_examples(train))
         if self.scores: Scores.load(self.scores).on(train)
         try: self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ class ImpExperiment(BaseModel):
             return keep_random(len(data), k, self.seed, data.y.cpu() if setting.balanced else None)
         if self.scores: return selections[self.select](Scores.load(self.scores).on(data), k)
         make, recipe, until = setting.judge(data)
-        judges = [initialise(make, self.seed, f'judge {i}').to(data.x.device) for i in range(setting.judges)]
+        judges = [initialize(make, self.seed, f'judge {i}').to(data.x.device) for i in range(setting.judges)]
         for i, judge in enumerate(judges): fit(judge, data, recipe, stop=until, seed=derive(self.seed, 'judge', i))
         return selections[self.select](el2n(judges, data), k)
 

@@ -39,19 +39,19 @@ def say(
     ax:Axes, # to write on
     where:Point, # the text's anchor
     text:str, # may contain mathtext
-    colour:str=ink, # of the letters
+    color:str=ink, # of the letters
     size:float=small, # points
     ha:str='center', # which side of the text is anchored
     **kwargs # of `Axes.text`
 ) -> Text:
-    "A text, vertically centred"
-    return ax.text(*where, text, color=colour, fontsize=size, ha=ha, va='center', linespacing=1.15, **kwargs)
+    "A text, vertically centered"
+    return ax.text(*where, text, color=color, fontsize=size, ha=ha, va='center', linespacing=1.15, **kwargs)
 
 def box(
     ax:Axes, # to draw on
     corner:Point, # lower left
     size:Point, # width and height
-    colour:str, # of the edge; the face is a tint of it
+    color:str, # of the edge; the face is a tint of it
     header:str='', # written inside, at the top
     text:str='', # written in the middle
     indent:float=.1 # of the header
@@ -59,8 +59,8 @@ def box(
     "A rounded box"
     (x, y), (width, height) = corner, size
     style = dict(boxstyle='round,pad=0,rounding_size=.08', mutation_aspect=1)
-    ax.add_patch(FancyBboxPatch(corner, width, height, fc=colour, ec='none', alpha=.09, zorder=0, **style))
-    ax.add_patch(FancyBboxPatch(corner, width, height, fc='none', ec=colour, lw=.9, zorder=0, **style))
+    ax.add_patch(FancyBboxPatch(corner, width, height, fc=color, ec='none', alpha=.09, zorder=0, **style))
+    ax.add_patch(FancyBboxPatch(corner, width, height, fc='none', ec=color, lw=.9, zorder=0, **style))
     if header: say(ax, (x + indent, y + height - .16), header, size=large, ha='left', weight='bold')
     if text: say(ax, (x + width/2, y + height/2), text)
     return ax
@@ -68,12 +68,12 @@ def box(
 def arrow(
     ax:Axes, # to draw on
     points:Sequence[Point], # from the first, around the others, to the last
-    colour:str=ink, # of line and heads
+    color:str=ink, # of line and heads
     dash:str='-', # line style
     style:str='-|>' # heads, as matplotlib writes them
 ) -> Axes: # the same
     "An arrow through points"
-    ax.add_patch(FancyArrowPatch(path=Path(points), arrowstyle=style, mutation_scale=9, color=colour, lw=1.3, ls=dash,
+    ax.add_patch(FancyArrowPatch(path=Path(points), arrowstyle=style, mutation_scale=9, color=color, lw=1.3, ls=dash,
                                  joinstyle='round', capstyle='butt', zorder=2))
     return ax
 
@@ -81,13 +81,13 @@ def images(
     ax:Axes, # to draw on
     corner:Point, # lower left
     chosen:np.ndarray, # (rows, columns) True where an image is used
-    colour:str, # of the used ones
+    color:str, # of the used ones
     side:float=.1 # of one image
 ) -> Axes: # the same
     "A data set as a wall of small images, the unused ones pale"
     for (row, column), used in np.ndenumerate(chosen):
         at = corner[0] + column*side*1.2, corner[1] + (len(chosen) - 1 - row)*side*1.2
-        ax.add_patch(Rectangle(at, side, side, fc=colour if used else faint, ec='white', lw=.3, zorder=3))
+        ax.add_patch(Rectangle(at, side, side, fc=color if used else faint, ec='white', lw=.3, zorder=3))
     return ax
 
 # %% ../nbs/10a_shapes.ipynb #34cdb250
@@ -95,7 +95,7 @@ layers = (4, 5, 3) # units of the network in the pictures
 n_weights = sum(a*b for a, b in zip(layers, layers[1:])) # of that network, over all layers
 
 def sketched_weights(
-    moment:float, # 0 at initialisation, 1 at the end of training
+    moment:float, # 0 at initialization, 1 at the end of training
     seed:int=3 # a different network for each
 ) -> np.ndarray: # (`n_weights`,) magnitudes between 0 and 1
     "Invented magnitudes that move from one random draw to another"
@@ -112,19 +112,19 @@ def survivors(
 
 def network(
     ax:Axes, # to draw on
-    centre:Point, # of the picture
+    center:Point, # of the picture
     moment:float, # of training, for `sketched_weights`
     level:int=0, # of pruning
-    colour:str=blue, # of the weights
+    color:str=blue, # of the weights
     doomed:bool=False, # show which ones go next?
     size:Point=(.76, .5) # width and height
 ) -> Axes: # the same
     "A small network, as thick as its weights, without the pruned ones"
-    columns = np.linspace(-.5, .5, len(layers))*size[0] + centre[0]
-    units = [[(x, y) for y in centre[1] + size[1]*np.linspace(-.5, .5, n)*n/max(layers)] for x, n in zip(columns, layers)]
+    columns = np.linspace(-.5, .5, len(layers))*size[0] + center[0]
+    units = [[(x, y) for y in center[1] + size[1]*np.linspace(-.5, .5, n)*n/max(layers)] for x, n in zip(columns, layers)]
     lines = np.array([(a, b) for left, right in zip(units, units[1:]) for a in left for b in right])
     weights, kept, next_kept = sketched_weights(moment), survivors(level), survivors(level + doomed)
-    ax.add_collection(LineCollection(lines[next_kept], linewidths=2*weights[next_kept], colors=colour, alpha=.85, zorder=1.5), autolim=False)
+    ax.add_collection(LineCollection(lines[next_kept], linewidths=2*weights[next_kept], colors=color, alpha=.85, zorder=1.5), autolim=False)
     ax.add_collection(LineCollection(lines[kept & ~next_kept], linewidths=1, colors=vermillion, linestyles=(0, (1.5, 1.2)), zorder=1.6), autolim=False)
     ax.scatter(*np.array([u for column in units for u in column]).T, s=13, c='white', edgecolors=ink, linewidths=.8, zorder=3)
     return ax

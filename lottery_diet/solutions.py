@@ -36,36 +36,37 @@ def level_of(
 
 
 def levels_of(
-    foot:Task # the deepest level of a ladder, or a control of it
+    last:Task # the deepest level of a ladder, or a control of it
 ) -> list[Task]: # from the dense run down
-    "All levels of the ladder that a task is the foot of"
-    return [foot.at(level) for level in range(level_of(foot) + 1)] if level_of(foot) else [foot]
+    "All levels of the ladder that a task is the last of"
+    return [last.at(level) for level in range(level_of(last) + 1)] if level_of(last) else [last]
 
 # %% ../nbs/09j_solutions.ipynb #8842a837
 class Distances(Task):
-    "Distances between a ladder's solutions and initialisation: in shared weights, and in what they say of test images (WIN, Figs. 4, 9–11, 15–18, 21)"
-    foot: InstanceOf[Task] # the deepest level of the ladder, or a control of it
+    "Distances between a ladder's solutions and initialization: in shared weights, and in what they say of test images (WIN, Figs. 4, 9–11, 15–18, 21)"
+    kind = 'distances'
+    last: InstanceOf[Task] # the deepest level of the ladder, or a control of it
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse a foot of level 0, which leaves nothing to compare"
-        if not level_of(self.foot): raise ValueError('distances are between levels of a ladder: give a foot of level 1 or deeper')
+        "Refuse a last of level 0, which leaves nothing to compare"
+        if not level_of(self.last): raise ValueError('distances are between levels of a ladder: give a last of level 1 or deeper')
         return self
 
-    def needs(self) -> Sequence[Task]: # the initialisation first, then from the dense run down
-        "The initialisation and all levels"
-        return [training_of(self.foot), *levels_of(self.foot)]
+    def needs(self) -> Sequence[Task]: # the initialization first, then from the dense run down
+        "The initialization and all levels"
+        return [training_of(self.last), *levels_of(self.last)]
 
     def label(self) -> str:
         "Whose they are"
-        return f'{type(self.foot).__name__.lower()}-{self.foot.label()}'
+        return f'{self.last.kind}-{self.last.label()}'
 
     def compute(self,
-        run:Run # asks the initialisation and all levels
-    ) -> Outcome: # columns first and second (levels; -1 is the initialisation), each measure, disagreement (0 to 1)
+        run:Run # asks the initialization and all levels
+    ) -> Outcome: # columns first and second (levels; -1 is the initialization), each measure, disagreement (0 to 1)
         "A row for each pair"
-        net, _, _, test = training_of(self.foot).prepare(run)
-        records = {level: run.ask(task) for level, task in enumerate(levels_of(self.foot))} | {-1: run.ask(training_of(self.foot))}
+        net, _, _, test = training_of(self.last).prepare(run)
+        records = {level: run.ask(task) for level, task in enumerate(levels_of(self.last))} | {-1: run.ask(training_of(self.last))}
         states, dense = [record.part('state') for record in records.values()], Mask.dense(net)
         masks = [record.part('mask') or dense for record in records.values()]
         found = {measure: distance_matrix(states, masks, measure) for measure in measures} | dict(disagreement=disagreement(net, states, test))
@@ -75,6 +76,7 @@ class Distances(Task):
 # %% ../nbs/09j_solutions.ipynb #b179ddd7
 class Line(Task):
     "The straight line between two solutions: mean loss and error on training and test images (WIN §2.4, §2.5; Figs. 2, 8, 20, 23)"
+    kind = 'line'
     first: InstanceOf[Task] # that trains
     second: InstanceOf[Task] # that trains the same network on the same data
     masked: bool = False # the first is pruned to the second's mask
@@ -97,7 +99,7 @@ class Line(Task):
 
     def label(self) -> str: # says whether the first is masked
         "The second, and the kind of the first"
-        return f'{self.second.label()}-from-{type(self.first).__name__.lower()}{level_of(self.first)}{"-masked"*self.masked}'
+        return f'{self.second.label()}-from-{self.first.kind}{level_of(self.first)}{"-masked"*self.masked}'
 
     def compute(self,
         run:Run # asks both

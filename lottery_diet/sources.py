@@ -147,7 +147,7 @@ def read_folder(
     name:str|None=None, # of the image set; the folder's own if None
     classes:Sequence[str]|None=None, # folders to read, in the order of their labels; all of them in alphabetical order if None
     side:int|None=None # pixels to which images are brought; all must be of one size if None
-) -> ImageSet: # in colour: uint8 pixels, n × 3 × h × w
+) -> ImageSet: # in color: uint8 pixels, n × 3 × h × w
     "All images in the class folders; raises `FileNotFoundError` or `ValueError` naming the folder or file at fault"
     from PIL import Image
     folder = Path(folder)

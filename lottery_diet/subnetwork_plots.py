@@ -61,7 +61,7 @@ def plot_plane(
     solutions:pd.DataFrame, # columns x, y: where trainings ended
     ax:Axes, # to draw on
     levels:np.ndarray # of the contours, nats
-):  # the filled contours, for a colour bar
+):  # the filled contours, for a color bar
     "Loss on a plane through trainings, which are crosses (SYN, Fig. 5)"
     grid = table.pivot(index='y', columns='x', values='loss')
     filled = ax.contourf(grid.columns, grid.index, grid.to_numpy(), levels=levels, cmap='cividis', extend='both')
@@ -130,8 +130,8 @@ def plot_ratios(
 ) -> Axes: # the same
     "Accuracy ratio against barrier ratio; the two sparsities of a search are joined, larger marks are stronger compression (SYN, Fig. 6)"
     home, xlabel = dict(barrier=(1, 'barrier, in units of IMP\'s'), rise=(0, 'barrier above IMP\'s, nats (IMP\'s own may be zero)'))[across]
-    ax.axhline(1, color='grey', lw=.6, zorder=0)
-    ax.axvline(home, color='grey', lw=.6, zorder=0)
+    ax.axhline(1, color='gray', lw=.6, zorder=0)
+    ax.axvline(home, color='gray', lw=.6, zorder=0)
     ax.plot(home, 1, '*', color=arm_style('imp')['color'], ms=14, label='IMP')
     for arm, rows in points.sort_values('level').groupby('arm', sort=False):
         style, compression = arm_style(arm), per_class/rows.stored.iloc[0]

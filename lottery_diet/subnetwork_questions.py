@@ -27,7 +27,7 @@ from .tickets import Controls, Masked, Tickets, rung
 # %% ../nbs/09mc_subnetwork_questions.ipynb #3550e973
 class MaskPaths(DistilledPruning):
     "Training loss on the line between two trainings that wear one mask, level after level (SYN, Figs. 3 and 4)"
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = () # none: paths are between trainings that wear the mask as it is
+    controls: tuple[Literal['re-initialized', 'shuffled'], ...] = () # none: paths are between trainings that wear the mask as it is
     examples: Annotated[int, Field(ge=2)]|None = None # training images that the losses are of; all if None
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = tuple(i/10 for i in range(1, 10)) # alphas besides the ends
     batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics along the path; the first as published
@@ -52,7 +52,7 @@ class MaskPaths(DistilledPruning):
 
 # %% ../nbs/09mc_subnetwork_questions.ipynb #d3c03203
 class MaskOverlap(DistilledPruning):
-    "How far masks of one initialisation agree, beside chance, and which layers they thin (SYN, claimed in the text only)"
+    "How far masks of one initialization agree, beside chance, and which layers they thin (SYN, claimed in the text only)"
     def asked(self) -> Iterator[tuple[dict, Masked]]: # as (columns, what found the mask)
         "Every mask"
         return ((dict(seed=seed, level=level, arm=arm), mask)
@@ -71,7 +71,7 @@ class MaskOverlap(DistilledPruning):
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns seed, level, arm, other, density of the first, and those of `Overlap`
-        "A row for each two masks of one initialisation and level"
+        "A row for each two masks of one initialization and level"
         masks = [(columns, mask) for columns, mask in self.found(run)]
         rows = [a | dict(other=b['arm'], density=mask.density) | overlap(mask, theirs)._asdict()
                 for (a, mask), (b, theirs) in combinations(masks, 2) if (a['seed'], a['level']) == (b['seed'], b['level'])]
@@ -81,7 +81,7 @@ class MaskOverlap(DistilledPruning):
     def layers(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns seed, level, arm, layer, density (0 to 1), kept_magnitude
-        "A row for each layer of each mask: its density, and how much larger its living weights were at initialisation than all (ratio of mean magnitudes)"
+        "A row for each layer of each mask: its density, and how much larger its living weights were at initialization than all (ratio of mean magnitudes)"
         rows, found = [], list(self.found(run))
         names = prunable(self.network.maker(self.data.read().train)()) if found else []
         for columns, mask in found:
@@ -99,7 +99,7 @@ class Looks(DistilledPruning):
 class Landscapes(Looks):
     "Loss on a plane through trainings that wear one mask (SYN, Fig. 5)"
     plane: Literal['two', 'four'] = 'two' # solutions that it goes through, in the paper's text and in its released code
-    filter_normalised: bool = False # the random direction's filters get the lengths of the solutions' own (Li et al. 2018)
+    filter_normalized: bool = False # the random direction's filters get the lengths of the solutions' own (Li et al. 2018)
     side: Count = 21 # points along each direction
     reach: Annotated[float, Field(gt=0)] = 1.5 # of the grid; the first two solutions lie at -1 and 1
     examples: Count|None = 1000 # training images that the losses are of; all if None
@@ -107,7 +107,7 @@ class Landscapes(Looks):
 
     def asked(self) -> Iterator[tuple[dict, Surface]]: # as (columns, task)
         "A plane for each mask"
-        given = {k: getattr(self, k) for k in ('side', 'reach', 'examples', 'batchnorm', 'filter_normalised')}
+        given = {k: getattr(self, k) for k in ('side', 'reach', 'examples', 'batchnorm', 'filter_normalized')}
         for seed in self.seeds:
             for columns, mask in self.wearing(seed):
                 brood = tuple(Child(pretrain=self.start(seed), number=i, ticket=mask) for i in range(dict(two=2, four=4)[self.plane]))
@@ -150,7 +150,7 @@ class HessianStatistics(Looks):
 # %% ../nbs/09mc_subnetwork_questions.ipynb #a24a3534
 class CompressionRatio(DistilledPruning):
     "Accuracy and barrier under distilled masks, in units of those under the ordinary one (SYN, Fig. 6)"
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = () # none: they have no barriers
+    controls: tuple[Literal['re-initialized', 'shuffled'], ...] = () # none: they have no barriers
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Trainings that wear the masks"
@@ -173,7 +173,7 @@ class CompressionRatio(DistilledPruning):
 class Searches(DistilledPruning):
     "Accuracy of ordinary tickets by rewind point, of distilled ones, and of ordinary pruning after distilled pruning (McDermott & Cummings 2023; SYN, Fig. 7)"
     children: Count = 1 # trainings that wear each mask of distilled pruning
-    controls: tuple[Literal['re-initialised', 'shuffled'], ...] = () # none are asked for
+    controls: tuple[Literal['re-initialized', 'shuffled'], ...] = () # none are asked for
     rewinds: tuple[Step, ...] = (0,) # steps to which ordinary pruning rewinds
     then: Step|None = None # level of distilled pruning after which ordinary pruning goes on; not asked if None
     worn: bool = True # masks of distilled pruning at all levels

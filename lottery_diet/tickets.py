@@ -20,9 +20,10 @@ from .records import Record
 # %% ../nbs/09d_tickets.ipynb #4822dd0f
 class Dense(Training):
     "The whole network on all data to the end of the recipe: level 0 of every ladder that was pre-trained on everything"
+    kind = 'dense'
     def compute(self,
         run:Run # trains, on its device
-    ) -> Outcome: # one row, of level 0; tensors state and optimiser
+    ) -> Outcome: # one row, of level 0; tensors state and optimizer
         "Train, from the latest pre-training that is there"
         net, _, train, test = self.prepare(run)
         end = run.train(net, train, self.recipe, start=self.begun(run, self.recipe.steps), seed=self.seed, **self.extras())
@@ -53,6 +54,7 @@ class Masked(Task):
 
 class Tickets(Masked):
     "One level of iterative magnitude pruning with rewinding; asks for the level above (Data Diet §2; WIN §2.2)"
+    kind = 'ticket'
     later = ('after',)
     after: InstanceOf[Masked]|None = None # whose mask level 0 wears; dense if None
 
@@ -92,9 +94,10 @@ class Tickets(Masked):
 
 class Controls(Task):
     "A control of a ticket: its mask with other weights, or its weights with another mask"
+    kind = 'control'
     later = ('anew',)
     ticket: InstanceOf[Masked] # what is controlled: gives mask, rewind point and SGD noise
-    arm: Literal['re-initialised', 'shuffled', 'random'] # what is drawn anew: weights, each layer's part of the mask, or all of the mask
+    arm: Literal['re-initialized', 'shuffled', 'random'] # what is drawn anew: weights, each layer's part of the mask, or all of the mask
     anew: bool = False # fresh weights are drawn for each level, not once for the whole ladder
 
     @property
@@ -143,7 +146,7 @@ def ladder(
     pretrain:Pretrain, # where every level starts
     levels:int, # how often to prune
     prune_rate:float=.2, # share of living weights that each level removes
-    arms:Sequence[str]=() # controls at each level below the top: 're-initialised', 'shuffled', 'random'
+    arms:Sequence[str]=() # controls at each level below the top: 're-initialized', 'shuffled', 'random'
 ) -> list[Task]: # in order of level
     "All levels of a ladder, and their controls"
     rungs = [rung(pretrain, level, prune_rate) for level in range(levels + 1)]

@@ -22,7 +22,7 @@ from .data import ImageSet, crop_flip
 from .evaluation import Evaluation, cudnn, device_of, evaluate, evaluating, predict
 from .mlp_steps import ClosedForm, SparseFirst, sparse_pays
 from .recipe import Recipe, in_epochs
-from .steps import Autograd, Replayed, can_compile, make_optimiser, memory_of, set_rate
+from .steps import Autograd, Replayed, can_compile, make_optimizer, memory_of, set_rate
 
 _all_ = ['Recipe', 'in_epochs', 'Evaluation', 'evaluate', 'predict'] # recipe and evaluation belong to training: one import gets all
 
@@ -83,7 +83,7 @@ def cutmix(
     if apply >= probability: return x, target
     h, w = x.shape[2:]
     side = math.sqrt(1 - kept)
-    span = lambda centre, size: slice(max(0, round(centre*size - side*size/2)), min(size, round(centre*size + side*size/2)))
+    span = lambda center, size: slice(max(0, round(center*size - side*size/2)), min(size, round(center*size + side*size/2)))
     box = (..., span(down, h), span(across, w))
     mixed = x.clone()
     mixed[box] = x[partner][box]
@@ -95,17 +95,17 @@ def cutmix(
 class Snapshot:
     "A run at one step"
     step:int # updates made so far
-    state:State # weights, biases, normalisation, running statistics
-    optimiser:State=field(default_factory=dict) # its memory, as 'name/kind'; empty for a fresh one
+    state:State # weights, biases, normalization, running statistics
+    optimizer:State=field(default_factory=dict) # its memory, as 'name/kind'; empty for a fresh one
     loss:float=math.nan # mean training loss since the snapshot before
     way:str='' # how it was computed, one of `ways`
 
     def __post_init__(self):
-        for part in ('state', 'optimiser'): object.__setattr__(self, part, {k: v.detach().clone() for k, v in getattr(self, part).items()})
+        for part in ('state', 'optimizer'): object.__setattr__(self, part, {k: v.detach().clone() for k, v in getattr(self, part).items()})
 
     def rewound(self) -> 'Snapshot': # its loss is not a number: nothing was trained since
-        "The same weights at the same step, with a fresh optimiser (Data Diet §2; design of IMP with rewinding)"
-        return replace(self, optimiser={}, loss=math.nan, way='')
+        "The same weights at the same step, with a fresh optimizer (Data Diet §2; design of IMP with rewinding)"
+        return replace(self, optimizer={}, loss=math.nan, way='')
 
     def __repr__(self): return f'Snapshot(step={self.step}, loss={self.loss:.4g}, {len(self.state)} tensors)'
 
@@ -116,7 +116,7 @@ class Diverged(ArithmeticError):
 def train(
     model:nn.Module, # trained in place, on the device it is on
     data:ImageSet, # what to train on
-    recipe:Recipe, # batches, learning rates, optimiser, precision
+    recipe:Recipe, # batches, learning rates, optimizer, precision
     start:Snapshot|None=None, # where to enter; the model as it is, at step 0, if None
     stop:int|None=None, # step at which to leave; the recipe's end if None
     at:Iterable[int]=(), # steps to yield on the way; the last one is always yielded
@@ -147,11 +147,11 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
     device, kind = device_of(model), ways[way]
     model.load_state_dict(start.state)
     engine = kind.engine(model, recipe, mask, **losses, **(dict(compile=True) if kind.compiled else {}))
-    optimiser = make_optimiser(recipe, engine.tensors, engine.pack(start.optimiser), kind.replayed)
+    optimizer = make_optimizer(recipe, engine.tensors, engine.pack(start.optimizer), kind.replayed)
     def update(x, y):
         loss = engine.gradients(x, y)
         if penalty: loss = loss + penalty(engine.tensors)
-        optimiser.step()
+        optimizer.step()
         engine.project()
         return loss
     if kind.replayed: update = Replayed(update)
@@ -162,18 +162,18 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
         with cudnn(device, recipe.precision != 'float32', fastest=True), seeded(layer_seed, 'layers', device=device):
             for step, x, y in feed(start=here, stop=there):
                 reseed(device, layer_seed, 'layers', step)
-                set_rate(optimiser, recipe.lr_at(step))
+                set_rate(optimizer, recipe.lr_at(step))
                 total = total + update(x, y)
                 if step % 100 == 0: check_finite(total, step, recipe)
         check_finite(total, there, recipe)
-        yield Snapshot(there, engine.state(), engine.unpack(memory_of(optimiser, engine.tensors)),
+        yield Snapshot(there, engine.state(), engine.unpack(memory_of(optimizer, engine.tensors)),
                        (total/(there - here)).tolist() if there > here else math.nan, way)
         here = there
 
 def fit(
     model:nn.Module, # trained in place, on the device it is on
     data:ImageSet, # what to train on
-    recipe:Recipe, # batches, learning rates, optimiser, precision
+    recipe:Recipe, # batches, learning rates, optimizer, precision
     **kwargs # of `train`
 ) -> Snapshot: # at the last step
     "Train to the end; raises what `train` raises"
@@ -227,9 +227,9 @@ def check_data(
     data:ImageSet, # whose first two images the network is shown
     recipe:Recipe # that it would be trained by
 ) -> None:
-    "Raise `ValueError` for images the network cannot take, fewer outputs than classes (or more, where labels are mixed), or another normalisation"
-    if recipe.normalisation and recipe.normalisation != (data.mean, data.std):
-        raise ValueError('the recipe asks for other normalisation than the data carries: use data.normalised_by(*recipe.normalisation), for the test set too')
+    "Raise `ValueError` for images the network cannot take, fewer outputs than classes (or more, where labels are mixed), or another normalization"
+    if recipe.normalization and recipe.normalization != (data.mean, data.std):
+        raise ValueError('the recipe asks for other normalization than the data carries: use data.normalized_by(*recipe.normalization), for the test set too')
     shown = '×'.join(map(str, data.shape))
     try:
         with evaluating(model), torch.no_grad(): out = model(data.inputs(data.x[:2]))

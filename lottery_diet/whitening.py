@@ -41,7 +41,7 @@ class ZCA:
         if len(x) < 2 or not eps > 0: raise ValueError(f'whitening needs two images and eps above 0, not {len(x)} and {eps}')
         mean = sum(_numbers(part).sum(0) for part in x.split(chunk))/len(x)
         covariance = mean.new_zeros(len(mean), len(mean))
-        for part in x.split(chunk): covariance.addmm_((centred := _numbers(part) - mean).T, centred)
+        for part in x.split(chunk): covariance.addmm_((centered := _numbers(part) - mean).T, centered)
         variances, directions = torch.linalg.eigh(covariance.div_(len(x) - 1))
         spread = (variances.clamp(min=0) + eps).sqrt()
         return cls(mean.float().view(x.shape[1:]), *(((directions*v) @ directions.T).float() for v in (1/spread, spread)),

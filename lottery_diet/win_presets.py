@@ -16,7 +16,7 @@ from .settings import fresh
 from .win_questions import Basins, Ladders, Regions, Stability, Weights, ladders
 
 # %% ../nbs/09md_win_presets.ipynb #27e39fb9
-lenet_mnist = in_epochs(60_000, 25, 60, optimiser='adam', lr=12e-4) # LeNet-300-100 on MNIST (WIN, Table 1)
+lenet_mnist = in_epochs(60_000, 25, 60, optimizer='adam', lr=12e-4) # LeNet-300-100 on MNIST (WIN, Table 1)
 pictures = dict(crop=4, flip=True) # fields of a recipe: crops and flips of CIFAR-10
 conv4_cifar = in_epochs(50_000, 75, 128, lr=.01, weight_decay=1e-5, cosine=True, **pictures) # Conv-4 on CIFAR-10 (WIN, Table 1)
 
@@ -68,8 +68,8 @@ on_mnist, on_digits = dict(data=Images(name='mnist'), network=lenet), dict(data=
 on_cifar, on_conv4 = ( # fields of `Ladders`
     dict(data=Images(name='cifar10'), network=plain_resnet20), dict(data=Images(name='cifar10'), network=Network(model='conv4')))
 rounds = dict(levels=25, seeds=(0, 1, 2), anew=True) # of the paper
-quick = dict(recipes=(Recipe(200, 64, lr=1e-2, optimiser='adam'),), levels=4, prune_rate=.5, anew=True) # smoke
-short = dict(recipes=(Recipe(2000, 60, optimiser='adam', lr=12e-4),), levels=8, prune_rate=.4, anew=True, **fresh) # mini
+quick = dict(recipes=(Recipe(200, 64, lr=1e-2, optimizer='adam'),), levels=4, prune_rate=.5, anew=True) # smoke
+short = dict(recipes=(Recipe(2000, 60, optimizer='adam', lr=12e-4),), levels=8, prune_rate=.4, anew=True, **fresh) # mini
 
 from_last = 'repelled from the last' # one of the arms
 on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50', options=dict(imagenet_stem=True, affine=False))) # fields of `Ladders`
@@ -123,14 +123,14 @@ win_panels = { # figure → panel → scale
 win_about = { # figure → panel → what it shows at the paper's scale
     'win_batch_size': {
         'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)',
-        'C': 'Conv-4 on CIFAR-10, destabilised and restored (Fig. 12)', 'D': 'as A, with learnt scale and shift'},
+        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift'},
     'win_instability': {'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 2)', 'B': 'the same, steps fixed (our control)'},
     'win_repel': {
         'A': 'LeNet-300-100 on MNIST (Figs. 14, 17)', 'B': 'Conv-4 on CIFAR-10 (Fig. 13)',
         'C': 'ResNet-20, batches of 2,048, repelled (Fig. 3 left)', 'D': 'ResNet-20, batches of 128, attracted (Fig. 3 right)'},
     'win_regions': {
         'A': 'LeNet-300-100 on MNIST (Figs. 17, 18)', 'B': 'Conv-4 on CIFAR-10 (Fig. 16)', 'C': 'ResNet-20 on CIFAR-10 (Figs. 4, 9–11)',
-        'D': 'ResNet-20, repelled (Fig. 15)', 'E': 'Conv-4, destabilised and restored (Fig. 21)'},
+        'D': 'ResNet-20, repelled (Fig. 15)', 'E': 'Conv-4, destabilized and restored (Fig. 21)'},
     'win_weights': {
         'A': 'LeNet-300-100 on MNIST (Fig. 19)', 'B': 'Conv-4 on CIFAR-10, large weight decay (Fig. 22)',
         'C': 'ResNet-20 on CIFAR-10 (Figs. 5, 6)', 'D': 'ResNet-20, batches of 512, weight decay on and off (Fig. 7)'},

@@ -30,15 +30,15 @@ from .tickets import Controls, rung
 
 # %% ../nbs/09mb_win_questions.ipynb #d18048fb
 pushes = {'repelled': dict(strength=2.), 'attracted': dict(strength=-1.), 'repelled from the last': dict(strength=2., last_only=True)} # the paper's strengths
-ladders = ('ticket', 're-initialised', *(f'{push}{control}' for push in pushes for control in ('', ', re-initialised'))) # all arms
+ladders = ('ticket', 're-initialized', *(f'{push}{control}' for push in pushes for control in ('', ', re-initialized'))) # all arms
 
 class Ladders(Figure):
-    "Accuracy of ladders from initialisation: tickets, and what is compared with them, over recipes (WIN, Figs. 1, 3, 12–14)"
+    "Accuracy of ladders from initialization: tickets, and what is compared with them, over recipes (WIN, Figs. 1, 3, 12–14)"
     columns: ClassVar[tuple[str, ...]] = ('batch_size', 'lr', 'warmup', 'weight_decay', 'steps', 'seed', 'ladder', 'level', 'density', 'accuracy')
     data: Images # images that all ladders are trained on
     network: Network # whose weights are pruned
     recipes: tuple[RecipeField, ...] # more and less stable ones
-    arms: tuple[str, ...] = ladders[:2] # some of `ladders`: tickets, their control, and penalised ones with theirs
+    arms: tuple[str, ...] = ladders[:2] # some of `ladders`: tickets, their control, and penalized ones with theirs
     levels: Count # how often to prune
     prune_rate: Rate = .2 # share of living weights that each level removes
     anew: bool = False # fresh weights of the ordinary control are drawn for each level; those of repelled ones always are
@@ -52,18 +52,18 @@ class Ladders(Figure):
 
     def trained(self,
         arm:str, # one of `ladders`
-        start:Pretrain, # the initialisation, with its recipe
+        start:Pretrain, # the initialization, with its recipe
         level:int # how often was pruned
     ) -> Task: # at level 0 the dense run, whatever the arm
         "One training of an arm"
         push, _, control = arm.partition(', ')
         if arm == 'ticket' or not level: return rung(start, level, self.prune_rate)
-        if arm == 're-initialised': return Controls(ticket=rung(start, level, self.prune_rate), arm=arm, anew=self.anew)
+        if arm == 're-initialized': return Controls(ticket=rung(start, level, self.prune_rate), arm=arm, anew=self.anew)
         ticket = Repelled(pretrain=start, level=level, prune_rate=self.prune_rate, **pushes[push])
         return RepelledControl(ticket=ticket) if control else ticket
 
-    def starts(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, initialisation)
-        "Columns of the table, and an initialisation with its recipe; replicate after replicate"
+    def starts(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, initialization)
+        "Columns of the table, and an initialization with its recipe; replicate after replicate"
         for seed, recipe in product(self.seeds, self.recipes):
             yield ({k: getattr(recipe, k) for k in self.columns[:5]} | dict(seed=seed),
                    Pretrain(data=self.data, network=self.network, recipe=recipe, steps=0, seed=seed))
@@ -89,7 +89,7 @@ class Stability(Ladders):
         return self
 
     def three(self,
-        start:Pretrain, # the initialisation, with its recipe
+        start:Pretrain, # the initialization, with its recipe
         level:int # how often was pruned
     ) -> dict[str, Task]: # ticket, control and line
         "What is asked of a round"
@@ -122,7 +122,7 @@ class Regions(Ladders):
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Every ladder"
-        return ((columns | dict(ladder=arm), Distances(foot=self.trained(arm, start, self.levels)))
+        return ((columns | dict(ladder=arm), Distances(last=self.trained(arm, start, self.levels)))
                 for (columns, start), arm in product(self.starts(), self.arms))
 
 class Basins(Ladders):

@@ -18,7 +18,7 @@ import torch
 
 from lottery_diet.augment import DSA, dsa, operations
 from lottery_diet.core import stream
-from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_centre, stand_in, synthetic
+from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
 from lottery_diet.distillation import pixel_limits
 from lottery_diet.dynamics import Walk
 from lottery_diet.evaluation import evaluate, predict
@@ -31,14 +31,14 @@ from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
 from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
 from lottery_diet.lmc import instability, loss_path, spawn
 from lottery_diet.many import fit_many
-from lottery_diet.models import cifar_resnet, conv4, conv_net, initialise, lenet_300_100
+from lottery_diet.models import cifar_resnet, conv4, conv_net, initialize, lenet_300_100
 from lottery_diet.presets import preset, presets
 from lottery_diet.regions import disagreement, distance_matrix, matched_units, threshold, weight_counts
 from lottery_diet.repel import repulsion
 from lottery_diet.scores import el2n
 from lottery_diet.sources import load_data
 from lottery_diet.sweeps import varied
-from lottery_diet.syn_presets import distil_settings
+from lottery_diet.syn_presets import distill_settings
 from lottery_diet.train import Recipe, Snapshot, fit, train
 from lottery_diet.trajectory import Matching, match_trajectories
 from lottery_diet.whitening import ZCA, whitened
@@ -50,9 +50,9 @@ nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet, 
             conv_net=partial(conv_net, (1, 8, 8), width=16, depth=2), conv4=partial(conv4, (1, 8, 8)))
 short = Recipe(12, 32, lr=.02, weight_decay=1e-3, milestones=(8,), warmup=2)
 
-def net_on(device, make): return initialise(nets[make], 0).to(device)
+def net_on(device, make): return initialize(nets[make], 0).to(device)
 def exact_on(device, make): return net_on(device, make).double() # in float64, for what trains a while
-def states_of(make): return [initialise(nets[make], seed).state_dict() for seed in range(3)] # on the CPU, as they are read from files
+def states_of(make): return [initialize(nets[make], seed).state_dict() for seed in range(3)] # on the CPU, as they are read from files
 def start_of(make, seed=0): return Snapshot(0, {k: v.double() if v.is_floating_point() else v for k, v in states_of(make)[seed].items()})
 def mask_of(make, seed=0): return Mask({k: torch.rand(m.shape, generator=stream(seed, k)) < .5 for k, m in Mask.dense(nets[make]()).items()})
 def crop_and_flip(flip): return replace(short, crop=1, flip=flip)
@@ -60,7 +60,7 @@ def crop_and_flip(flip): return replace(short, crop=1, flip=flip)
 # what there is to compute: each gives what it found on a device
 
 def training(device, make, way='autograd', recipe=short):
-    "Left at step 6 and entered again, with the optimiser's memory"
+    "Left at step 6 and entered again, with the optimizer's memory"
     net, mask = exact_on(device, make), mask_of(make)
     first, _ = train(net, exact, recipe, at=[6], mask=mask, way=way)
     return first, fit(net, exact.to(device), recipe, start=first, mask=mask, way=way)
@@ -96,7 +96,7 @@ def children(device):
 def landscape(device, make):
     a, b, _ = states_of(make)
     curvature = Curvature(net_on(device, make), a, look.take(torch.arange(16)), mask_of(make))
-    plane = plane_of_two(a, b, filter_normalised=True, mask=mask_of(make))
+    plane = plane_of_two(a, b, filter_normalized=True, mask=mask_of(make))
     return surface(net_on(device, make), plane, look, (-1., 1.), (0., 1.), calibration=some), sample_diagonal(curvature, 20), trace(curvature, draws=4), top_eigenvalues(curvature, 1, 1e-2)
 
 def solutions(device):
@@ -114,7 +114,7 @@ def augmented(device, name, alike):
     return dsa(x.to(device), stream(0, name), DSA(name), alike=alike)
 
 def beginnings(device):
-    return [stand_in(some.to(device), 2, kind).x for kind in baselines], k_centre(some.to(device), 2), begin_at(some.to(device), 1, factor=2)
+    return [stand_in(some.to(device), 2, kind).x for kind in baselines], k_center(some.to(device), 2), begin_at(some.to(device), 1, factor=2)
 
 def trajectories(device, **fields):
     "Two iterations, then one more from there"
@@ -132,13 +132,13 @@ def gradients(device):
     images, labels = begin_at(data, 1, factor=2)
     plan = Condensing(outer=2, inner=2, net_images=64, net_lr=.05, lr_images=.02, net_epochs=1)
     looks = list(match_gradients(nets['conv_net'], data, images, labels, plan, augmented_by(DSA()), pixel_limits(data), augmented_by(DSA(), each=True)))
-    return [e.images for e in looks], evaluate_synthetic(nets['conv_net'], synthetic(data, looks[-1].images, labels.cpu(), 'learnt'), look.to(device), short, (0, 1))
+    return [e.images for e in looks], evaluate_synthetic(nets['conv_net'], synthetic(data, looks[-1].images, labels.cpu(), 'learned'), look.to(device), short, (0, 1))
 
 computations = dict(
     autograd=partial(training, make='resnet', recipe=crop_and_flip(True)), alternating=partial(training, make='conv4', recipe=crop_and_flip('alternating')),
-    adam=partial(training, make='conv_net', recipe=replace(short, optimiser='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
+    adam=partial(training, make='conv_net', recipe=replace(short, optimizer='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
     closed_form=partial(training, make='mlp', way='closed form'),
-    graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimiser='adam', lr=.001)),
+    graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimizer='adam', lr=.001)),
     repelled=repelled, in_turn=partial(at_once, grouping='in turn'), abreast=partial(at_once, grouping='abreast'), pruning_mlp=partial(pruning, make='mlp'),
     pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
     beginnings=beginnings, trajectories=trajectories, trajectories_in_batches=partial(trajectories, batch_size=4, average=.5), gradients=gradients,
@@ -147,7 +147,7 @@ computations = dict(
 
 def numbers(found):
     "All that was found, as NumPy's arrays, in order; raises `TypeError` for what it does not know"
-    if isinstance(found, Snapshot): found = (found.step, found.state, found.optimiser, found.loss)
+    if isinstance(found, Snapshot): found = (found.step, found.state, found.optimizer, found.loss)
     if isinstance(found, pd.DataFrame): found = [found[column].to_numpy() for column in found]
     if isinstance(found, torch.Tensor): yield found.detach().cpu().double().numpy()
     elif isinstance(found, np.ndarray): yield found
@@ -205,8 +205,8 @@ def chain(task): return {k: t for need in task.needs() for k, t in chain(need).i
 def kinds_of(task): return {task} | {k for kind in task.__subclasses__() for k in kinds_of(kind)}
 
 def one_of_each_kind():
-    "Of all figures at smoke and of both ways to distil: of each kind the task that needs the fewest others, each behind what it needs"
-    shortest, distilled = {}, [varied(distil_settings['smoke'], dict(method=method)) for method in ('trajectory', 'gradient')]
+    "Of all figures at smoke and of both ways to distill: of each kind the task that needs the fewest others, each behind what it needs"
+    shortest, distilled = {}, [varied(distill_settings['smoke'], dict(method=method)) for method in ('trajectory', 'gradient')]
     for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled):
         for task in {k: t for asked_for in asked.tasks() for k, t in chain(asked_for).items()}.values():
             whole, kind = chain(task), (type(task), getattr(task, 'method', ''))

@@ -13,12 +13,12 @@ from lottery_diet.augment import DSA
 from lottery_diet.core import stream
 from lottery_diet.diets import Pretrain
 from lottery_diet.distill import augmented_by
-from lottery_diet.distillation import Distil, ExpertRun, Taught, read_looks
+from lottery_diet.distillation import Distill, ExpertRun, Taught, read_looks
 from lottery_diet.distilled_pruning import Inner, InnerLevel
 from lottery_diet.experiments import Run
 from lottery_diet.gradient import Condensing, match_gradients
 from lottery_diet.ingredients import Images, Network
-from lottery_diet.models import conv_net, initialise
+from lottery_diet.models import conv_net, initialize
 from lottery_diet.sources import load_data
 from lottery_diet.trajectory import Feed, Matching, Stepper, match_by_adjoint, match_unrolled
 
@@ -48,7 +48,7 @@ class Alive(TorchDispatchMode):
 
 def most_alive(per_class, steps, way=match_by_adjoint):
     "Bytes of the tensors that one exact gradient holds at its peak: ConvNet-3, CIFAR-10's sizes, every image augmented by itself"
-    net = initialise(conv_net, 0)
+    net = initialize(conv_net, 0)
     start = {k: v.detach().clone() for k, v in net.named_parameters()}
     target = {k: v + .01*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
     images, labels = torch.randn(10*per_class, 3, 32, 32, generator=stream(0, 'images')), torch.arange(10*per_class) % 10
@@ -65,7 +65,7 @@ def test_memory_grows_with_the_number_of_steps_by_their_parameters_only():
 
 @pytest.mark.long
 def test_ten_images_per_class_fit():
-    "Through 50 steps in under 1.2 GiB, though each augments its images otherwise; benchmarks/distil.json has what the process holds"
+    "Through 50 steps in under 1.2 GiB, though each augments its images otherwise; benchmarks/distill.json has what the process holds"
     few, many = (most_alive(10, steps) for steps in (2, 4))
     assert many - few <= 2*parameters + 8*2**20 # one step's augmentation may need more than another's
     assert many + 46*parameters < 1.2*2**30
@@ -73,7 +73,7 @@ def test_ten_images_per_class_fit():
 @pytest.mark.long
 @pytest.mark.skipif(not (shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')), reason='there is no compiler')
 def test_the_compiled_adjoint_is_the_eager_one():
-    net = initialise(partial(conv_net, (1, 8, 8), width=8, depth=2), 0)
+    net = initialize(partial(conv_net, (1, 8, 8), width=8, depth=2), 0)
     start = {k: v.detach() for k, v in net.named_parameters()}
     target = {k: v + .05*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
     images, labels = torch.randn(20, 1, 8, 8, generator=stream(0, 'images')), torch.arange(20) % 10
@@ -83,7 +83,7 @@ def test_the_compiled_adjoint_is_the_eager_one():
 
 digits, narrow = Images(name='digits', hold_out=200), Network(model='conv_net', options=dict(width=4, depth=2))
 recipe = dict(steps=20, batch_size=10, lr=.05)
-by_gradient = Distil(data=digits, network=narrow, per_class=1, recipe=recipe, method='gradient', how=Condensing(outer=2, inner=2, net_images=64), augment=DSA('scale'))
+by_gradient = Distill(data=digits, network=narrow, per_class=1, recipe=recipe, method='gradient', how=Condensing(outer=2, inner=2, net_images=64), augment=DSA('scale'))
 
 def matched_with(task, run, monkeypatch):
     "The augmentation that a matcher is given"
@@ -96,7 +96,7 @@ def matched_with(task, run, monkeypatch):
 def test_images_draw_alike_in_gradient_matching_and_each_for_itself_in_trajectory_matching(tmp_path, monkeypatch):
     "IDC compares batches under one augmentation; MTT compares none, and its code draws numbers for each image"
     expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
-    by_way = Distil(**{k: getattr(by_gradient, k) for k in ('data', 'network', 'per_class', 'recipe', 'augment')}, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05), experts=(expert,))
+    by_way = Distill(**{k: getattr(by_gradient, k) for k in ('data', 'network', 'per_class', 'recipe', 'augment')}, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05), experts=(expert,))
     same_image = torch.randn(1, 1, 8, 8, generator=stream(0, 'image')).expand(6, -1, -1, -1)
     drawn = {task.method: len(matched_with(task, Run(root=tmp_path, device='cpu'), monkeypatch)(same_image, stream(0, 'draws')).unique(dim=0)) for task in (by_gradient, by_way)}
     assert drawn == dict(gradient=1, trajectory=6)
@@ -116,19 +116,19 @@ def test_a_damaged_look_is_named_and_the_distillation_starts_anew(tmp_path):
     run.checkpoint.write_bytes(b'cut short')
     with pytest.warns(UserWarning, match='this distillation starts anew'): assert read_looks(run) == ([], None, None)
 
-def test_synthetic_images_are_seen_as_they_are_whatever_normalisation_real_ones_get(tmp_path):
-    constants = dict(normalisation=((.5,), (.25,)))
+def test_synthetic_images_are_seen_as_they_are_whatever_normalization_real_ones_get(tmp_path):
+    constants = dict(normalization=((.5,), (.25,)))
     run = Run(root=tmp_path, device='cpu')
-    told = run.ask(Taught(data=digits, network=narrow, recipe=recipe | constants, per_class=1, kind='real', networks=1, augment=None))
+    told = run.ask(Taught(data=digits, network=narrow, recipe=recipe | constants, per_class=1, arm='real', networks=1, augment=None))
     assert len(told.metrics) == 1
     start = Pretrain(data=digits, network=narrow, recipe=recipe | constants, steps=0)
-    assert run.ask(InnerLevel(pretrain=start, recipe=recipe | constants, inner=Inner(kind='real', per_class=1), level=1, augment=None)).metrics.level.item() == 1
-    with pytest.raises(ValueError, match='normalised alike'): InnerLevel(pretrain=start, recipe=recipe, inner=Inner(kind='distilled', source=by_gradient), level=1)
+    assert run.ask(InnerLevel(pretrain=start, recipe=recipe | constants, inner=Inner(arm='real', per_class=1), level=1, augment=None)).metrics.level.item() == 1
+    with pytest.raises(ValueError, match='normalized alike'): InnerLevel(pretrain=start, recipe=recipe, inner=Inner(arm='distilled', source=by_gradient), level=1)
 
 def test_trajectory_matching_stores_several_images_in_one(tmp_path):
     "Multi-formation with either method: four digits in each stored image, four seen for each"
     expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
-    task = Distil(data=digits, network=narrow, per_class=1, recipe=recipe, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05, iterations=2, factor=2), experts=(expert,))
+    task = Distill(data=digits, network=narrow, per_class=1, recipe=recipe, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05, iterations=2, factor=2), experts=(expert,))
     found = Run(root=tmp_path, device='cpu').ask(task).tensors
     assert found['images'].shape == found['begin'].shape == (10, 1, 8, 8) and not torch.equal(found['images'], found['begin'])
     seen = task.seen(found['images'], found['labels'], load_data('digits').train)

@@ -59,7 +59,7 @@ def sweep_in(root, tasks, saved=None):
 def test_killed_at_twenty_random_moments_a_sweep_loses_and_repeats_nothing(tmp_path):
     long = Pretrain(recipe=Recipe(1800, 64, lr=.05), steps=300)
     tasks, moments, fork = ladder(long, 3, .4, arms=('shuffled',)), random.Random(0), multiprocessing.get_context('fork')
-    run_in(tmp_path/'warm').ask(varied(long, dict(steps=1)))  # data and optimiser are imported here, so that the forked processes have them
+    run_in(tmp_path/'warm').ask(varied(long, dict(steps=1)))  # data and optimizer are imported here, so that the forked processes have them
     finished, resumed = {}, 0
     for _ in range(20):
         saved, checkpoints = fork.Semaphore(0), moments.randrange(4)
@@ -212,8 +212,8 @@ def test_arms_are_paired_and_the_dense_run_is_trained_once(tmp_path):
     ladders = [ladder(varied(begin, dict(steps=t)), 1, .5) for t in (0, 50, 120)]
     assert len({rungs[0].key for rungs in ladders}) == 1
     sweep([task for rungs in ladders for task in rungs], run=run, progress=False)
-    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith('.')) == ['dense', 'pretrain', 'tickets']
-    assert (len(list((tmp_path/'dense').iterdir())), len(list((tmp_path/'pretrain').iterdir())), len(list((tmp_path/'tickets').iterdir()))) == (1, 3, 3)
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith('.')) == ['dense', 'pretrain', 'ticket']
+    assert (len(list((tmp_path/'dense').iterdir())), len(list((tmp_path/'pretrain').iterdir())), len(list((tmp_path/'ticket').iterdir()))) == (1, 3, 3)
     other_order = run_in(tmp_path/'other')
     for task in (ladders[0][0], *(rungs[1] for rungs in ladders[::-1])): other_order.ask(task)
     assert_equal_answers({k: v for k, v in tables_and_tensors(tmp_path).items() if not k.startswith('other')}, tables_and_tensors(tmp_path/'other'))
@@ -330,7 +330,7 @@ def test_submitit_jobs_answer_as_this_process_does(tmp_path):
     assert submit(tasks, 'local', run=run_in(tmp_path/'jobs'), progress=False).counts['cached'] == 4
 
 wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
-                        recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimiser='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
+                        recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimizer='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
                         data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
          Tickets: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Controls: dict(arm=['shuffle', None], ticket=[begin, None])}
 good = {Pretrain: dict(recipe=recipe, steps=50), Tickets: dict(pretrain=begin, level=1), Controls: dict(ticket=Tickets(pretrain=begin, level=1), arm='random')}
@@ -366,7 +366,7 @@ def test_a_record_says_what_it_is_without_our_code(tmp_path):
     record = run_in(tmp_path).ask(rung(begin, 1, .5))
     config = json.loads((record.folder/'config.json').read_text())
     origin = json.loads((record.folder/'provenance.json').read_text())
-    assert (config['task'], config['level'], config['pretrain']['recipe']['lr']) == ('Tickets', 1, .05)
+    assert (config['kind'], config['level'], config['pretrain']['recipe']['lr']) == ('ticket', 1, .05)
     assert {'commit', 'torch', 'device', 'seconds', 'way', 'threads'} <= origin.keys() and origin['way'] == 'closed form'
     row = pd.read_csv(record.folder/'metrics.csv').iloc[0]
     assert row.density == Mask(record.part('mask')).density and 0 < row.accuracy <= 1

@@ -129,24 +129,24 @@ def test_committed_pages_lie_beside_their_tables_and_name_no_machine():
         assert page.with_suffix('.csv').is_file() and str(project_root()) not in text and 'papermill' not in json.loads(text)['metadata'], page
         assert not re.search(r'"[^"]*(?<![\w.])/(?:home|Users|root|tmp|work)/', text), page
 
-def recipe_of(r): return (r.steps, r.batch_size, r.lr, r.milestones, r.gamma, r.momentum, r.nesterov, r.weight_decay, r.crop, r.flip, r.drop_last, r.warmup, r.optimiser)
+def recipe_of(r): return (r.steps, r.batch_size, r.lr, r.milestones, r.gamma, r.momentum, r.nesterov, r.weight_decay, r.crop, r.flip, r.drop_last, r.warmup, r.optimizer)
 
 imagenet, cinic = ((.485, .456, .406), (.229, .224, .225)), ((.4789, .4723, .4305), (.2421, .2383, .2587))
 open_lth = (160*391, 128, .1, (80*391, 120*391), .1, .9, False, 1e-4, 4, True, False, 0, 'sgd')
 composer = (31_250, 256, .1, (15_625, 23_440), .1, .9, False, 1e-4, 4, True, True, 0, 'sgd')
 judged = (7800, 128, .1, (), .1, .9, True, 5e-4, 4, True, True, 0, 'sgd')
 
-@pytest.mark.parametrize('panel, data, network, recipe, normalisation, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced', [
+@pytest.mark.parametrize('panel, data, network, recipe, normalization, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced', [
     ('A', 'cifar10', 'resnet20', open_lth, imagenet, (0, 200, 400), 200, (256, 512, 1024, 2048, 3200, 6400, 12_800), 20, 'resnet18', judged, 7800, 16, ()),
     ('C', 'cifar100', 'resnet32', open_lth, None, (0, 400, 800), 400, (256, 512, 1024, 2048, 3200, 6400), 20, 'resnet50', judged, 7800, 16, ()),
     ('D', 'cinic10', 'resnet56', composer, cinic, (0, 200, 400), 200, (12_800, 25_600, 51_200), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',)),
     ('E', 'cinic10', 'resnet56', composer, cinic, (0, 400, 800), 400, (12_800, 25_600, 51_200, 102_400), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',))])
-def test_accuracy_presets_are_the_published_protocol(panel, data, network, recipe, normalisation, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced):
+def test_accuracy_presets_are_the_published_protocol(panel, data, network, recipe, normalization, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced):
     "Against the protocol table of the paper, number for number"
     for figure in ('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size'):
         p = preset(figure, 'paper', panel=panel)
         assert (p.data.name, p.data.examples, p.data.pixels, p.network.model, p.network.options) == (data, None, None, network, {})
-        assert (recipe_of(p.recipe), p.recipe.normalisation) == (recipe, normalisation)
+        assert (recipe_of(p.recipe), p.recipe.normalization) == (recipe, normalization)
         assert (p.rewinds, p.diet_steps, p.sizes, p.selects, p.levels, p.prune_rate, len(p.seeds)) == (rewinds, diet_steps, sizes, ('easiest', 'random', 'hardest'), levels, .2, 4)
         assert (p.judge.model, recipe_of(p.judge_recipe), p.judge_steps, p.judges, p.balanced, p.scores, p.label_noises) == (judge, judge_recipe, judge_steps, judges, balanced, ('el2n',), (0.,))
         assert p.train_size == dict(cifar10=50_000, cifar100=50_000, cinic10=180_000)[data]
@@ -159,13 +159,13 @@ def test_other_presets_are_the_published_protocol():
     assert (noisy.data.name, noisy.network.model, recipe_of(noisy.recipe)) == ('cifar10', 'resnet20', open_lth)
     assert (forgetting.scores, forgetting.sizes, forgetting.selects, forgetting.balanced, forgetting.diet_steps, len(forgetting.seeds)) == (('el2n', 'forgetting'), (1024, 2048, 3200), ('easiest',), ('easiest',), 200, 4)
     assert (forgetting.recipe.steps, forgetting.recipe.milestones, forgetting.recipe.drop_last) == (160*390, (80*390, 120*390), True)
-    assert forgetting.recipe.normalisation == ((.4914, .4822, .4465), (.247, .2435, .2616))
+    assert forgetting.recipe.normalization == ((.4914, .4822, .4465), (.247, .2435, .2616))
     for p in (examples, against, difficulty):
         assert (p.data.name, p.network.model, recipe_of(p.recipe), p.children, p.noise, p.look, p.examples, p.batchnorm) == ('cinic10', 'resnet56', composer, 3, 'augmentation', 'train', None, 'interpolated')
     assert (examples.rewinds, examples.diet_steps, examples.size, examples.limits, examples.bins, len(examples.seeds)) == ((200, 400), 200, 25_600, (-5., 10.), 30, 2)
     assert (against.rewinds, against.diet_steps, against.sizes, against.level, against.prune_rate, len(against.seeds)) == ((200, 400, 800), (200, 400), (12_800, 25_600, 51_200), 7, .2, 2)
     assert (against.smooth_steps, against.smooth_from, against.smooth_parents) == (400, (800, 1600), 4)
-    assert len(list(against.initialisations())) == 6 + 12 + 12 + 12
+    assert len(list(against.initializations())) == 6 + 12 + 12 + 12
     assert difficulty.rewinds == (400, 800, 1600)
     for p in (early, gradients): assert (p.data.name, p.network.model, p.size, p.balanced, len(p.seeds)) == ('cifar100', 'resnet50', 2048, ('easiest',), 1)
     assert (early.steps, early.every, gradients.steps, gradients.every, gradients.augmented) == (1600, 50, 400, 10, ('all',))
@@ -219,9 +219,9 @@ def on_cifar(p): return (p.data.name, p.data.examples, p.data.pixels, p.data.zca
 
 @pytest.mark.parametrize('name, panel, model, levels, seeds, extra', [
     ('barrier_surface', 'A', 'conv_net', tuple(range(1, 11)), 1, {}), ('barrier_surface', 'B', 'narrow_resnet10', tuple(range(1, 11)), 1, {}), ('barrier_surface', 'C', 'narrow_resnet18', tuple(range(1, 11)), 1, {}),
-    ('landscape', None, 'conv_net', (9,), 1, dict(plane='two', side=100, examples=None, filter_normalised=False, batchnorm='interpolated')),
+    ('landscape', None, 'conv_net', (9,), 1, dict(plane='two', side=100, examples=None, filter_normalized=False, batchnorm='interpolated')),
     ('hessian', None, 'conv_net', (4, 10), 1, dict(examples=64, sampled=None)), ('ratio', 'A', 'conv_net', (4, 9), 4, {}),
-    ('masks', None, 'narrow_resnet18', tuple(range(1, 11)), 4, {}), ('accuracy_vs_sparsity', None, 'narrow_resnet18', tuple(range(1, 11)), 4, dict(controls=('re-initialised', 'shuffled')))])
+    ('masks', None, 'narrow_resnet18', tuple(range(1, 11)), 4, {}), ('accuracy_vs_sparsity', None, 'narrow_resnet18', tuple(range(1, 11)), 4, dict(controls=('re-initialized', 'shuffled')))])
 def test_distilled_pruning_presets_are_the_published_protocol(name, panel, model, levels, seeds, extra):
     "CIFAR-10: §2.2 to §2.8 of the protocol"
     p = preset(f'syn_{name}', 'paper', panel=panel)
@@ -261,8 +261,8 @@ def test_imagenet_and_predecessor_presets_are_the_published_protocol():
     p = preset('syn_predecessor', 'paper')
     assert (p.data.name, p.data.zca, p.network.model, p.levels, len(p.seeds), p.prune_rate, p.rewinds) == ('cifar10', True, 'alexnet_mtt', tuple(range(1, 31)), 5, .2, (0, 196))
     r = p.recipe
-    assert (r.optimiser, r.lr, r.weight_decay, r.batch_size, r.steps, r.milestones, r.gamma, r.crop, r.flip, r.cutmix) == ('adam', 8e-4, 8e-4, 256, 60*196, (50*196,), .15, 0, False, 0.) and p.augment_real is None
-    assert [(i.kind, i.stored, q.steps, q.lr, q.batch_size, q.weight_decay, q.milestones) for i, q in zip(p.inners, p.inner_recipes)] == [('ready', 10, 3000, .01, 512, 5e-4, (1500,)), ('distilled', 50, 1000, .01, 512, 5e-4, (500,))]
+    assert (r.optimizer, r.lr, r.weight_decay, r.batch_size, r.steps, r.milestones, r.gamma, r.crop, r.flip, r.cutmix) == ('adam', 8e-4, 8e-4, 256, 60*196, (50*196,), .15, 0, False, 0.) and p.augment_real is None
+    assert [(i.arm, i.stored, q.steps, q.lr, q.batch_size, q.weight_decay, q.milestones) for i, q in zip(p.inners, p.inner_recipes)] == [('ready', 10, 3000, .01, 512, 5e-4, (1500,)), ('distilled', 50, 1000, .01, 512, 5e-4, (500,))]
     assert [(e.every, e.recipe.steps) for e in p.inners[1].source.experts[:1]] == [(196, 50*196)] # 50,000 images, none set aside
 
 def test_small_figures_of_distilled_pruning_read_the_runs_of_the_first():

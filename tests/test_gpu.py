@@ -10,7 +10,7 @@ from lottery_diet.distill import begin_at
 from lottery_diet.gradient import Condensing, match_gradients
 from lottery_diet.imp import Mask, prune_random
 from lottery_diet.many import fit_many, grouping_for
-from lottery_diet.models import cifar_resnet, conv_net, initialise, lenet_300_100
+from lottery_diet.models import cifar_resnet, conv_net, initialize, lenet_300_100
 from lottery_diet.plots import t_interval
 from lottery_diet.sources import load_data
 from lottery_diet.steps import can_compile
@@ -22,29 +22,29 @@ on_gpu = digits.train
 nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet, (1, 8, 8), depth=8))
 
 def trained(make, recipe, way, seed=0, **kwargs):
-    net = initialise(make, seed).cuda()
+    net = initialize(make, seed).cuda()
     return net, fit(net, on_gpu, recipe, seed=seed, way=way, **kwargs)
 
-@pytest.mark.parametrize('optimiser', ['sgd', 'adam'])
+@pytest.mark.parametrize('optimizer', ['sgd', 'adam'])
 @pytest.mark.parametrize('make', nets.values(), ids=nets)
-def test_a_recorded_update_is_the_plain_one(make, optimiser):
+def test_a_recorded_update_is_the_plain_one(make, optimizer):
     "Over 60 steps with a ragged last batch, a mask, warm-up and a falling rate; float32, so that only the order of sums may differ"
-    recipe = Recipe(60, 200, lr=.003, optimiser=optimiser, weight_decay=1e-3, warmup=10, milestones=(30,), crop=1, flip=True, precision='float32')
+    recipe = Recipe(60, 200, lr=.003, optimizer=optimizer, weight_decay=1e-3, warmup=10, milestones=(30,), crop=1, flip=True, precision='float32')
     mask = prune_random(Mask({k: torch.rand(m.shape, generator=stream(0, k)) < .5 for k, m in Mask.dense(make()).items()}))
     (_, plain), (_, replayed) = (trained(make, recipe, way, mask=mask) for way in ('autograd', 'graph'))
-    start = initialise(make, 0).cuda().state_dict()
+    start = initialize(make, 0).cuda().state_dict()
     assert distance(plain.state, replayed.state) < .02*distance(plain.state, start)
     assert all(not replayed.state[k][~m.cuda()].any() for k, m in mask.items())
 
 def test_the_choice_on_a_gpu():
-    net = initialise(nets['mlp'], 0).cuda()
+    net = initialize(nets['mlp'], 0).cuda()
     assert way_for(net, Recipe(99)) == 'autograd' and way_for(net, Recipe(100)) == 'graph' and way_for(net, Recipe(5000)) == ('compiled graph' if can_compile() else 'graph') and way_for(net, Recipe(100), extra_loss=len) == 'autograd'
-    assert grouping_for(net, on_gpu, Recipe(100), 16) == 'abreast' and grouping_for(initialise(nets['resnet'], 0).cuda(), on_gpu, Recipe(100), 16) == 'in turn'
+    assert grouping_for(net, on_gpu, Recipe(100), 16) == 'abreast' and grouping_for(initialize(nets['resnet'], 0).cuda(), on_gpu, Recipe(100), 16) == 'in turn'
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason='one GPU')
 def test_the_second_gpu_trains_too():
     recipe = Recipe(60, 64, lr=.02, precision='float32')
-    first, second = (fit(initialise(nets['mlp'], 0).to(device), on_gpu, recipe, way='graph') for device in ('cuda:0', 'cuda:1'))
+    first, second = (fit(initialize(nets['mlp'], 0).to(device), on_gpu, recipe, way='graph') for device in ('cuda:0', 'cuda:1'))
     assert distance({k: v.cpu() for k, v in first.state.items()}, {k: v.cpu() for k, v in second.state.items()}) < 1e-3
 
 def test_networks_learn_between_steps_on_images():
@@ -57,8 +57,8 @@ def test_networks_learn_between_steps_on_images():
 
 def test_runs_abreast_are_the_runs_alone():
     recipe = Recipe(60, 64, lr=.02, precision='float32')
-    starts = [Snapshot(0, initialise(nets['mlp'], seed).state_dict()) for seed in range(8)]
-    net = initialise(nets['mlp'], 0).cuda()
+    starts = [Snapshot(0, initialize(nets['mlp'], seed).state_dict()) for seed in range(8)]
+    net = initialize(nets['mlp'], 0).cuda()
     for seed, (alone, together) in enumerate(zip(*(fit_many(net, on_gpu, recipe, starts, grouping=g) for g in ('in turn', 'abreast')))):
         assert distance(alone.state, together.state) < .05*distance(alone.state, {k: v.cuda() for k, v in starts[seed].state.items()})
 

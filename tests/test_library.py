@@ -25,10 +25,10 @@ import torch
 from lottery_diet.core import state_of
 from lottery_diet.data import ImageSet
 from lottery_diet.imp import imp
-from lottery_diet.models import cifar_resnet, initialise
+from lottery_diet.models import cifar_resnet, initialize
 from lottery_diet.train import Recipe, Snapshot
 data = ImageSet(torch.randint(0, 256, (32, 3, 8, 8), dtype=torch.uint8), torch.arange(32) % 10)
-net = initialise(lambda: cifar_resnet((3, 8, 8), depth=8, width=4), 0)
+net = initialize(lambda: cifar_resnet((3, 8, 8), depth=8, width=4), 0)
 print([rung.mask.kept for rung in imp(net, data, Recipe(2, 16), Snapshot(0, state_of(net)), levels=2)])
 '''
     out = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)

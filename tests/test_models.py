@@ -5,7 +5,7 @@ from torch import nn
 
 from lottery_diet.core import state_of
 from lottery_diet.imp import controls, imp, train_ticket
-from lottery_diet.models import conv4, count_prunable, initialise, prunable, resnet18, resnet20, resnet50
+from lottery_diet.models import conv4, count_prunable, initialize, prunable, resnet18, resnet20, resnet50
 from lottery_diet.scores import el2n
 from lottery_diet.sources import load_data, patch_torchvision
 from lottery_diet.train import Recipe, evaluate, fit, predict
@@ -23,8 +23,8 @@ def test_imagenet_resnets_compute_what_torchvisions_do(name, ours):
 def test_conv4_by_hand():
     assert count_prunable(conv4()) == 27*64 + 9*64*64 + 9*64*128 + 9*128*128 + 8*8*128*256 + 256*256 + 256*10
 
-def test_data_diet_initialisation():
-    state = state_of(initialise(resnet20, 0))
+def test_data_diet_initialization():
+    state = state_of(initialize(resnet20, 0))
     scale = state['bn1.weight']
     assert 0 <= scale.min() and scale.max() <= 1 and .3 < scale.mean() < .7
     conv = state['layer3.1.conv1.weight']
@@ -42,7 +42,7 @@ class Stranger(nn.Module):
 
 def test_a_users_module_works_everywhere():
     digits = load_data('digits')
-    net = initialise(Stranger, 0)
+    net = initialize(Stranger, 0)
     assert prunable(net) == ['inner.weight', 'frozen.weight', 'out.weight']
     frozen = net.frozen.weight.clone()
     recipe = Recipe(60, 64, lr=.05)

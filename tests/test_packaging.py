@@ -74,9 +74,9 @@ def test_a_wheel_finds_tickets_of_a_users_network(installed):
 from torch import nn
 from lottery_diet.sources import load_data
 from lottery_diet.imp import imp
-from lottery_diet.models import initialise
+from lottery_diet.models import initialize
 from lottery_diet.train import Recipe, fit
-net, data, recipe = initialise(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10)), 0), load_data('digits'), Recipe(20, 64, lr=.05)
+net, data, recipe = initialize(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10)), 0), load_data('digits'), Recipe(20, 64, lr=.05)
 print([rung.mask.kept for rung in imp(net, data.train, recipe, fit(net, data.train, recipe, stop=2), levels=2)])
 ''')
     assert call(programs/'python', 'mine.py', cwd=empty, env=os.environ | dict(PYTHONPATH='')).strip() == '[1480, 1184, 947]'

@@ -23,7 +23,7 @@ def test_it_finds_tickets_and_writes_table_and_figure(tmp_path):
     name = 'imp_digits_smoke_easiest0.2_modellenet_300_100_levels2_prune-rate0.5_seed3'
     assert sorted(p.name for p in (tmp_path/'results').iterdir()) == [f'{name}.{e}' for e in ('csv', 'json', 'pdf', 'png')]
     table = pd.read_csv(tmp_path/'results'/f'{name}.csv')
-    assert table.arm.value_counts().to_dict() == {'ticket': 3, 're-initialised': 2, 'shuffled': 2, 'random': 2}
+    assert table.arm.value_counts().to_dict() == {'ticket': 3, 're-initialized': 2, 'shuffled': 2, 'random': 2}
     assert table.groupby('level').density.first().tolist() == [1., .5, .25]
     assert table.accuracy.between(.9, 1).all()
 

@@ -51,7 +51,7 @@ def test_array_jobs_answer_as_this_process_does(cluster, tmp_path):
 
 def step_of(root, task): return load_checkpoint(root/'.checkpoints'/task.key/'training.safetensors')[0].step
 
-def test_a_cancelled_job_is_a_row_and_the_next_call_continues(cluster, tmp_path):
+def test_a_canceled_job_is_a_row_and_the_next_call_continues(cluster, tmp_path):
     run, task = run_in(tmp_path, checkpoint_every=.1), Dense(recipe=Recipe(200_000, 64, lr=.05))
     def cancel():
         while not any((tmp_path/'.checkpoints').glob('*/*.safetensors')): time.sleep(.2)

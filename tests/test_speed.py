@@ -11,13 +11,13 @@ from lottery_diet.data import ImageSet
 from lottery_diet.imp import Mask, flat, imp, imp_many, prune_random
 from lottery_diet.many import fit_many, grouping_for, train_many
 from lottery_diet.mlp_steps import linear_layers
-from lottery_diet.models import cifar_resnet, initialise, lenet_300_100, mlp
+from lottery_diet.models import cifar_resnet, initialize, lenet_300_100, mlp
 from lottery_diet.sources import load_data
 from lottery_diet.train import Diverged, Recipe, Snapshot, batches, evaluate, fit, train, way_for
 
 digits = load_data('digits')
 recipes = dict(nesterov=Recipe(60, 64, lr=.02, nesterov=True, weight_decay=1e-3, milestones=(20, 40), warmup=5, crop=1, flip=True),
-               plain=Recipe(60, 100, lr=.05, momentum=0., drop_last=True), adam=Recipe(60, 60, lr=2e-3, optimiser='adam', weight_decay=1e-2, cosine=True))
+               plain=Recipe(60, 100, lr=.05, momentum=0., drop_last=True), adam=Recipe(60, 60, lr=2e-3, optimizer='adam', weight_decay=1e-2, cosine=True))
 def without_bias(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 40, bias=False), nn.ReLU(), nn.Linear(40, 10, bias=False))
 mlps = dict(lenet=partial(lenet_300_100, (1, 8, 8)), no_hidden=partial(mlp, (1, 8, 8), hidden=()), without_bias=without_bias)
 wide = partial(mlp, (1, 8, 8), hidden=(800, 20))  # its first layer is large enough to be stored sparse
@@ -30,43 +30,43 @@ def sparse_mask(make, share, seed=0):
 @pytest.mark.parametrize('share', [1., .3])
 def test_closed_form_has_the_bits_of_autograd(make, recipe, share):
     mask = sparse_mask(make, share)
-    plain, fast = (fit(initialise(make, 0), digits.train, recipe, mask=mask, seed=1, way=way) for way in ('autograd', None))
+    plain, fast = (fit(initialize(make, 0), digits.train, recipe, mask=mask, seed=1, way=way) for way in ('autograd', None))
     assert (plain.way, fast.way) == ('autograd', 'closed form')
-    assert same(plain.state, fast.state) and same(plain.optimiser, fast.optimiser) and plain.loss == fast.loss
+    assert same(plain.state, fast.state) and same(plain.optimizer, fast.optimizer) and plain.loss == fast.loss
 
 @pytest.mark.parametrize('recipe', recipes.values(), ids=recipes)
 def test_sparse_agrees_to_rounding(recipe):
     mask, exact = sparse_mask(wide, .06), replace(digits.train, x=digits.train.inputs(digits.train.x).double())
-    plain, fast = (fit(initialise(wide, 0).double(), exact, recipe, mask=mask, way=way) for way in ('autograd', None))
+    plain, fast = (fit(initialize(wide, 0).double(), exact, recipe, mask=mask, way=way) for way in ('autograd', None))
     assert fast.way == 'sparse'
-    assert distance(plain.state, fast.state) < 1e-10*distance(plain.state, initialise(wide, 0).double().state_dict())
+    assert distance(plain.state, fast.state) < 1e-10*distance(plain.state, initialize(wide, 0).double().state_dict())
     assert all(not fast.state[k][~m].any() for k, m in mask.items())
-    living = lambda s: {k: v[mask[k.split('/')[0]]] if k.split('/')[0] in mask else v for k, v in s.optimiser.items() if v.ndim}
-    assert not plain.optimiser or distance(living(plain), living(fast)) < 1e-10
+    living = lambda s: {k: v[mask[k.split('/')[0]]] if k.split('/')[0] in mask else v for k, v in s.optimizer.items() if v.ndim}
+    assert not plain.optimizer or distance(living(plain), living(fast)) < 1e-10
 
 def test_a_sparse_run_stops_and_resumes_to_the_bit_and_leaves_a_usable_network():
     mask, recipe = sparse_mask(wide, .05), replace(recipes['adam'], steps=12)
-    net = initialise(wide, 0)
+    net = initialize(wide, 0)
     whole = {s.step: s for s in train(net, digits.train, recipe, at=range(12), mask=mask)}
     assert whole[12].way == 'sparse' and same(state_of(net), whole[12].state)
     for k in (0, 1, 7, 12):
-        again = fit(initialise(wide, 5), digits.train, recipe, start=whole[k], mask=mask)
-        assert same(again.state, whole[12].state) and same(again.optimiser, whole[12].optimiser)
-    assert whole[12].optimiser['1.weight/exp_avg'].shape == (800, 64)
+        again = fit(initialize(wide, 5), digits.train, recipe, start=whole[k], mask=mask)
+        assert same(again.state, whole[12].state) and same(again.optimizer, whole[12].optimizer)
+    assert whole[12].optimizer['1.weight/exp_avg'].shape == (800, 64)
 
-@pytest.mark.parametrize('optimiser', ['sgd', 'adam'])
-def test_a_recorded_update_has_the_bits_of_a_plain_one(optimiser):
+@pytest.mark.parametrize('optimizer', ['sgd', 'adam'])
+def test_a_recorded_update_has_the_bits_of_a_plain_one(optimizer):
     "On a CPU the recording is the update itself; the buffers, the learning rate as a tensor and the ragged last batch are as on a GPU"
-    recipe = Recipe(60, 200, lr=.003, optimiser=optimiser, weight_decay=1e-3, warmup=10, milestones=(30,), crop=1, flip=True, cutmix=.3)
+    recipe = Recipe(60, 200, lr=.003, optimizer=optimizer, weight_decay=1e-3, warmup=10, milestones=(30,), crop=1, flip=True, cutmix=.3)
     make = lambda: nn.Sequential(cifar_resnet((1, 8, 8), depth=8, width=4, classes=20), nn.Dropout(.2), nn.Linear(20, 10))
     mask = prune_random(sparse_mask(make, .5))
-    plain, replayed = (fit(initialise(make, 0), digits.train, recipe, mask=mask, way=way) for way in ('autograd', 'graph'))
+    plain, replayed = (fit(initialize(make, 0), digits.train, recipe, mask=mask, way=way) for way in ('autograd', 'graph'))
     assert replayed.way == 'graph' and same(plain.state, replayed.state) and plain.loss == replayed.loss
-    assert {k: v.tolist() for k, v in plain.optimiser.items()} == {k: v.tolist() for k, v in replayed.optimiser.items()}
+    assert {k: v.tolist() for k, v in plain.optimizer.items()} == {k: v.tolist() for k, v in replayed.optimizer.items()}
 
 def test_tables_of_imp_do_not_depend_on_the_way():
     recipe = Recipe(80, 64, lr=.05)
-    climb = lambda **kwargs: list(imp(initialise(mlps['lenet'], 0), digits.train, recipe, Snapshot(0, initialise(mlps['lenet'], 0).state_dict()), levels=4, prune_rate=.5, **kwargs))
+    climb = lambda **kwargs: list(imp(initialize(mlps['lenet'], 0), digits.train, recipe, Snapshot(0, initialize(mlps['lenet'], 0).state_dict()), levels=4, prune_rate=.5, **kwargs))
     for plain, fast in zip(climb(way='autograd'), climb()):
         assert fast.trained.way == 'closed form' and plain.mask == fast.mask and same(plain.trained.state, fast.trained.state)
 
@@ -74,14 +74,14 @@ def test_accuracy_of_sparse_runs_is_that_of_plain_ones():
     "Other bits, the same distribution: over eight seeds the accuracies differ by less than a point on average, and not by a trend of the tickets"
     recipe, differences = Recipe(300, 64, lr=.05), []
     for seed in range(8):
-        net, mask = initialise(wide, seed), sparse_mask(wide, .05, seed)
+        net, mask = initialize(wide, seed), sparse_mask(wide, .05, seed)
         start = Snapshot(0, net.state_dict())
         plain, fast = (evaluate(net, digits.test, fit(net, digits.train, recipe, start=start, mask=mask, seed=seed, way=way).state).accuracy for way in ('autograd', 'sparse'))
         differences.append(fast - plain)
     assert abs(sum(differences)/8) < .01 and max(map(abs, differences)) < .03
 
 def test_the_way_is_chosen_by_what_is_trained_and_can_be_overridden():
-    recipe, net = recipes['plain'], initialise(mlps['lenet'], 0)
+    recipe, net = recipes['plain'], initialize(mlps['lenet'], 0)
     assert way_for(net, recipe, sparse_mask(mlps['lenet'], .05)) == 'closed form'  # its first layer is small
     assert way_for(wide(), recipe, sparse_mask(wide, .05)) == 'sparse'
     assert [way_for(m, recipe) for m in (cifar_resnet(), nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Dropout(.1)))] == ['autograd']*2
@@ -112,7 +112,7 @@ def test_an_alternating_flip_mirrors_each_image_every_other_epoch():
 
 def test_ladders_in_turn_are_the_ladders_alone_to_the_bit():
     make, recipe = partial(cifar_resnet, (1, 8, 8), depth=8, width=4), Recipe(12, 100, lr=.05, crop=1)
-    starts = [Snapshot(0, initialise(make, seed).state_dict()) for seed in (4, 7)]
+    starts = [Snapshot(0, initialize(make, seed).state_dict()) for seed in (4, 7)]
     together = list(imp_many(make(), digits.train, recipe, starts, levels=2, prune_rate=.5, seeds=(4, 7), grouping='in turn'))
     for r, seed in enumerate((4, 7)):
         for rung, level in zip(together, imp(make(), digits.train, recipe, starts[r], levels=2, prune_rate=.5, seed=seed)):
@@ -120,16 +120,16 @@ def test_ladders_in_turn_are_the_ladders_alone_to_the_bit():
 
 def test_runs_abreast_stop_and_resume_to_the_bit():
     make = partial(cifar_resnet, (1, 8, 8), depth=8, width=4)
-    recipe = Recipe(8, 32, lr=.003, optimiser='adam', flip=True)
-    starts = [Snapshot(0, initialise(make, seed).state_dict()) for seed in range(3)]
+    recipe = Recipe(8, 32, lr=.003, optimizer='adam', flip=True)
+    starts = [Snapshot(0, initialize(make, seed).state_dict()) for seed in range(3)]
     assert grouping_for(make(), digits.train, recipe, 3) == 'abreast'
     early, late = train_many(make(), digits.train, recipe, starts, at=[3])
     assert late[0].way == 'abreast, autograd'
     again = fit_many(make(), digits.train, recipe, early)
-    assert all(same(a.state, b.state) and same(a.optimiser, b.optimiser) for a, b in zip(again, late))
+    assert all(same(a.state, b.state) and same(a.optimizer, b.optimizer) for a, b in zip(again, late))
 
 def test_a_diverging_run_is_named_whoever_trains_it():
-    net = initialise(mlps['lenet'], 0)
+    net = initialize(mlps['lenet'], 0)
     starts = [Snapshot(0, net.state_dict())]*3
     for grouping in ('in turn', 'abreast'):
         with pytest.raises(Diverged, match='diverged'): fit_many(net, digits.train, Recipe(20, 32, lr=1e7), starts, grouping=grouping)

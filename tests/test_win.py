@@ -11,7 +11,7 @@ from lottery_diet.core import distance, same, stream
 from lottery_diet.experiments import Run
 from lottery_diet.imp import Mask, imp
 from lottery_diet.ingredients import Images, Network
-from lottery_diet.models import cifar_resnet, initialise, lenet_300_100, mlp, resnet20, resnet50
+from lottery_diet.models import cifar_resnet, initialize, lenet_300_100, mlp, resnet20, resnet50
 from lottery_diet.presets import panels_of, preset
 from lottery_diet.regions import distance_matrix, matched_units, measures
 from lottery_diet.repel import repulsion
@@ -42,19 +42,19 @@ def as_written(optima, mask, strength):
     (resnet, 1., 'autograd'), (resnet, .3, 'autograd')])
 @pytest.mark.parametrize('strength', [2., -1.])
 def test_the_penalty_is_the_written_formula_in_every_way_to_train(make, share, way, strength):
-    mask, optima = random_mask(make, share), [initialise(make, seed).double().state_dict() for seed in (0, 1, 2)]
+    mask, optima = random_mask(make, share), [initialize(make, seed).double().state_dict() for seed in (0, 1, 2)]
     recipe = Recipe(6, 64, lr=.05, weight_decay=1e-3)
     train = partial(fit, data=exact, recipe=recipe, mask=mask)
-    slow, ours, plain = (train(initialise(make, 0).double(), **how) for how in (dict(extra_loss=as_written(optima, mask, strength)), dict(penalty=repulsion(optima, mask, strength)), {}))
+    slow, ours, plain = (train(initialize(make, 0).double(), **how) for how in (dict(extra_loss=as_written(optima, mask, strength)), dict(penalty=repulsion(optima, mask, strength)), {}))
     assert (slow.way, ours.way) == ('autograd', way) and abs(slow.loss - ours.loss) < 1e-10
     assert distance(slow.state, ours.state) < 1e-9*distance(plain.state, ours.state)
     assert all(not ours.state[k][~m].any() for k, m in mask.items())
 
 def test_channels_last_weights_are_pushed_where_they_live():
-    net, mask = initialise(resnet, 0).double(), random_mask(resnet, .4)
+    net, mask = initialize(resnet, 0).double(), random_mask(resnet, .4)
     fit(net, exact, Recipe(1, 32))
     assert any(not p.is_contiguous() for p in net.parameters())
-    others = [initialise(resnet, 1).double().state_dict()]
+    others = [initialize(resnet, 1).double().state_dict()]
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     repulsion(others, mask, 2.)(dict(net.named_parameters()))
     ours = {k: net.get_parameter(k).grad.clone() for k in mask}
@@ -64,7 +64,7 @@ def test_channels_last_weights_are_pushed_where_they_live():
 
 def test_in_single_precision_it_agrees_to_rounding():
     make = partial(lenet_300_100, (1, 8, 8))
-    net, mask, optima = initialise(make, 0), random_mask(make, .5), [initialise(make, s).state_dict() for s in (1, 2)]
+    net, mask, optima = initialize(make, 0), random_mask(make, .5), [initialize(make, s).state_dict() for s in (1, 2)]
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     value = repulsion(optima, mask, 2.)(dict(net.named_parameters()))
     ours = {k: net.get_parameter(k).grad.clone() for k in mask}
@@ -75,15 +75,15 @@ def test_in_single_precision_it_agrees_to_rounding():
 
 @pytest.mark.parametrize('way', [None, 'autograd', 'graph'])
 def test_a_pushed_training_stops_and_resumes_to_the_bit(way):
-    make, recipe = partial(lenet_300_100, (1, 8, 8)), Recipe(20, 64, lr=1e-2, optimiser='adam')
-    mask, optima = random_mask(make, .5), [initialise(make, s).state_dict() for s in (1, 2)]
-    train = lambda **how: fit(initialise(make, 0), digits.train, recipe, mask=mask, penalty=repulsion(optima, mask, 2.), way=way, **how)
+    make, recipe = partial(lenet_300_100, (1, 8, 8)), Recipe(20, 64, lr=1e-2, optimizer='adam')
+    mask, optima = random_mask(make, .5), [initialize(make, s).state_dict() for s in (1, 2)]
+    train = lambda **how: fit(initialize(make, 0), digits.train, recipe, mask=mask, penalty=repulsion(optima, mask, 2.), way=way, **how)
     assert same(train().state, train(start=train(stop=7)).state)
-    assert not same(train().state, fit(initialise(make, 0), digits.train, recipe, mask=mask, way=way).state)
+    assert not same(train().state, fit(initialize(make, 0), digits.train, recipe, mask=mask, way=way).state)
 
 def test_distances_against_another_implementation():
     make = partial(lenet_300_100, (1, 8, 8))
-    rungs = list(imp(initialise(make, 0), digits.train, Recipe(80, 64, lr=.05), Snapshot(0, initialise(make, 0).state_dict()), 3, .5))
+    rungs = list(imp(initialize(make, 0), digits.train, Recipe(80, 64, lr=.05), Snapshot(0, initialize(make, 0).state_dict()), 3, .5))
     states, masks = [r.trained.state for r in rungs], [r.mask for r in rungs]
     expected = {measure: np.zeros((4, 4)) for measure in measures}
     for i in range(4):
@@ -98,7 +98,7 @@ def test_distances_against_another_implementation():
 def test_matching_undoes_any_order_and_never_leads_away():
     make = partial(mlp, (1, 8, 8), hidden=(20, 15, 10))
     for seed in range(3):
-        a, b = (initialise(make, s).state_dict() for s in (seed, seed + 10))
+        a, b = (initialize(make, s).state_dict() for s in (seed, seed + 10))
         moved = matched_units(make(), a, b)
         x = torch.rand(5, 1, 8, 8)
         net, other = make(), make()
@@ -106,7 +106,7 @@ def test_matching_undoes_any_order_and_never_leads_away():
         other.load_state_dict(moved)
         assert torch.allclose(net(x), other(x), atol=1e-5) and distance(a, moved) <= distance(a, b)
 
-def recipe_of(r): return (r.optimiser, r.batch_size, r.lr, r.steps, r.milestones, r.cosine, r.weight_decay, r.momentum, r.warmup, r.crop, r.flip)
+def recipe_of(r): return (r.optimizer, r.batch_size, r.lr, r.steps, r.milestones, r.cosine, r.weight_decay, r.momentum, r.warmup, r.crop, r.flip)
 
 per = {b: -(-50_000//b) for b in (16, 64, 128, 256, 512, 1024, 2048)} # batches of an epoch
 def resnet20_row(b, warmup=0, epoch=None):
@@ -140,8 +140,8 @@ def test_presets_are_the_published_protocol(figure, panel, data, model, options,
 def test_what_else_is_published():
     "Strengths, rounds, points, the round of the histograms, one-shot pruning"
     arms = {panel: preset('win_repel', 'paper', panel=panel).arms for panel in 'ABCD'}
-    assert arms['A'] == ('ticket', 're-initialised', 'repelled', 'repelled, re-initialised', 'repelled from the last')
-    assert arms['B'] == arms['C'] == arms['A'][:4] and arms['D'] == ('ticket', 're-initialised', 'attracted', 'attracted, re-initialised')
+    assert arms['A'] == ('ticket', 're-initialized', 'repelled', 'repelled, re-initialized', 'repelled from the last')
+    assert arms['B'] == arms['C'] == arms['A'][:4] and arms['D'] == ('ticket', 're-initialized', 'attracted', 'attracted, re-initialized')
     for panel, strength in dict(C=2., D=-1.).items():
         p = preset('win_repel', 'paper', panel=panel)
         pushed = [t for t in p.tasks() if hasattr(t, 'strength')]
@@ -181,7 +181,7 @@ def test_one_shot_pruning_on_a_made_folder(tmp_path):
     run = Run(root=tmp_path/'runs', device='cpu')
     assert sweep(asked.tasks(), run=run, progress=False).counts['failed'] == 0
     table = asked.table(run)
-    assert sorted(table.ladder) == ['re-initialised']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
+    assert sorted(table.ladder) == ['re-initialized']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
 
 def test_ladders_know_their_levels():
     p = preset('win_repel', 'smoke')
@@ -190,9 +190,9 @@ def test_ladders_know_their_levels():
         assert [level_of(t) for t in levels_of(foot)] == [0, 1, 2, 3, 4]
         assert levels_of(foot)[0].name.startswith('dense/') and len({t.key for t in levels_of(foot)}) == 5
 
-def test_normalisation_without_scale_and_shift_trains_and_predicts():
+def test_normalization_without_scale_and_shift_trains_and_predicts():
     make = partial(cifar_resnet, (1, 8, 8), depth=8, width=4, affine=False)
-    net = initialise(make, 0)
+    net = initialize(make, 0)
     assert not any(isinstance(m, nn.BatchNorm2d) and m.affine for m in net.modules())
     end = fit(net, digits.train, Recipe(60, 64, lr=.1))
     from lottery_diet.evaluation import evaluate, predict

@@ -12,7 +12,7 @@ from lottery_diet.gallery import drawn_in
 width = 900 # pixels, of each picture
 
 def small(picture:Path) -> bytes:
-    "A PNG of 64 colours and of that width"
+    "A PNG of 64 colors and of that width"
     with Image.open(picture) as image: reduced = image.convert('RGB').resize((width, round(image.height*width/image.width)), Image.LANCZOS)
     reduced.quantize(64).save(out := io.BytesIO(), 'PNG', optimize=True)
     return out.getvalue()

@@ -2,7 +2,7 @@
 
 ConvNet-3 on CIFAR-10-sized images, 1 and 10 images per class. Each case is a process of its own: what it holds above its start is the peak
 of its resident memory during the iterations (not told of compiled steps, whose compiler needs more than they do). With `--compiled` the adjoint is measured compiled too (a minute of compilation each).
-    python benchmarks/distil.py                # about ten minutes on one thread
+    python benchmarks/distill.py                # about ten minutes on one thread
 """
 import argparse
 import json
@@ -20,7 +20,7 @@ from report import write_results
 from lottery_diet.augment import DSA
 from lottery_diet.core import stream
 from lottery_diet.distill import augmented_by
-from lottery_diet.models import conv_net, initialise
+from lottery_diet.models import conv_net, initialize
 from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.tune import keep_freed_memory
 
@@ -32,7 +32,7 @@ def measure(per_class, steps, way, rounds):
     "One case, in this process"
     torch.set_num_threads(1)
     keep_freed_memory()
-    net = initialise(conv_net, 0)
+    net = initialize(conv_net, 0)
     start = {k: v.detach().clone() for k, v in net.named_parameters()}
     target = {k: v + .01*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
     images, labels = torch.randn(10*per_class, 3, 32, 32, generator=stream(0, 'images')), torch.arange(10*per_class) % 10
