@@ -25,7 +25,8 @@ from .distillation import Distill, ExpertRun, Taught
 from .distilled_pruning import Inner, InnerLevel
 from .experiments import RecipeField, Run, Task
 from .gradient import Condensing
-from .questions import Count, Figure, Rate, Step
+from .lmc import Barrier
+from .questions import Count, Figure, Rate, Step, rows_of
 from .records import Record
 from .tickets import Controls, Masked, Tickets
 from .trajectory import Matching
@@ -212,13 +213,13 @@ class DistilledPruning(Figure):
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns seed, level, arm, child, density, accuracy, loss, collapsed
         "A row for each mask and training that is answered"
-        rows = ((columns, record.metrics.iloc[0]) for columns, task in self.asked() if (record := run.read(task)))
+        rows = ((columns, answer.metrics.iloc[0]) for columns, task in self.asked() if (answer := run.rows(task)))
         return pd.DataFrame([columns | dict(density=found.density, accuracy=found.accuracy, loss=found.loss, collapsed=found.collapsed)
-                             for columns, found in rows])
+                             for columns, found in rows], columns=['seed', 'level', 'arm', 'child', 'density', 'accuracy', 'loss', 'collapsed'])
 
     def barriers(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns seed, level, arm, pair, and those of `Barriers`
         "A row for each mask and pair of trainings that is answered"
-        return pd.DataFrame([columns | row for columns, task in self.between() if (record := run.read(task))
-                             for row in record.metrics.drop(columns='step').to_dict('records')])
+        measured = [f'{of}_{kind}' for of in ('loss', 'error') for kind in Barrier._fields]
+        return rows_of(self.between(), run, ('seed', 'level', 'arm', 'step', 'pair', *measured)).drop(columns='step')

@@ -24,6 +24,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf
 from torch import Tensor, nn
 
+from .answers import Answer, shipped_answer
 from .core import pick_device, provenance, runs_root, unknown, write_whole
 from .data import ImageSet
 from .recipe import Recipe
@@ -124,6 +125,7 @@ class Run:
     deadline:float=math.inf # seconds since 1970: after it nothing starts, and what runs is checkpointed
     checkpoint_every:float=20. # seconds
     patient:bool=True # wait for what another process computes
+    shipped:bool=True # where only rows are wanted, those that came with the package will do
     task:Task|None=None # the one that is being computed
     log:dict=field(default_factory=dict) # seconds of earlier processes, and those that tasks it asked for took, for provenance
 
@@ -135,6 +137,13 @@ class Run:
         if not folder.is_dir(): return None
         try: return verified(folder)
         except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=3)
+
+    def rows(self,
+        task:Task # of which only the table is wanted
+    ) -> Answer|None: # without tensors
+        "The finished answer's table and provenance, or those that came with the package; None where there are neither"
+        if record := self.read(task): return Answer.of(record)
+        return shipped_answer(task.kind, task.key) if self.shipped else None
 
     def ask(self,
         task:Task # locked against other processes while it is computed

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from .diets import Share
 from .ingredients import Network
@@ -30,15 +30,22 @@ class SpawnParameters(FigureParameters):
     dataset: str|None = None # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
     model: str|None = None # ours by name, or package.module:function
-    every: Annotated[int, Field(ge=1)]|None = None # steps between spawn points, the first of which is 0
-    points: Annotated[int, Field(ge=1)]|None = None # how many spawn points
+    spawns: str|None = None # steps at which children part, separated by spaces
     children: Annotated[int, Field(ge=2, le=20)]|None = None # trainings from each point, compared in pairs
     noise: Literal['order', 'augmentation', 'both']|None = None # what differs between children
     batchnorm: Literal['interpolated', 're-estimated']|None = None # running statistics along the path; the first as published
 
     def question(self) -> BarriersBySpawn: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        return put_together(spawn_setting(self.scale, self.dataset), self, {k: getattr(self, k) for k in ('every', 'points', 'children', 'noise', 'batchnorm')})
+        given = {k: getattr(self, k) for k in ('children', 'noise', 'batchnorm')} | dict(spawns=self.spawns and tuple(map(int, self.spawns.split())))
+        return put_together(spawn_setting(self.scale, self.dataset), self, given)
+
+    @field_validator('spawns')
+    @classmethod
+    def steps(cls, v):
+        "Refuse what are no steps"
+        if v is not None and not (v.split() and all(word.isdecimal() for word in v.split())): raise ValueError(f"spawns={v!r} must be steps separated by spaces, such as '0 20 80'")
+        return v
 
 # %% ../nbs/11a_parameters.ipynb #23bf6735
 class ScoreParameters(FigureParameters):

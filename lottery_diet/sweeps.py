@@ -71,9 +71,9 @@ def _flat(value, prefix=''):
 class Sweep:
     "What became of many tasks"
     table:pd.DataFrame # what was asked, where tasks differ; what was found; status, reason, seconds, key
-    counts:dict # how many tasks were cached, run, failed, left
+    counts:dict # how many tasks were cached, shipped with the package, run, failed, left
 
-    def __repr__(self): return ', '.join(f'{n} {status}' for status, n in self.counts.items())
+    def __repr__(self): return ', '.join(f'{n} {status}' for status, n in self.counts.items() if n or status != 'shipped')
 
     def _repr_html_(self): return f'<p>{self!r}</p>' + self.table.to_html(index=False, max_rows=20)
 
@@ -105,15 +105,17 @@ def sweep(
     budget:str|float|None=None, # '9m': then nothing new starts, and what runs is checkpointed
     workers:int=1, # processes; 1 is this one
     run:Run|None=None, # where answers lie and what to compute on
-    progress:bool=True # show a bar
+    progress:bool=True, # show a bar
+    rows:bool=False # only tables are wanted: those that came with the package will do
 ) -> Sweep: # its table in the order of the tasks
     "Answer all tasks; raises `ValueError` for no worker or an impossible budget"
     tasks = list({task.key: task for task in tasks}.values())
     if workers < 1: raise ValueError(f'workers={workers} must be at least 1')
     run = replace(run or Run(), deadline=until(budget))
-    done = _side_by_side(tasks, run, workers) if workers > 1 else answers(tasks, run)
-    found, counts = {}, Counter()
-    with tqdm(total=len(tasks), desc='tasks', disable=not progress, mininterval=1) as bar:
+    found = {task.key: ('shipped', '') for task in tasks if not run.read(task) and run.rows(task)} if rows else {}
+    rest, counts = [task for task in tasks if task.key not in found], Counter(shipped=len(found))
+    done = _side_by_side(rest, run, workers) if workers > 1 else answers(rest, run)
+    with tqdm(total=len(tasks), initial=len(found), desc='tasks', disable=not progress, mininterval=1) as bar:
         for task, status, reason in done:
             found[task.key] = status, reason
             counts[status] += 1
@@ -147,8 +149,8 @@ def table_of(
     rows = []
     for task, fields in zip(tasks, described(tasks)):
         status, reason = found[task.key]
-        record = run.read(task) if status in ('cached', 'run') else None
-        lines, seconds = (record.metrics.to_dict('records'), record.provenance['seconds']) if record else ([], math.nan)
+        answer = run.rows(task) if status in ('cached', 'shipped', 'run') else None
+        lines, seconds = (answer.metrics.to_dict('records'), answer.provenance['seconds']) if answer else ([], math.nan)
         rows += [fields | line | dict(status=status, reason=reason, seconds=seconds, key=task.key) for line in lines or [{}]]
     return pd.DataFrame(rows)
 
@@ -159,7 +161,7 @@ def sweep_of(
 ) -> Sweep: # every status is counted, also with 0
     "What became of these tasks, as table and counts"
     counts = Counter(found[task.key][0] for task in tasks)
-    return Sweep(table_of(tasks, run, found), {status: counts[status] for status in ('cached', 'run', 'failed', 'left')})
+    return Sweep(table_of(tasks, run, found), {status: counts[status] for status in ('cached', 'shipped', 'run', 'failed', 'left')})
 
 # %% ../nbs/09e_sweeps.ipynb #b3e36028
 def with_needs(
@@ -227,12 +229,12 @@ def status(
     "What is done, what failed, what is left, and the minutes that it would take on each device that did some"
     run, rows = run or Run(), []
     kinds = {}
-    for task in with_needs(tasks): kinds.setdefault(type(task).__name__, []).append(task)
+    for task in with_needs(tasks): kinds.setdefault(task.kind, []).append(task)
     for kind, group in kinds.items():
-        records = [r for t in group if (r := run.read(t))]
-        failed, paces = sum(bool(run.failure(t)) for t in group), {}
+        records = [r for t in group if (r := run.rows(t))]
+        shipped, failed, paces = sum(not run.read(t) and bool(run.rows(t)) for t in group), sum(bool(run.failure(t)) for t in group), {}
         for r in records: paces.setdefault(r.provenance.get('accelerator') or r.provenance['device'], []).append(r.provenance['seconds'])
         left = len(group) - len(records) - failed
-        rows.append(dict(task=kind, done=len(records), failed=failed, left=left)
+        rows.append(dict(task=kind, done=len(records), shipped=shipped, failed=failed, left=left)
                     | {f'minutes left on {device}': round(left*median(seconds)/60, 1) for device, seconds in paces.items()})
     return pd.DataFrame(rows)

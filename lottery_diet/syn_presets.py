@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['small_net', 'distill_settings', 'syn_fields', 'idc', 'imagenet_augment', 'by_idc', 'cifar_source', 'digits_source',
-           'others', 'syn_presets', 'conv_net_3', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor',
-           'one_pair', 'mini_source', 'on_cifar100', 'syn_panels', 'syn_about', 'panel_networks', 'syn_panel']
+           'quick_conv_net', 'conv_recipe', 'others', 'syn_presets', 'conv_net_3', 'imagenet_source', 'on_imagenet10',
+           'by_mtt', 'predecessor', 'one_pair', 'mini_source', 'on_cifar100', 'syn_panels', 'syn_about',
+           'panel_networks', 'syn_panel']
 
 # %% ../nbs/09mf_syn_presets.ipynb #e552725b
 from dataclasses import replace
 
 from .augment import DSA
-from .ingredients import Images, Network
+from .ingredients import Images, Network, four_levels
 from .distillation import Distill
 from .distilled_pruning import Inner
 from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
 from .questions import Drawing
 from .settings import fresh
-from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskOverlap, MaskPaths, Searches
+from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskPaths, Overlaps, Searches
 from .sweeps import varied
 from .train import Recipe
 from .trajectory import Matching, published
@@ -57,6 +58,9 @@ cifar_source = Distill( # CIFAR-10 distilled by IDC, 10 stored images per class
     how=Condensing(), recipe=_two_thirds(7000, .01), every=100, **by_idc)
 digits_source = varied( # digits distilled by gradient matching, for smoke
     distill_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0)
+quick_conv_net = Network(model='conv_net', options=dict(width=32)) # ConvNet-3 of mini, which ready images of width 128 still teach
+conv_recipe = Recipe( # six epochs of CIFAR-10, unstable from initialization at this rate
+    1200, 250, lr=.2, nesterov=True, weight_decay=5e-4, cosine=True, crop=2, flip=True, precision='bfloat16')
 others = (Inner(arm='real', per_class=10), Inner(arm='noise', per_class=10)) # what distilled images are compared with
 syn_presets = { # figure → scale → what it asks
     'syn_accuracy_vs_sparsity': {
@@ -65,9 +69,8 @@ syn_presets = { # figure → scale → what it asks
             inners=(Inner(arm='distilled', source=digits_source), Inner(arm='real', per_class=1), Inner(arm='noise', per_class=1)),
             inner_recipe=Recipe(60, 40, lr=.05), augment=None, random=True, levels=(1, 3, 5), prune_rate=.4, seeds=(0, 1)),
         'mini': DistilledPruning(
-            data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), recipe=_two_thirds(1000, .02),
-            inners=(Inner(arm='ready'), others[0]),
-            inner_recipe=_two_thirds(500, .02, batch_size=100), random=True, levels=(2, 4, 6), prune_rate=.36, **fresh),
+            data=Images(name='cifar10', zca=True), network=quick_conv_net, recipe=conv_recipe, inners=(Inner(arm='ready'), others[0]),
+            inner_recipe=Recipe(500, 100, lr=.01, weight_decay=5e-4, cosine=True), random=True, levels=(1, 2, 3), prune_rate=four_levels, **fresh),
         'paper': DistilledPruning(
             data=Images(name='cifar10'), network=Network(model='narrow_resnet18'), recipe=_two_thirds(300*782, .01, cutmix=.5), augment_real=idc,
             inners=(Inner(arm='distilled', source=cifar_source), *others),
@@ -106,40 +109,40 @@ predecessor = dict( # fields of AlexNet on whitened CIFAR-10 (McDermott & Cummin
     inner_recipes=tuple(Recipe(epochs, 512, lr=.01, weight_decay=5e-4, milestones=(epochs//2,)) for epochs in (3000, 1000)))
 one_pair = dict(seeds=(0,)) # published for one initialization, one mask, two orders
 mini_source = Distill( # whitened CIFAR-10 distilled in a few iterations, for mini
-    data=Images(name='cifar10', zca=True), network=Network(model='conv_net', options=dict(width=16)), method='gradient', per_class=10,
+    data=Images(name='cifar10', zca=True), network=quick_conv_net, method='gradient', per_class=10,
     how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
 def _sizes(source, per_class): return tuple(Inner(arm='distilled', source=_condensed(source, p)) for p in per_class)
 
 syn_presets |= {
-    'syn_masks': {scale: _as_pruned(MaskOverlap, scale) for scale in ('smoke', 'mini', 'paper')},
+    'syn_masks': {scale: _as_pruned(Overlaps, scale) for scale in ('smoke', 'mini', 'paper')},
     'syn_barrier_surface': {
         'smoke': _as_pruned(MaskPaths, 'smoke', **_first('smoke'), **one_pair),
         'mini': _as_pruned(MaskPaths, 'mini', **_first('mini'), examples=2000),
         'paper': _as_pruned(MaskPaths, 'paper', **conv_net_3, **one_pair)},
     'syn_landscape': {
         'smoke': _as_pruned(Landscapes, 'smoke', **_first('smoke'), **one_pair, levels=(5,), side=15, examples=500),
-        'mini': _as_pruned(Landscapes, 'mini', **_first('mini'), levels=(4,), seeds=(10,)),
+        'mini': _as_pruned(Landscapes, 'mini', **_first('mini'), levels=(2,), seeds=(10,)),
         'paper': _as_pruned(Landscapes, 'paper', **conv_net_3, **one_pair, levels=(9,), side=100, examples=None)},
     'syn_hessian': {
         'smoke': _as_pruned(HessianStatistics, 'smoke', **_first('smoke'), **one_pair, levels=(3, 5), examples=32, draws=32),
-        'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(2, 6), sampled=200, draws=32),
+        'mini': _as_pruned(HessianStatistics, 'mini', **_first('mini'), levels=(1, 3), sampled=200, draws=32),
         'paper': _as_pruned(HessianStatistics, 'paper', **conv_net_3, **one_pair, levels=(4, 10))},
     'syn_ratio': {
         'smoke': _as_pruned(CompressionRatio, 'smoke', inners=_sizes(digits_source, (1, 2)), levels=(3, 5)),
         'mini': _as_pruned(
             CompressionRatio, 'mini', inners=(Inner(arm='ready'), *_sizes(mini_source, (1, 20))),
             inner_recipes=tuple(_two_thirds(steps, .02, batch_size=100) for steps in (500, 500, 4000)), # 500 epochs each
-            levels=(2, 4)),
+            levels=(1, 2)),
         'paper': _as_pruned(
             CompressionRatio, 'paper', network=Network(model='conv_net'), inners=_sizes(cifar_source, (1, 10, 50)),
             inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (1, 7, 32)), levels=(4, 9))},
     'syn_then_imp': {
         'smoke': _as_pruned(Searches, 'smoke', **_first('smoke'), children=1, levels=(1, 2, 3, 4, 5), rewinds=(0, 20), then=3),
-        'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(2, 4, 5, 6), rewinds=(0, 100), then=4),
+        'mini': _as_pruned(Searches, 'mini', **_first('mini'), children=1, levels=(1, 2, 3), rewinds=(0, 20), then=2),
         'paper': Searches(**on_imagenet10, levels=tuple(range(1, 21)), rewinds=(0, 3*204), then=8, seeds=(0, 1, 2, 3))},
     'syn_predecessor': {
         'smoke': _as_pruned(Searches, 'smoke', children=1, rewinds=(0, 20), random=True, leak=True),
-        'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 100), random=True, leak=True),
+        'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 20), random=True, leak=True),
         'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, seeds=(0, 1, 2, 3, 4))}}
 
 

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 import pandas as pd
-import torch
 from pydantic import Field, field_validator, model_validator
 
 from .connectivity import Child
@@ -20,12 +18,10 @@ from .core import choose
 from .diets import Pretrain
 from .ingredients import Images, Network
 from .experiments import RecipeField, Run, Task
-from .imp import Mask
-from .questions import Count, Figure, Rate
-from .records import Record
-from .regions import measures, threshold, weight_counts
+from .questions import Count, Figure, Rate, rows_of
+from .regions import measures
 from .repelled import Repelled, RepelledControl
-from .solutions import Distances, Line
+from .solutions import Distances, Line, LinePoints, Threshold, WeightCounts, level_of
 from .tickets import Controls, rung
 
 # %% ../nbs/09mb_win_questions.ipynb #d18048fb
@@ -108,7 +104,7 @@ class Stability(Ladders):
         rows = []
         for (columns, start), level in product(self.starts(), self.rounds):
             asked = self.three(start, level) | dict(dense=self.trained('ticket', start, 0))
-            found = {what: record.metrics.iloc[0] for what, task in asked.items() if (record := run.read(task))}
+            found = {what: answer.metrics.iloc[0] for what, task in asked.items() if (answer := run.rows(task))}
             if len(found) == 4: rows.append(columns | dict(
                 level=level, density=found['ticket'].density, instability=found['line'].error_highest, dense=found['dense'].accuracy,
                 ticket=found['ticket'].accuracy, control=found['control'].accuracy, quality=found['ticket'].accuracy - found['control'].accuracy))
@@ -141,23 +137,26 @@ class Basins(Ladders):
             yield (columns | dict(ladder=arm, ends=ends, level=level),
                    Line(first=a, second=b, masked=ends == 'masked', points=self.points, examples=self.examples, batchnorm=self.batchnorm))
 
+    def tasks(self) -> list[Task]: # lines first
+        "Lines and their points; the trainings, whose density the table says"
+        lines = [task for _, task in self.asked()]
+        return [*lines, *(LinePoints(line=line) for line in lines), *(line.second for line in lines)]
+
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # barriers in loss (nats) and error (0 to 1)
         "A row for each line that is answered and kind of images, with the share of weights that remain in its sparser end"
-        found = ((columns | dict(density=run.read(task.second).metrics.density.item()), record) for columns, task in self.asked() if (record := run.read(task)))
-        rows = [columns | row for columns, record in found for row in record.metrics.to_dict('records')]
-        return pd.DataFrame(rows, columns=None if rows else self.columns)
+        sparser = {task.second.key: run.rows(task.second) for _, task in self.asked()}
+        return rows_of(((columns | dict(density=found.metrics.density.item()), task) for columns, task in self.asked() if (found := sparser[task.second.key])),
+                       run, self.columns)
 
     def paths(self,
         run:Run, # where answers lie
         look:str='test' # images that they are of: 'train' or 'test'
-    ) -> pd.DataFrame: # columns of the line, alpha, loss, error
-        "The lines themselves: a row for each point, with mean loss (nats) and error (0 to 1)"
-        found = (columns | {k: record.tensors[f'{look}/{k}'].numpy() for k in ('alpha', 'loss', 'error')}
-                 for columns, task in self.asked() if (record := run.read(task)))
-        return pd.DataFrame(found, columns=[*self.columns[:9], 'alpha', 'loss', 'error']).explode(
-            ['alpha', 'loss', 'error'], ignore_index=True).astype(dict(alpha=float, loss=float, error=float))
+    ) -> pd.DataFrame: # columns of the line, look, alpha, loss (nats), error (0 to 1)
+        "The lines themselves: a row for each point"
+        found = rows_of(((columns, LinePoints(line=task)) for columns, task in self.asked()), run, [*self.columns[:9], 'look', 'alpha', 'loss', 'error'])
+        return found[found.look == look].reset_index(drop=True)
 
 # %% ../nbs/09mb_win_questions.ipynb #959195a4
 class Weights(Ladders):
@@ -167,34 +166,25 @@ class Weights(Ladders):
     bins: Count = 60 # of the histogram, all equally wide
     widest: Annotated[float, Field(gt=0)] = .5 # weight at the histogram's edges; what lies beyond is in its last bins
 
-    def found(self,
-        run:Run # where answers lie
-    ) -> Iterator[tuple[dict, Record]]: # as (columns, answer)
-        "Every training that is answered"
-        return ((columns | record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict(), record)
-                for columns, task in self.asked() if (record := run.read(task)))
+    def trainings(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
+        "Every level of every ladder"
+        return super().asked()
 
-    def table(self,
-        run:Run # where answers lie
-    ) -> pd.DataFrame: # threshold in units of the weights
-        "A row for each training, with the magnitude below which the next round prunes"
-        return pd.DataFrame([columns | dict(threshold=threshold(record.part('state'), self.worn(record), self.prune_rate))
-                             for columns, record in self.found(run)], columns=self.columns)
+    def asked(self) -> Iterator[tuple[dict, Threshold]]: # as (columns, task)
+        "The magnitude below which the next round prunes, of every training"
+        return ((columns, Threshold(trained=task, prune_rate=self.prune_rate)) for columns, task in self.trainings())
 
-    def worn(self,
-        record:Record # of a training
-    ) -> Mask: # where there is none, all weights with more than one axis
-        "A training's mask; of the dense run the full one"
-        state = record.part('state')
-        return Mask(record.part('mask') or {k: torch.ones_like(v, dtype=torch.bool) for k, v in state.items() if v.ndim > 1})
+    def counted(self) -> Iterator[tuple[dict, WeightCounts]]: # as (columns, task)
+        "Histograms of the round that is looked at"
+        return ((columns, WeightCounts(trained=task, widest=self.widest, bins=self.bins)) for columns, task in self.trainings()
+                if level_of(task) == self.looked_at)
+
+    def tasks(self) -> list[Task]: # thresholds first
+        "Thresholds and histograms"
+        return [task for part in (self.asked(), self.counted()) for _, task in part]
 
     def histograms(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns bin_left and bin_right, in units of the weights, and count
         "A row for each ladder, replicate and bin"
-        edges, rows = np.linspace(-self.widest, self.widest, self.bins + 1), []
-        for columns, record in self.found(run):
-            if columns['level'] == self.looked_at:
-                rows += [columns | dict(bin_left=left, bin_right=right, count=n)
-                         for left, right, n in zip(edges, edges[1:], weight_counts(record.part('state'), self.worn(record), edges))]
-        return pd.DataFrame(rows, columns=[*Ladders.columns, 'bin_left', 'bin_right', 'count'])
+        return rows_of(self.counted(), run, [*Ladders.columns, 'bin_left', 'bin_right', 'count'])
