@@ -32,8 +32,9 @@ def diet_lines(
     rewinds = sorted(table[table.series == 'all'].pretrain_steps.unique(), reverse=True)
     several = table.score[table.score != ''].nunique() > 1 # all data and random subsets have none
     for (series, score, steps), rows in table.groupby(['series', 'score', 'pretrain_steps'], sort=False):
-        style = (dict(zip(('color', 'marker', 'ls'), all_data[rewinds.index(steps) % len(all_data)] if series == 'all' else diet_styles[series]))
-                 | by_score.get(score, {}))
+        which, _, balanced = series.partition(', ')
+        style = (dict(zip(('color', 'marker', 'ls'), all_data[rewinds.index(steps) % len(all_data)] if which == 'all' else diet_styles[which]))
+                 | (dict(ls=':', mfc='white') if balanced else {}) | by_score.get(score, {}))
         yield rows, series, steps, style | dict(label=f'{series}{f" by {score_names.get(score, score)}" if several and score else ""}, {steps:,} steps')
 
 def plot_diets(
@@ -97,15 +98,15 @@ def plot_barrier_counts(
     return ax
 
 def plot_score_vs_barrier(
-    examples:pd.DataFrame, # columns score, barrier (nats): a row for each example
-    binned:pd.DataFrame, # columns score, barrier: means over bins of equally many examples
+    table:pd.DataFrame, # columns bin, score, barrier, low, median, high (nats); rows of bins and replicates
     ax:Axes, # to draw on
     score:str='EL2N score' # label of its axis
 ) -> Axes: # the same
-    "Each example's barrier against its difficulty, as a cloud of counts, with the means of bins (Data Diet, supporting code)"
-    low, high = np.nanquantile(examples.barrier, [.005, .995])
-    ax.hexbin(examples.score, examples.barrier.clip(low, high), gridsize=45, bins='log', cmap='Grays', linewidths=.1, mincnt=1)
-    ax.plot(binned.score, binned.barrier, color='#D55E00', marker='o', ms=3.5, lw=1.4, label=f'means of {len(binned)} bins')
+    "Barriers of examples against their difficulty, by bins of equally many: mean, median, and between which nine of ten lie (Data Diet, supporting code)"
+    per = table.groupby('bin')[['score', 'barrier', 'low', 'median', 'high']].mean()
+    ax.fill_between(per.score, per.low, per.high, color='#555555', alpha=.18, lw=0, label='5 to 95 % of examples')
+    ax.plot(per.score, per['median'], color='#555555', lw=1.2, ls='--', label='median')
+    ax.plot(per.score, per.barrier, color='#D55E00', marker='o', ms=3.5, lw=1.4, label=f'mean of {len(per)} bins')
     ax.axhline(0, color='#0072B2', lw=.8)
     ax.set(xlabel=score, ylabel='barrier of an example (nats)')
     sns.despine(ax=ax)

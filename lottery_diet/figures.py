@@ -80,6 +80,7 @@ class FigureParameters(Config):
     seeds: Annotated[int, Field(ge=1)]|None = None # replicates; the scale's if None
     budget: str|None = None # such as '9m'
     workers: Annotated[int, Field(ge=1)] = 1 # processes
+    shipped: bool = True # take answers that came with the package
     out_dir: Annotated[str|None, Field(exclude=True)] = None # a place is no part of what was asked
 
     @field_validator('scale')
@@ -154,7 +155,7 @@ class MeasureParameters(PanelParameters):
 spoken = dict( # data and networks, as the papers write them
     mnist='MNIST', cifar10='CIFAR-10', cifar100='CIFAR-100', cinic10='CINIC-10', imagenet='ImageNet', imagenet10='ImageNet-10',
     lenet_300_100='LeNet-300-100', conv_net='ConvNet', conv4='Conv-4', alexnet_mtt='AlexNet',
-    small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
+    quick_net='the quick network', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
     **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)})
 
 _means = ', mean ± 95 % t-interval' # how most figures show three replicates and more
@@ -225,7 +226,7 @@ def effort(
     run:Run # where answers lie
 ) -> dict: # plain data, for JSON
     "What the answers took, whoever computed them: how many, minutes of their clocks added up, at which commits, on what, and on which days"
-    made = [record.provenance for task in with_needs(tasks) if (record := run.read(task))]
+    made = [answer.provenance for task in with_needs(tasks) if (answer := run.rows(task))]
     return dict(tasks=len(made), minutes=round(sum(p['seconds'] for p in made)/60, 2), commits=sorted({str(p['commit']) for p in made}),
                 devices=sorted({p.get('accelerator') or p['device'] for p in made}), days=sorted({p['finished'][:10] for p in made}))
 
@@ -251,9 +252,9 @@ def open_page(
 ) -> Page: # with all runs done, or the budget spent
     "Read the notebook's parameters and what is computed, compute the rest within the budget; raises `ValueError` in one sentence before anything runs"
     asked = read_parameters(parameters_of(figure), namespace)
-    found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run()
+    found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run(shipped=asked.shipped)
     found = varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
-    done = sweep(found.tasks(), budget=asked.budget, workers=asked.workers, run=run)
+    done = sweep(found.tasks(), budget=asked.budget, workers=asked.workers, run=run, rows=True)
     if 'In' in namespace: _clear_progress()
     return Page(figure, asked, found, run, done)
 

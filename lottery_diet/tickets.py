@@ -193,5 +193,5 @@ class LayerDensities(Task):
     ) -> Outcome: # columns layer, density (0 to 1), kept_magnitude (mean magnitude of living weights at the start over that of all)
         "A row for each layer"
         first, mask = (run.ask(task).part(part) for task, part in zip(self.needs(), ('state', 'mask')))
-        shares = layer_densities(Mask(mask))
-        return Outcome([dict(layer=k, density=shares[k], kept_magnitude=(first[k][m].abs().mean()/first[k].abs().mean()).item()) for k, m in mask.items()])
+        shares, layers = layer_densities(Mask(mask)), Mask.dense(self.ticket.pretrain.prepare(run)[0])
+        return Outcome([dict(layer=k, density=shares[k], kept_magnitude=(first[k][mask[k]].abs().mean()/first[k].abs().mean()).item()) for k in layers])
