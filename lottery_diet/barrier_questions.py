@@ -11,10 +11,10 @@ from itertools import product
 from typing import Annotated, ClassVar, Literal
 
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, InstanceOf, model_validator
 
 from .connectivity import BarrierCounts, Barriers
-from .diets import Pretrain, ScoreBins
+from .diets import Judge, Pretrain, ScoreBins, Scorer
 from .ingredients import Images, Network
 from .experiments import Config, RecipeField, Run, Task
 from .questions import Count, Diets, Figure, Rate, Step, rows_of
@@ -88,6 +88,14 @@ class Rewinding(Figure, Brood):
     levels: Count # how often to prune
     prune_rate: Rate = .2 # share of living weights that each level removes
     controls: tuple[Literal['re-initialized', 'shuffled', 'random'], ...] = ('re-initialized', 'shuffled') # of the tickets of the last of rewinds
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1. # of the training images, pre-trained on
+    select: Literal['random', 'easiest', 'hardest'] = 'random' # which of them
+    balanced: bool = False # equally many of each class
+    judge: Network|None = None # says what is easy; the network itself if None
+    judge_recipe: RecipeField|None = None # how it is trained; as the network if None
+    judge_steps: Count|None = None # at which it scores; after a third of its recipe if None
+    judges: Count = 4 # of each replicate, whose scores are averaged
+    scored: InstanceOf[Scorer]|None = None # scores to choose by instead: `SavedScores`
 
     @model_validator(mode='after')
     def possible(self):
@@ -96,12 +104,29 @@ class Rewinding(Figure, Brood):
         if self.rewinds[-1] > self.recipe.steps: raise ValueError(f'the last of rewinds, {self.rewinds[-1]}, lies beyond the {self.recipe.steps} steps of the recipe')
         return self
 
+    def scorers(self,
+        seed:int # the replicate
+    ) -> tuple[Scorer, ...]: # none where images are random
+        "Whose mean score says what is easy"
+        if self.select == 'random' or self.fraction == 1: return ()
+        recipe = self.judge_recipe or self.recipe
+        own = dict(data=self.data, network=self.judge or self.network, recipe=recipe, steps=self.judge_steps or max(1, recipe.steps//3), seed=seed)
+        return (self.scored,) if self.scored else tuple(Judge(**own, number=i) for i in range(self.judges))
+
+    def start(self,
+        seed:int, # the replicate
+        steps:int # of pre-training; the step to rewind to
+    ) -> Pretrain: # on all data where there is nothing to choose
+        "Where a ladder starts"
+        diet = dict(fraction=self.fraction, select=self.select, balanced=self.balanced, judges=self.scorers(seed)) if steps and self.fraction < 1 else {}
+        return Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=steps, **diet)
+
     def rungs(self,
         seed:int # the replicate
     ) -> Iterator[tuple[dict, Task]]: # as (columns, level of a ladder)
         "Every level of every ladder, the dense run first"
         for steps in self.rewinds:
-            start = Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=steps)
+            start = self.start(seed, steps)
             yield from ((dict(pretrain_steps=steps, seed=seed, level=level), rung(start, level, self.prune_rate)) for level in range(self.levels + 1))
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
@@ -116,9 +141,7 @@ class Rewinding(Figure, Brood):
         "Barriers between the children of every rewind point, without a mask at level 0"
         for seed in self.seeds:
             for columns, task in self.rungs(seed):
-                masked = columns['level'] > 0
-                start = task.pretrain if masked else Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=columns['pretrain_steps'])
-                yield columns, self.barriers(start, task if masked else None)
+                yield columns, self.barriers(self.start(seed, columns['pretrain_steps']), task if columns['level'] else None)
 
     def tasks(self) -> list[Task]: # tickets first
         "Tickets, controls, barriers"

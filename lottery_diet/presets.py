@@ -6,19 +6,18 @@
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'on_quick', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe', 'on_cinic10',
            'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'rewind_settings', 'score_settings',
            'every_select', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children',
-           'presets', 'spawn_setting', 'panels_of', 'preset', 'substitute']
+           'presets', 'spawn_setting', 'rewind_setting', 'panels_of', 'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
 
 from .core import choose
-from .ingredients import Images, Network, four_levels, quick, quick_recipe
+from .ingredients import Images, Network, cifar_like, el2n_judge, four_levels, fresh, imagenet_constants, quick, quick_recipe
 from .questions import DietAccuracy, Drawing, EarlyDynamics, Figure, GradientAlignment, Scoring
 from .barrier_questions import BarriersBySpawn, BarrierVsAccuracy, ExampleBarriers, Rewinding, ScoreVsBarrier
-from .settings import cifar_like, el2n_judge, fresh, imagenet_constants
 from .sweeps import varied
 from .syn_presets import syn_about, syn_panel, syn_presets
-from .train import Recipe
+from .train import Recipe, in_epochs
 from .win_presets import win_about, win_panels
 
 # %% ../nbs/09n_presets.ipynb #15852801
@@ -70,11 +69,29 @@ def spawn_setting(
     "What `06_lmc` asks at a scale; for data without a setting of its own, that of others"
     return spawn_settings.get((scale, dataset)) or choose('scale', scale, {s: v for (s, data), v in spawn_settings.items() if data == 'any'})
 
+def _rewinding(setting, **values):
+    own = {k: setting[k] for k in (*small, 'judge', 'judge_recipe', 'judge_steps', 'judges') if k in setting}
+    return Rewinding(**own | dict(children=2, controls=('re-initialized', 'shuffled', 'random')) | values)
+
 rewind_settings = { # by scale and data set
-    ('smoke', 'any'): Rewinding(**{k: on_digits[k] for k in small}, rewinds=(0, 20), children=2, levels=4, prune_rate=.6, seeds=(0,)),
-    ('mini', 'mnist'): Rewinding(**{k: on_mnist[k] for k in small}, rewinds=(0, 100), children=2, examples=10_000, levels=3, prune_rate=four_levels, **fresh),
-    ('mini', 'cifar10'): Rewinding(**quick, rewinds=(0, 60), children=2, examples=10_000, levels=3, prune_rate=four_levels, **fresh),
-    ('paper', 'cifar10'): Rewinding(**{k: on_cifar10[k] for k in small}, rewinds=(0, 200), children=2, levels=20, seeds=(0, 1, 2, 3))}
+    ('smoke', 'any'): _rewinding(on_digits, fraction=.1, rewinds=(0, 20), levels=4, prune_rate=.6, seeds=(0,)),
+    ('mini', 'mnist'): _rewinding(on_mnist, rewinds=(0, 100), examples=10_000, levels=3, prune_rate=four_levels, **fresh),
+    ('mini', 'any'): _rewinding(on_quick, rewinds=(0, 60), examples=10_000, levels=3, prune_rate=four_levels, controls=('re-initialized', 'shuffled'), **fresh),
+    ('paper', 'mnist'): Rewinding(data=Images(name='mnist'), network=lenet, recipe=in_epochs(60_000, 25, 60, optimizer='adam', lr=12e-4), rewinds=(0,), children=2,
+                                  levels=25, seeds=(0, 1, 2)),
+    ('paper', 'cifar10'): _rewinding(on_cifar10, rewinds=(0, 200), levels=20, seeds=(0, 1, 2, 3)),
+    ('paper', 'cifar100'): _rewinding(on_cifar100, rewinds=(0, 400), levels=20, seeds=(0, 1, 2, 3)),
+    ('paper', 'cinic10'): _rewinding(on_cinic10, balanced=True, rewinds=(0, 400), levels=16, seeds=(0, 1, 2, 3))}
+
+def rewind_setting(
+    scale:str, # smoke, mini or paper
+    dataset:str|None=None # the scale's own if None
+) -> Rewinding: # with the scale's seeds and steps
+    "What `05_imp` asks at a scale; for data without a setting of its own that of others, but at the paper's scale"
+    choose('scale', scale, dict.fromkeys(s for s, _ in rewind_settings))
+    if scale == 'paper' and (scale, dataset or 'cifar10') not in rewind_settings:
+        raise ValueError(f'no paper has a protocol for {dataset!r}: choose scale smoke or mini, or a data set among {", ".join(d for s, d in rewind_settings if s == "paper")}')
+    return rewind_settings.get((scale, dataset or 'cifar10')) or rewind_settings[scale, 'any']
 
 # %% ../nbs/09n_presets.ipynb #a2d26bac
 def _scoring(setting, seeds):

@@ -12,13 +12,12 @@ __all__ = ['small_net', 'distill_settings', 'syn_fields', 'idc', 'imagenet_augme
 from dataclasses import replace
 
 from .augment import DSA
-from .ingredients import Images, Network, four_levels
+from .ingredients import Images, Network, four_levels, fresh
 from .distillation import Distill
 from .distilled_pruning import Inner
 from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
 from .questions import Drawing
-from .settings import fresh
 from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskPaths, Overlaps, Searches
 from .sweeps import varied
 from .train import Recipe

@@ -11,9 +11,8 @@ __all__ = ['lenet_mnist', 'pictures', 'conv4_cifar', 'batch_sizes', 'levers', 'q
 # %% ../nbs/09md_win_presets.ipynb #9b69ada9
 from dataclasses import replace
 
-from .ingredients import Images, Network, four_levels, quick, quick_recipe
+from .ingredients import Images, Network, four_levels, fresh, quick, quick_recipe
 from .recipe import Recipe, in_epochs
-from .settings import fresh
 from .win_questions import Basins, Ladders, Regions, Stability, Weights, ladders
 
 # %% ../nbs/09md_win_presets.ipynb #27e39fb9

@@ -1,4 +1,5 @@
 "`nbs/05_imp.ipynb` as a user runs it: what it writes, and that it writes nothing when asked for nonsense."
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +12,20 @@ from lottery_diet.core import project_root
 root = project_root(Path(__file__).parent)
 
 def papermill(tmp_path, *parameters, notebook='nbs/05_imp.ipynb'):
-    "Run a notebook from the command line; its results go to tmp_path/results"
+    "Run a notebook from the command line; its results go to tmp_path/results, its runs beside them"
     given = [word for name, value in {'out_dir': tmp_path/'results', **dict(parameters)}.items() for word in ('-p', name, str(value))]
-    return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path)
+    return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path,
+                          env={'LOTTERY_DIET_RUNS': str(tmp_path/'runs'), **os.environ})
 
 def last_line(run): return run.stderr.strip().splitlines()[-1]
 
 def test_it_finds_tickets_and_writes_table_and_figure(tmp_path):
     run = papermill(tmp_path, ('levels', 2), ('prune_rate', .5), ('select', 'easiest'), ('fraction', .2), ('model', 'lenet_300_100'), ('seed', 3))
     assert run.returncode == 0, run.stderr
-    name = 'imp_digits_smoke_easiest0.2_modellenet_300_100_levels2_prune-rate0.5_seed3'
+    name = 'imp_smoke_easiest0.2_modellenet_300_100_levels2_prune-rate0.5_seed3'
     assert sorted(p.name for p in (tmp_path/'results').iterdir()) == [f'{name}.{e}' for e in ('csv', 'json', 'pdf', 'png')]
     table = pd.read_csv(tmp_path/'results'/f'{name}.csv')
-    assert table.arm.value_counts().to_dict() == {'ticket': 3, 're-initialized': 2, 'shuffled': 2, 'random': 2}
+    assert table.arm.value_counts().to_dict() == {'ticket': 2*3, 're-initialized': 2, 'shuffled': 2, 'random': 2} and set(table.pretrain_steps) == {0, 20}
     assert table.groupby('level').density.first().tolist() == [1., .5, .25]
     assert table.accuracy.between(.9, 1).all()
 
