@@ -269,7 +269,7 @@ def _records_in(z, archive):
     for entry in z.infolist():
         *path, name = entry.filename.split('/')
         if '..' in path or '' in path or entry.is_dir() and not path: raise refused(entry.filename)
-        if name in (*record_files, 'checksums.json') and not any(part.startswith('.') for part in path):
+        if name in (*record_files, 'checksums.json') and not (path and _unfinished(path)):
             if len(path) < 2: raise refused(entry.filename)
             folders.setdefault(Path(*path[-2:]), {})[name] = entry
     if not folders: raise refused(next(iter(z.namelist()), 'nothing'))
@@ -325,4 +325,6 @@ def all_records(
     root:Path # of all answers
 ) -> list[Path]: # folders, sorted
     "Every finished record below `root`"
-    return sorted(f.parent for f in root.glob('*/*/checksums.json') if not f.parent.name.startswith('.'))
+    return sorted(f.parent for f in root.glob('*/*/checksums.json') if not _unfinished(f.relative_to(root).parts[:-1]))
+
+def _unfinished(path): return any(part.startswith('.') for part in path[:-1]) or path[-1].startswith('.part-') # or our own books
