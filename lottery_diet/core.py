@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['State', 'state_of', 'lerp', 'require_same_shapes', 'same', 'as_vector', 'as_vectors', 'distance', 'angle', 'derive',
-           'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root', 'shipped', 'runs_root',
-           'aside', 'clear_leftovers', 'write_whole', 'code_digest', 'provenance']
+           'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root', 'shipped', 'at_home',
+           'runs_root', 'aside', 'clear_leftovers', 'write_whole', 'code_digest', 'provenance']
 
 # %% ../nbs/00_core.ipynb #4e59ce08
 import difflib
@@ -192,9 +192,15 @@ def shipped(
         raise FileNotFoundError(f'{path} is not among the files that came with the package: install it again, or work in a checkout of the repository')
     return found
 
+def at_home(
+    path:Path|str # as a user writes it
+) -> Path: # as it is where there is no such user
+    "A path whose ~ is the user's own folder"
+    return Path(os.path.expanduser(path))
+
 def runs_root() -> Path: # it need not exist
     "Where results of runs go: `LOTTERY_DIET_RUNS`, or `runs/` in the project"
-    return Path(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs').expanduser()
+    return at_home(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs')
 
 @contextmanager
 def aside(

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from .diets import Share
 from .ingredients import Network
 from .distilled_questions import Distilling
-from .figures import FigureParameters, one_sentence
+from .figures import FigureParameters, one_sentence, require_writable
 from .presets import score_settings, spawn_setting
 from .syn_presets import distill_settings
 from .questions import Scoring
@@ -31,7 +31,7 @@ class SpawnParameters(FigureParameters):
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
     model: str|None = None # ours by name, or package.module:function
     every: Annotated[int, Field(ge=1)]|None = None # steps between spawn points, the first of which is 0
-    points: Annotated[int, Field(ge=1)]|None = None # how many spawn points
+    points: Annotated[int, Field(ge=1, le=1000)]|None = None # how many spawn points
     children: Annotated[int, Field(ge=2, le=20)]|None = None # trainings from each point, compared in pairs
     noise: Literal['order', 'augmentation', 'both']|None = None # what differs between children
     batchnorm: Literal['interpolated', 're-estimated']|None = None # running statistics along the path; the first as published
@@ -70,8 +70,8 @@ class DistillParameters(FigureParameters):
     method: Literal['trajectory', 'gradient'] = 'trajectory' # trajectory (MTT) or gradient (IDC)
     dataset: str|None = None # digits, mnist, cifar10, cifar100, a folder or an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
-    per_class: Annotated[int, Field(ge=1)]|None = None # images of each class
-    iterations: Annotated[int, Field(ge=1)]|None = None # of matching; for gradients, outer ones
+    per_class: Annotated[int, Field(ge=1, le=1000)]|None = None # images of each class
+    iterations: Annotated[int, Field(ge=1, le=10**6)]|None = None # of matching; for gradients, outer ones
 
     def question(self) -> Distilling: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
@@ -101,6 +101,8 @@ def put_together(
         if getattr(asked, 'model', None): given['network'] = Network(model=asked.model)
         if asked.seeds: given['seeds'] = tuple(range(setting.seeds[0], setting.seeds[0] + asked.seeds))
         question = varied(setting, given)
+        question.tasks() # what no task can be asked is refused here
     except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
     question.data.read()
+    require_writable(asked.folder)
     return question

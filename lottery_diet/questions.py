@@ -46,7 +46,7 @@ class Figure(Config):
         run:Run # where answers lie; nothing is computed
     ) -> pd.DataFrame: # without rows where nothing is answered
         "What is answered so far, tidy: a row for each row of an answer"
-        rows = [columns | row for columns, task in self.asked() if (record := run.read(task)) for row in record.metrics.to_dict('records')]
+        rows = [columns | row for columns, task in self.asked() if (record := run.read(task)) for row in record.rows]
         return pd.DataFrame(rows, columns=None if rows else self.columns)
 
 class Drawing(Figure):

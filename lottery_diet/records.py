@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from zipfile import ZipFile
@@ -100,25 +100,38 @@ def key_in(
 class Record:
     "A finished computation"
     folder:Path # that holds `record_files` and their checksums
+    kept:dict=field(default_factory=dict, repr=False, compare=False) # what was read of its small files, once in a process for all who verify the same files
 
     @cached_property
     def config(self) -> dict: # the identity of a task
         "What was asked"
         return json.loads((self.folder/'config.json').read_text())
 
-    @cached_property
-    def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''
+    @property
+    def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''; the caller's own
         "Its table; raises `Damaged` for what is no table"
+        if 'metrics' not in self.kept: self.kept['metrics'] = self._read_metrics()
+        return self.kept['metrics'].copy()
+
+    @property
+    def rows(self) -> list[dict]: # of `metrics`; the caller's own
+        "Its table, row by row"
+        if 'rows' not in self.kept: self.kept['rows'] = self.metrics.to_dict('records')
+        return [dict(row) for row in self.kept['rows']]
+
+    def _read_metrics(self):
         try: return pd.read_csv(self.folder/'metrics.csv', keep_default_na=False, na_values=['nan'])
         except pd.errors.EmptyDataError: return pd.DataFrame() # a task may answer with tensors alone
         except ValueError: raise Damaged(f'{self.folder/"metrics.csv"} is no table') from None
 
-    @cached_property
+    @property
     def provenance(self) -> dict: # as JSON has it; empty where it is none of ours
         "Where it came from: commit, versions, device, seconds"
-        try: found = json.loads((self.folder/'provenance.json').read_text())
-        except (ValueError, RecursionError): found = None
-        return found if isinstance(found, dict) else {}
+        if 'provenance' not in self.kept:
+            try: found = json.loads((self.folder/'provenance.json').read_text())
+            except (ValueError, RecursionError): found = None
+            self.kept['provenance'] = found if isinstance(found, dict) else {}
+        return dict(self.kept['provenance'])
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]: # by name, such as 'state/conv1.weight'
@@ -180,14 +193,14 @@ def verified(
     folder:Path # of a record
 ) -> Record: # all files compared with their checksums, and the question with the key in the folder's name; once in a process while nothing changes
     "The record there; raises `Damaged`, naming the file, where one is missing or not as it was written, and `OSError` where one cannot be read"
-    stamps = tuple(_stamp(folder/name) for name in (*record_files, 'checksums.json'))
-    if time.time_ns() - max(times[-1] for times in stamps) < 2*10**9: _verify(folder) # a change within the clock's grain could not be told
-    else: _verified_once(folder, stamps)
+    stamps = tuple(_stamp(f'{folder}/{name}') for name in (*record_files, 'checksums.json'))
+    if time.time_ns() - max(times[-1] for times in stamps) > 2*10**9: return Record(folder, _verified_once(folder, stamps))
+    _verify(folder) # each time: a change within the clock's grain could not be told
     return Record(folder)
 
 def _stamp(file):
     "What a file cannot change without"
-    try: found = file.stat()
+    try: found = os.stat(file)
     except (FileNotFoundError, NotADirectoryError): raise Damaged(f'{file} is missing') from None
     except OSError as e:
         if e.errno == errno.ELOOP: raise Damaged(f'{file} is a link to itself') from None
@@ -195,8 +208,10 @@ def _stamp(file):
     if not stat.S_ISREG(found.st_mode): raise Damaged(f'{file} is no file')
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, max(found.st_mtime_ns, found.st_ctime_ns)
 
-@lru_cache(maxsize=2**16)
-def _verified_once(folder, stamps): _verify(folder)
+@lru_cache(maxsize=2**14)
+def _verified_once(folder, stamps):
+    _verify(folder)
+    return {}
 
 def _verify(folder):
     try: expected = json.loads((folder/'checksums.json').read_text())

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from .core import choose, derive, pick_device, runs_root
+from .core import at_home, choose, derive, pick_device, runs_root
 from .data import ImageSet, Splits
 from .sources import is_own_data, load_data, sources
 from .imp import Mask, check_ladder
@@ -175,4 +175,4 @@ class ImpExperiment(BaseModel):
     @property
     def folder(self) -> Path: # it need not exist
         "Where it writes them"
-        return Path(self.out_dir) if self.out_dir else runs_root()/'imp'
+        return at_home(self.out_dir) if self.out_dir else runs_root()/'imp'

@@ -166,7 +166,7 @@ def table_of(
         status, reason = found[task.key]
         record, lines, seconds = run.read(task) if status in ('cached', 'run') else None, [], math.nan
         try:
-            if record: lines, seconds = record.metrics.to_dict('records'), record.provenance.get('seconds', math.nan)
+            if record: lines, seconds = record.rows, record.provenance.get('seconds', math.nan)
         except (Damaged, OSError) as e: status, reason = 'failed', str(e)
         rows += [fields | line | dict(status=status, reason=reason, seconds=seconds, key=task.key) for line in lines or [{}]]
     return pd.DataFrame(rows)
