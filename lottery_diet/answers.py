@@ -7,10 +7,10 @@ __all__ = ['told', 'Answer', 'shipped_answer', 'answers_in', 'ship_answers']
 
 # %% ../nbs/00d_answers.ipynb #a13f84ea
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isnan, nan
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +24,7 @@ told = ('seconds', 'finished', 'device', 'accelerator', 'commit', 'torch', 'way'
 @dataclass(frozen=True)
 class Answer:
     "What a task found, without its tensors"
-    metrics:pd.DataFrame # its table
+    rows:list[dict] # its table, row by row
     provenance:dict # where it came from; of a shipped answer only what `told` names
 
     @classmethod
@@ -32,16 +32,22 @@ class Answer:
         record:Record # of a finished computation
     ) -> 'Answer': # without tensors
         "The table of a record, and where it came from"
-        return cls(record.metrics, record.provenance)
+        return cls(record.rows, record.provenance)
+
+    @property
+    def metrics(self) -> pd.DataFrame: # tidy
+        "Its table"
+        return pd.DataFrame(self.rows)
 
     def line(self,
         key:str, # of the task
         label:str # what a reader wants to know of it
     ) -> str: # JSON, without a line break; a missing number is null
         "The answer as it is shipped"
-        plain = lambda v: None if isinstance(v, float) and math.isnan(v) else v
-        rows = [[plain(v) for v in row] for row in self.metrics.astype(object).itertuples(index=False, name=None)]
-        return json.dumps(dict(key=key, label=label, columns=list(self.metrics), rows=rows, run={k: self.provenance[k] for k in told if k in self.provenance}))
+        plain = lambda v: None if isinstance(v, float) and isnan(v) else v.item() if hasattr(v, 'item') else v
+        columns = list(self.rows[0]) if self.rows else []
+        return json.dumps(dict(key=key, label=label, columns=columns, rows=[[plain(row[k]) for k in columns] for row in self.rows],
+                               run={k: self.provenance[k] for k in told if k in self.provenance}))
 
     @classmethod
     def read(cls,
@@ -49,7 +55,8 @@ class Answer:
     ) -> tuple[str, 'Answer']: # with the key
         "A shipped answer"
         found = json.loads(line)
-        return found['key'], cls(pd.DataFrame(found['rows'], columns=found['columns']), found['run'])
+        rows = [dict(zip(found['columns'], (nan if v is None else v for v in row), strict=True)) for row in found['rows']]
+        return found['key'], cls(rows, found['run'])
 
 # %% ../nbs/00d_answers.ipynb #5eba0402
 def shipped_answer(

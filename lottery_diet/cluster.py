@@ -14,10 +14,11 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from .core import pick_device
+from .core import code_digest, pick_device
 from .diets import Pretrain
 from .experiments import Run, Task
-from .sweeps import Sweep, answers, begin_worker, quiet_threads, sweep_of, with_needs
+from .sweeps import Sweep, answers, sweep_of, with_needs
+from .workers import begin_worker, quiet_threads
 
 # %% ../nbs/09ea_cluster.ipynb #65342a78
 def beginning(
@@ -55,9 +56,13 @@ def work_through(
     tasks:Sequence[Task], # of one chunk
     run:Run, # where answers lie; an earlier deadline of its own holds
     seconds:float, # from now
-    own_device:bool=False # compute on the best that this node has, not on the run's
+    own_device:bool=False, # compute on the best that this node has, not on the run's
+    code:str|None=None # checksum of the package that asked: another one, installed while the job was queued, gives no answers; any if None
 ) -> list[tuple[str, str, str]]: # key, status, reason of each
     "What one job does"
+    if code not in (None, code_digest()):
+        changed = f'asked with version {code} of lottery_diet, but it is {code_digest()} now: nothing was computed; submit again, or install that version again'
+        return [(task.key, 'cached', '') if run.read(task) else (task.key, 'failed', changed) for task in tasks]
     begin_worker()
     run = replace(run, deadline=min(run.deadline, time.time() + seconds), device=pick_device() if own_device else run.device)
     return [(task.key, status, reason) for task, status, reason in answers(tasks, run)]
@@ -80,7 +85,7 @@ def _answered(executor, cluster, groups, run, own_device, minutes, progress):
     "Status and reason of each task, by key, once all jobs have ended"
     found = {}
     try:
-        with quiet_threads(): jobs = executor.map_array(work_through, *zip(*((group, run, 60*max(minutes - 1, .5), own_device) for group in groups)))
+        with quiet_threads(): jobs = executor.map_array(work_through, *zip(*((group, run, 60*max(minutes - 1, .5), own_device, code_digest()) for group in groups)))
     except RuntimeError as e: raise ValueError(f'cannot submit to {cluster!r}: {str(e).strip().splitlines()[-1]}') from None # sbatch refused
     with tqdm(total=sum(map(len, groups)), desc=f'tasks on {cluster}', disable=not progress) as bar:
         for job, group in zip(jobs, groups):

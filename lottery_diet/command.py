@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from .core import at_home
 from .experiments import Run
-from .figures import letters, scales
+from .figures import letters, parameters_of, read_parameters, scales
 from .gallery import gallery, where_figures_are
 from .pages import run_figure
 from .presets import panels_of, preset, presets
 from .records import Damaged, all_records, pack, unpack
 from .sweeps import status
+from .workers import interruptible
 
 # %% ../nbs/12_command.ipynb #2c867a35
 def main(
@@ -29,7 +31,8 @@ def main(
     "`lottery-diet`"
     asked = make_parser().parse_args(words)
     warnings.simplefilter('always', UserWarning) # a damaged record is named each time
-    try: asked.do(asked)
+    try:
+        with interruptible(): asked.do(asked)
     except (ValueError, OSError, Damaged) as e:
         print(f'lottery-diet: {e}', file=sys.stderr)
         return 1
@@ -57,14 +60,14 @@ def make_parser() -> argparse.ArgumentParser: # each command sets `do`, a functi
         sub.add_argument('--panel', choices=letters, help='of the figures that are drawn for several data sets or networks; `figures` lists them (default: A)')
     figure.add_argument('--budget', help="such as 90s, 9m or 2h: then nothing new starts, what runs is checkpointed, and the same command continues")
     figure.add_argument('--workers', type=int, default=1, help='processes side by side, one thread each (default: %(default)s)')
-    figure.add_argument('--out', type=Path, help='folder for page, table and figure (default: runs/figures)')
+    figure.add_argument('--out', type=at_home, help='folder for page, table and figure (default: runs/figures)')
     packing = command('pack', _pack, 'put finished runs into one file')
-    packing.add_argument('archive', type=Path, help='zip file to make')
+    packing.add_argument('archive', type=at_home, help='zip file to make')
     showing = command('gallery', _gallery, 'put all figures that were drawn on one page, with their claims')
-    showing.add_argument('--out', type=Path, default=Path('gallery.html'), help='HTML file to make (default: %(default)s)')
-    showing.add_argument('--figures', type=Path, nargs='+', help='folders of figures (default: results/ of the checkout, runs/figures)')
+    showing.add_argument('--out', type=at_home, default=Path('gallery.html'), help='HTML file to make (default: %(default)s)')
+    showing.add_argument('--figures', type=at_home, nargs='+', help='folders of figures (default: results/ of the checkout, runs/figures)')
     unpacking = command('unpack', _unpack, 'take in runs that another machine computed')
-    unpacking.add_argument('archive', type=Path, help='file that pack made')
+    unpacking.add_argument('archive', type=at_home, help='file that pack made')
     return parser
 
 def _names(asked): return list(presets) if asked.name == 'all' else [asked.name]
@@ -80,8 +83,9 @@ def _figure(asked):
     for name in _names(asked): print(run_figure(name, asked.out, **{k: v for k, v in parameters.items() if v is not None}))
 
 def _status(asked):
-    if asked.seeds is not None and asked.seeds < 1: raise ValueError(f'--seeds {asked.seeds} must be at least 1')
     for name in _names(asked):
+        given = {k: v for k in ('scale', 'seeds', 'panel') if (v := getattr(asked, k)) is not None}
+        read_parameters(parameters_of(name), given | {'In': [f'# Parameters\n{k} = 0\n' for k in given]})
         tasks = preset(name, asked.scale, asked.seeds, asked.panel).tasks()
         print(f'{name}, scale {asked.scale}', status(tasks).to_string(index=False) if tasks else 'a drawing: it asks for no runs', sep='\n')
 

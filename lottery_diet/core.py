@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['State', 'state_of', 'lerp', 'require_same_shapes', 'same', 'as_vector', 'as_vectors', 'distance', 'angle', 'derive',
-           'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root', 'shipped', 'runs_root',
-           'write_whole', 'provenance']
+           'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root', 'shipped', 'at_home',
+           'runs_root', 'aside', 'clear_leftovers', 'write_whole', 'code_digest', 'provenance']
 
 # %% ../nbs/00_core.ipynb #4e59ce08
 import difflib
@@ -13,13 +13,16 @@ import hashlib
 import math
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from operator import index
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import torch
 from torch import Tensor, nn
@@ -145,8 +148,8 @@ def pick_device(
     if name == 'auto': return torch.accelerator.current_accelerator(check_available=True) or torch.device('cpu')
     try: device = torch.device(name)
     except RuntimeError: raise ValueError(f"device {name!r} is unknown: use 'auto', 'cpu', 'cuda', 'cuda:0' or 'mps'") from None
-    try: torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError): raise ValueError(f"device {name!r} is not at hand here: use 'auto' or 'cpu'") from None
+    try: torch.zeros(1, device=device).tolist() # what has no numbers, such as 'meta', computes nothing
+    except (RuntimeError, AssertionError, ImportError): raise ValueError(f"device {name!r} is not at hand here: use 'auto' or 'cpu'") from None
     return device
 
 # %% ../nbs/00_core.ipynb #6b65ce23
@@ -189,9 +192,60 @@ def shipped(
         raise FileNotFoundError(f'{path} is not among the files that came with the package: install it again, or work in a checkout of the repository')
     return found
 
+def at_home(
+    path:Path|str # as a user writes it
+) -> Path: # as it is where there is no such user
+    "A path whose ~ is the user's own folder"
+    return Path(os.path.expanduser(path))
+
 def runs_root() -> Path: # it need not exist
     "Where results of runs go: `LOTTERY_DIET_RUNS`, or `runs/` in the project"
-    return Path(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs')
+    return at_home(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs')
+
+@contextmanager
+def aside(
+    path:Path # file or folder that shall appear
+) -> Iterator[Path]: # where to make it: in a folder of its own beside `path`, gone at the end of the block
+    "A place to write what is renamed to `path` once it is whole; what a killed process leaves of it, `clear_leftovers` takes away"
+    while True: # until no other process took the new folder for a leftover
+        folder = Path(mkdtemp(prefix='.part-', dir=path.parent))
+        try:
+            lock = os.open(folder/'.lock', os.O_RDWR | os.O_CREAT)
+            if _claim(lock) is not False and os.path.samestat(os.fstat(lock), os.stat(folder/'.lock')): break
+            os.close(lock)
+        except FileNotFoundError: pass
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    try: yield folder/path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+def _claim(file:int) -> bool|None:
+    "Lock an open file until it is closed or the process dies: False if another has it, None where there are no locks"
+    try:
+        import fcntl
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError: return False
+    except (ImportError, OSError): return None
+
+def clear_leftovers(
+    folder:Path # that processes wrote to
+) -> None:
+    "Take away what killed processes left of unfinished writing, but nothing that a living one is at"
+    try: left = [Path(entry.path) for entry in os.scandir(folder) if entry.name.startswith('.part-')]
+    except OSError: return
+    for part in left:
+        try: lock = os.open(part/'.lock', os.O_RDWR)
+        except OSError: # none yet or no longer, or of a version that locked nothing: an hour is longer than any writing
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > 3600: shutil.rmtree(part, ignore_errors=True)
+                else: part.rmdir() # where it is empty
+            continue
+        if _claim(lock): shutil.rmtree(part, ignore_errors=True)
+        os.close(lock)
 
 def write_whole(
     path:Path|str, # file to make or replace
@@ -200,17 +254,23 @@ def write_whole(
     "Write aside, then rename: `path` is never seen half written"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix='.part-', dir=path.parent) as aside:
-        write(part := Path(aside)/path.name)
+    clear_leftovers(path.parent)
+    with aside(path) as part:
+        write(part)
         part.replace(path)
     return path
 
 # %% ../nbs/00_core.ipynb #d22fe258
-def provenance(
-    device:torch.device|str='cpu' # what the run computes on
-) -> dict: # plain data, for JSON
-    "What a number needs beside it to be believed: commit, versions, device, kernels, threads"
-    device = torch.device(device)
+@lru_cache(maxsize=1)
+def code_digest() -> str: # 16 hexadecimal digits
+    "Checksum of this package's modules, as they were when it was first asked for in this process"
+    h, modules = hashlib.sha256(), Path(__file__ if '__file__' in globals() else project_root()/'lottery_diet'/'core.py').resolve().parent
+    for file in sorted(modules.rglob('*.py')): h.update(f'{file.relative_to(modules).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n'.encode())
+    return h.hexdigest()[:16]
+
+@lru_cache(maxsize=1)
+def _code_and_machine() -> dict:
+    "What stays as it is while a process lives"
     def installed(package):
         try: return version(package)
         except PackageNotFoundError: return None
@@ -220,7 +280,13 @@ def provenance(
     return dict(
         commit=git('rev-parse', '--short', 'HEAD'),
         changed_since=bool(git('status', '--porcelain', '--untracked-files=no', '--', '.', ':!results')), # results that were drawn just before change no code
-        python=platform.python_version(), **{p: installed(p) for p in ('lottery_diet', 'torch', 'torchvision', 'numpy')},
-        machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', kernels=torch.backends.cpu.get_cpu_capability(),
-        device=str(device), threads=torch.get_num_threads(),
-        accelerator=torch.cuda.get_device_name(device) if device.type == 'cuda' else None)
+        code=code_digest(), python=platform.python_version(), **{p: installed(p) for p in ('lottery_diet', 'torch', 'torchvision', 'numpy')},
+        machine=f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores', kernels=torch.backends.cpu.get_cpu_capability())
+
+def provenance(
+    device:torch.device|str='cpu' # what the run computes on
+) -> dict: # plain data, for JSON
+    "What a number needs beside it to be believed: commit, versions, device, kernels, threads"
+    device = torch.device(device)
+    return _code_and_machine() | dict(device=str(device), threads=torch.get_num_threads(),
+                                      accelerator=torch.cuda.get_device_name(device) if device.type == 'cuda' else None)

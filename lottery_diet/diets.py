@@ -9,6 +9,7 @@ __all__ = ['Share', 'scores_of', 'noise_label', 'Training', 'snapshot_of', 'outc
 # %% ../nbs/09c_diets.ipynb #44024739
 import json
 from collections.abc import Callable, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -72,10 +73,10 @@ class Training(Task):
     ) -> Snapshot|None: # None where there is none
         "The latest finished pre-training on all of this data, up to a step, that is a beginning of this very run"
         own, there = {k: getattr(self, k) for k in Training.model_fields}, set()
-        for file in (run.root/Pretrain.kind).glob(f'{Training.label(self)}-*/config.json'):
+        for file in (run.root/Pretrain.kind).glob(f'{escape(Training.label(self))}-*/config.json'):
             try: there.add(json.loads(file.read_text())['steps'])
-            except (OSError, ValueError, KeyError): continue # damaged: named when it is asked for
-        for steps in sorted((t for t in there if 0 < t <= before), reverse=True):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError): continue # damaged: named when it is asked for
+        for steps in sorted((t for t in there if type(t) is int and 0 < t <= before), reverse=True):
             if record := run.read(Pretrain(**own, steps=steps)): return snapshot_of(record)
 
 # %% ../nbs/09c_diets.ipynb #071f30cc

@@ -184,17 +184,18 @@ def write_looks(
     "Whole or not at all"
     looks = dict(kept=kept, last=last)
     tensors = {f'{name}/images': look.images for name, look in looks.items()} | {f'memory/{k}': v for k, v in last.memory.items()}
-    save_tensors(run.checkpoint, tensors, dict(rows=json.dumps(rows), looks=json.dumps({name: [look.iteration, look.rate] for name, look in looks.items()})))
+    save_tensors(run.checkpoint, tensors, dict(
+        task=run.task.key, rows=json.dumps(rows), looks=json.dumps({name: [look.iteration, look.rate] for name, look in looks.items()})))
 
 def read_looks(
     run:Run # of a distillation
 ) -> tuple[list[dict], Distilled|None, Distilled|None]: # rows, the look to keep, the look to continue from
     "What `write_looks` wrote; nothing where nothing is there, or where it is damaged"
-    if not (left := what_was_left(run.checkpoint, 'distillation')): return [], None, None
-    tensors, notes = left
-    kept, last = (Distilled(iteration, tensors[f'{name}/images'], rate, float('nan'), memory=part_of(tensors, 'memory') if name == 'last' else {})
-                  for name, (iteration, rate) in json.loads(notes['looks']).items())
-    return json.loads(notes['rows']), kept, last
+    def read(tensors, notes):
+        kept, last = (Distilled(iteration, tensors[f'{name}/images'], rate, float('nan'), memory=part_of(tensors, 'memory') if name == 'last' else {})
+                      for name, (iteration, rate) in json.loads(notes['looks']).items())
+        return json.loads(notes['rows']), kept, last
+    return what_was_left(run.checkpoint, 'distillation', run.task.key, read) or ([], None, None)
 
 # %% ../nbs/09h_distillation.ipynb #f46f31ab
 class Taught(Task):

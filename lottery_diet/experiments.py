@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['RecipeField', 'Config', 'Task', 'Outcome', 'TaskFailed', 'OutOfTime', 'Busy', 'Run', 'save_checkpoint',
-           'what_was_left', 'load_checkpoint']
+           'what_was_left', 'clear_way', 'load_checkpoint']
 
 # %% ../nbs/09_experiments.ipynb #feb3aeab
-import hashlib
 import json
 import math
+import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -28,7 +28,7 @@ from .answers import Answer, shipped_answer
 from .core import pick_device, provenance, runs_root, unknown, write_whole
 from .data import ImageSet
 from .recipe import Recipe
-from .records import Damaged, Record, load_tensors, part_of, save_tensors, verified, write_record
+from .records import Damaged, Record, key_of, load_tensors, part_of, save_tensors, verified, write_record
 from .train import Snapshot, train
 
 # %% ../nbs/09_experiments.ipynb #3cab0397
@@ -93,12 +93,14 @@ class Task(Config):
     @cached_property
     def key(self) -> str: # 16 hexadecimal digits
         "Hash of the identity"
-        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()[:16]
+        return key_of(self.identity())
 
     @property
     def name(self) -> str: # kind/label-key
-        "Kind, label and key: where the answer lies below the root"
-        return f'{self.kind}/{"-".join(filter(None, (self.label(), self.key)))}'
+        "Kind, label and key: where the answer lies below the root; of a label that is too long for a file system's names, the beginning"
+        label, room = self.label(), 243 - len(f'-{self.key}') # of 255 bytes, so that `.failed.json` may follow
+        if len(label.encode()) > room: label = label.encode()[:room].decode(errors='ignore')
+        return f'{self.kind}/{"-".join(filter(None, (label, self.key)))}'
 
 # %% ../nbs/09_experiments.ipynb #1183c99c
 @dataclass(frozen=True)
@@ -132,11 +134,15 @@ class Run:
     def read(self,
         task:Task # looked for below `root` under its name
     ) -> Record|None:
-        "The finished answer, verified, or None; a damaged one is named, and replaced when it is asked for"
+        "The finished answer, verified, or None; one that is damaged, or cannot be read, is named, and a damaged one is replaced when it is asked for"
+        try: return self._found(task)
+        except OSError as e: warnings.warn(f'the answer in {self.root/task.name} cannot be read: {e}', stacklevel=2)
+
+    def _found(self, task):
         folder = self.root/task.name
         if not folder.is_dir(): return None
         try: return verified(folder)
-        except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=3)
+        except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=4)
 
     def rows(self,
         task:Task # of which only the table is wanted
@@ -148,12 +154,12 @@ class Run:
     def ask(self,
         task:Task # locked against other processes while it is computed
     ) -> Record: # its table, tensors and provenance
-        "Read the answer, or compute it; raises `TaskFailed`, `OutOfTime` once the deadline has passed, and `Busy` where the run is not patient"
-        if found := self.read(task): return found
+        "Read or compute it; raises `TaskFailed`, `OutOfTime` once the deadline has passed, `Busy` where the run is not patient, `OSError` for what cannot be read"
+        if found := self._found(task): return found
         began = time.perf_counter()
         try:
             with self._locked(task):
-                if found := self.read(task): return found # another process finished it meanwhile
+                if found := self._found(task): return found # another process finished it meanwhile
                 if failure := self.failure(task): raise TaskFailed(failure)
                 if time.time() > self.deadline: raise OutOfTime('the deadline passed')
                 return replace(self, task=task, log={})._compute()
@@ -163,8 +169,24 @@ class Run:
         task:Task # that was asked for before
     ) -> str|None: # a sentence; None where none was found to fail
         "Why a task has no answer, if it was found to have none"
-        try: return json.loads(self._failure_file(task).read_text())['reason']
-        except (OSError, ValueError, KeyError): return None
+        try:
+            found = json.loads(self._failure_file(task).read_text())
+            return str(found['reason']) if found['reason'] and key_of(found['config']) == task.key else None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError): return None # none of ours
+
+    def killed(self) -> set[str]: # keys; of those that a living process is at, too
+        "The tasks whose process ended without a word while it computed them: by the system, for want of memory, or because the power failed"
+        try: return {file.name for file in (self.root/'.begun').iterdir()}
+        except OSError: return set()
+
+    @contextmanager
+    def _begun(self):
+        "A mark that stays only where a process is killed"
+        mark = self.root/'.begun'/self.task.key
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        try: yield
+        finally: mark.unlink(missing_ok=True)
 
     def _failure_file(self, task): return self.root/f'{task.name}.failed.json'
 
@@ -184,15 +206,16 @@ class Run:
 
     def _compute(self):
         began = time.perf_counter()
-        try: outcome = self.task.compute(self)
-        except ArithmeticError as e:
-            reason = json.dumps(dict(reason=str(e), config=self.task.identity(), provenance=provenance(self.device)), indent=1)
-            write_whole(self._failure_file(self.task), lambda p: p.write_text(reason))
-            raise TaskFailed(str(e)) from None
-        seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
-        origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
-        record = write_record(self.root/self.task.name, self.task.identity(), outcome.metrics, outcome.tensors, origin)
-        shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
+        with self._begun():
+            try: outcome = self.task.compute(self)
+            except ArithmeticError as e:
+                reason = json.dumps(dict(reason=str(e), config=self.task.identity(), provenance=provenance(self.device)), indent=1)
+                write_whole(clear_way(self._failure_file(self.task)), lambda p: p.write_text(reason))
+                raise TaskFailed(str(e)) from None
+            seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
+            origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
+            record = write_record(self.root/self.task.name, self.task.identity(), outcome.metrics, outcome.tensors, origin)
+            shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
         return record
 
     @property
@@ -208,19 +231,26 @@ class Run:
         stop:int|None=None, # step at which to leave; the recipe's end if None
         **kwargs # of the floor's `train`: mask, seed, augment, penalty, …
     ) -> Snapshot: # at the last step, with the mean loss of the whole run
-        "As `fit`, but resumed where a killed process left it, to the same bits; once in each task; raises `OutOfTime`"
+        "As `fit`, but resumed where a killed process left it, to the same bits; once in each task; raises `OutOfTime`; an interrupt is checkpointed"
         start, stop = start or Snapshot(0, model.state_dict()), recipe.steps if stop is None else stop
         counted = start.step if math.isnan(start.loss) else 0 # a start that knows its loss is the beginning of this very run
-        here, total, earlier = load_checkpoint(self.checkpoint) or (start, (start.step - counted) and start.loss*start.step, 0.)
+        here, total, earlier = load_checkpoint(self.checkpoint, self.task.key) or (start, (start.step - counted) and start.loss*start.step, 0.)
         self.log['earlier'], began = earlier, time.perf_counter()
-        saved = began
-        for snapshot in train(model, data, recipe, start=here, stop=stop, at=range(here.step//100*100 + 100, stop, 100), **kwargs):
-            if snapshot.step > here.step: total += snapshot.loss*(snapshot.step - here.step)
-            here, now, late = snapshot, time.perf_counter(), time.time() > self.deadline
-            if here.step < stop and (late or now - saved > self.checkpoint_every):
-                save_checkpoint(self.checkpoint, here, total, earlier + now - began)
-                saved = now
-                if late: raise OutOfTime(f'the deadline passed at step {here.step} of {stop}')
+        saved, left, kept = began, (here, total), here.step
+        def save(): save_checkpoint(self.checkpoint, *left, earlier + time.perf_counter() - began, self.task.key)
+        try:
+            for snapshot in train(model, data, recipe, start=here, stop=stop, at=range(here.step//100*100 + 100, stop, 100), **kwargs):
+                here, total = left
+                left = snapshot, total + (snapshot.loss*(snapshot.step - here.step) if snapshot.step > here.step else 0.) # at once, whenever an interrupt comes
+                here, now, late = snapshot, time.perf_counter(), time.time() > self.deadline
+                if here.step < stop and (late or now - saved > self.checkpoint_every):
+                    save()
+                    saved, kept = now, here.step
+                    if late: raise OutOfTime(f'the deadline passed at step {here.step} of {stop}')
+        except KeyboardInterrupt:
+            if kept < left[0].step < stop: save()
+            raise
+        here, total = left
         return replace(here, loss=total/(stop - counted) if stop > counted else math.nan)
 
     def walk(self,
@@ -239,25 +269,45 @@ def save_checkpoint(
     path:Path, # file to make or replace
     snapshot:Snapshot, # of a training on its way
     total:float, # loss summed over the steps so far, nats
-    seconds:float # that they took
+    seconds:float, # that they took
+    task:str='' # key of the one that trains
 ) -> None:
     "What a training needs to continue as if nothing had happened"
     tensors = {f'{part}/{k}': v for part in ('state', 'optimizer') for k, v in getattr(snapshot, part).items()}
-    save_tensors(path, tensors, dict(step=str(snapshot.step), total=total.hex(), seconds=str(seconds)))
+    save_tensors(path, tensors, dict(step=str(snapshot.step), total=total.hex(), seconds=str(seconds), task=task))
 
 def what_was_left(
     path:Path, # of a checkpoint
-    of:str # what: 'training'
-) -> tuple[dict[str, Tensor], dict[str, str]]|None: # tensors and notes; None if there is nothing to continue from
-    "A checkpoint as it was saved; a damaged one is named in a warning, and counts as none"
-    if not path.exists(): return None
-    try: return load_tensors(path)
-    except Damaged as damage: warnings.warn(f'{damage}: this {of} starts anew', stacklevel=4)
+    of:str, # what: 'training'
+    task:str, # key of the one that continues
+    read:Callable[[dict[str, Tensor], dict[str, str]], object] # what tensors and notes say
+) -> object|None: # what `read` gives; None if there is nothing to continue from
+    "A checkpoint of this task as it was saved; one that is damaged, another's or none of ours is named in a warning, taken away, and counts as none"
+    if not os.path.lexists(clear_way(path.parent, files_only=True)/path.name): return None
+    try:
+        tensors, notes = load_tensors(path)
+        if notes.get('task') == task: return read(tensors, notes)
+        reason = f'{path} is of another task, or of an earlier version'
+    except Damaged as damage: reason = str(damage)
+    except (KeyError, ValueError, TypeError, AttributeError): reason = f'{path} is not as it was written'
+    warnings.warn(f'{reason}: this {of} starts anew', stacklevel=4)
+    clear_way(path)
+
+def clear_way(
+    path:Path, # where something shall be written
+    files_only:bool=False # a folder may stay
+) -> Path: # the same
+    "Take away what lies there and is no file, or no folder where one is wanted: a dangling link, a folder in place of a file, a file in place of a folder"
+    if path.is_symlink() and not path.exists() or files_only and path.is_file(): path.unlink()
+    elif not files_only and path.is_dir(): shutil.rmtree(path)
+    return path
 
 def load_checkpoint(
-    path:Path # what `save_checkpoint` wrote
+    path:Path, # what `save_checkpoint` wrote
+    task:str='' # key of the one that continues
 ) -> tuple[Snapshot, float, float]|None: # snapshot, summed loss, seconds; None if there is none
     "Where a training was left"
-    if not (left := what_was_left(path, 'training')): return None
-    tensors, notes = left
-    return Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimizer')), float.fromhex(notes['total']), float(notes['seconds'])
+    def read(tensors, notes):
+        snapshot = Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimizer'))
+        return snapshot, float.fromhex(notes['total']), float(notes['seconds'])
+    return what_was_left(path, 'training', task, read)

@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,8 +52,20 @@ class Drawn:
 
     @property
     def origin(self) -> dict:
-        "Parameters and provenance"
-        return json.loads(self.picture.with_suffix('.json').read_text())
+        "Parameters and provenance; raises `ValueError` for other JSON"
+        found = json.loads(self.picture.with_suffix('.json').read_text())
+        if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in ('parameters', 'provenance'))):
+            raise ValueError('no parameters and provenance')
+        return found
+
+    @property
+    def damaged(self) -> Path|None: # None where all can be shown
+        "The first of its files that is not as `save_results` writes it"
+        from PIL import Image
+        def look(file): Image.open(file).verify() # checks every chunk
+        for ending, read in {'.png': lambda: look(self.picture), '.csv': lambda: in_short(self.table), '.json': lambda: self.origin}.items():
+            try: read()
+            except Exception: return self.picture.with_suffix(ending) # of many kinds
 
 def drawn_in(
     folder:Path|str # searched with all folders below
@@ -178,7 +191,10 @@ def _picture(file, alt, beside):
     return f'<div class="wide">{_link(image, file, beside) if file.resolve().is_relative_to(beside) else image}</div>'
 
 def _figure(drawn, about, beside):
-    "One picture, and what is folded under it"
+    "One picture, and what is folded under it; of a damaged one its name"
+    if file := drawn.damaged:
+        warnings.warn(f'{file} is damaged: draw this figure again')
+        return f'<p class="soft">{escape(file.name)} is damaged: draw this figure again.</p>'
     name, panel, scale = drawn.parts
     reached, origin, stem = 'drawing' if about.at_mini == 'none' else scale, drawn.origin, drawn.picture.stem
     provenance = ''.join(f'<tr><th>{escape(str(k))}</th><td>{escape(str(v))}</td></tr>' for k, v in origin['provenance'].items())
@@ -250,7 +266,7 @@ def overview(
     about = about_figures()
     rows = ['| figure | shows | | content | data instead | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
-        mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name]
+        mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name and not d.damaged]
         reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
         best = [d for d in drawn if d.parts[2] == reached]
         seeds = next((seeds for d in reversed(best) if (seeds := d.origin['parameters'].get('figure', {}).get('seeds'))), ())

@@ -118,8 +118,12 @@ class Network(Config):
     @field_validator('model')
     @classmethod
     def known(cls, v):
-        "Refuse a network that cannot be found"
-        find_model(v)
+        "Refuse a network that cannot be found, and a function that makes none"
+        try: signature(find_model(v)).bind_partial(shape=None, classes=None)
+        except (TypeError, ValueError) as e:
+            if str(e).startswith('model '): raise
+            raise ValueError(f'model {v!r} is no function of shape and classes that makes a network: give package.module:function') from None
+        except Exception as e: raise ValueError(f'model {v!r} cannot be imported ({type(e).__name__}: {e}): mend its module') from None
         return v
 
     def identity(self) -> dict: # for JSON

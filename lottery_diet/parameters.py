@@ -17,7 +17,7 @@ from .core import derive, pick_device
 from .diets import SavedScores, Share
 from .ingredients import Network
 from .distilled_questions import Distilling
-from .figures import FigureParameters, one_sentence
+from .figures import FigureParameters, one_sentence, require_writable
 from .imp import Mask, check_ladder
 from .models import initialize
 from .presets import rewind_setting, score_settings, spawn_setting
@@ -126,8 +126,8 @@ class DistillParameters(FigureParameters):
     method: Literal['trajectory', 'gradient'] = 'trajectory' # trajectory (MTT) or gradient (IDC)
     dataset: str|None = None # digits, mnist, cifar10, cifar100, a folder or an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
-    per_class: Annotated[int, Field(ge=1)]|None = None # images of each class
-    iterations: Annotated[int, Field(ge=1)]|None = None # of matching; for gradients, outer ones
+    per_class: Annotated[int, Field(ge=1, le=1000)]|None = None # images of each class
+    iterations: Annotated[int, Field(ge=1, le=10**6)]|None = None # of matching; for gradients, outer ones
 
     def question(self) -> Distilling: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
@@ -157,6 +157,8 @@ def put_together(
         if getattr(asked, 'model', None): given['network'] = Network(model=asked.model)
         if asked.seeds and 'seeds' not in given: given['seeds'] = tuple(range(setting.seeds[0], setting.seeds[0] + asked.seeds))
         question = varied(setting, given)
+        question.tasks() # what no task can be asked is refused here
     except ValidationError as e: raise ValueError('; '.join(map(one_sentence, e.errors()))) from None
     question.data.read()
+    require_writable(asked.folder)
     return question

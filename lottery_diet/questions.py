@@ -35,7 +35,7 @@ def rows_of(
     columns:Sequence[str] # of the table while nothing is answered
 ) -> pd.DataFrame: # tidy
     "What is answered: a row for each row of an answer, with the columns that were given for its task"
-    rows = [given | row for given, task in asked if (answer := run.rows(task)) for row in answer.metrics.to_dict('records')]
+    rows = [given | row for given, task in asked if (answer := run.rows(task)) for row in answer.rows]
     return pd.DataFrame(rows, columns=None if rows else list(columns))
 
 class Figure(Config):

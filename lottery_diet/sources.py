@@ -4,21 +4,24 @@
 
 # %% auto #0
 __all__ = ['md5s', 'imagenet10', 'sources', 'verified_files', 'fetch', 'patch_torchvision', 'class_folders', 'read_folder',
-           'read_npz', 'default_data_root', 'is_own_data', 'load_data']
+           'refuse_what_memory_cannot_hold', 'read_npz', 'default_data_root', 'is_own_data', 'load_data']
 
 # %% ../nbs/01a_sources.ipynb #7326722b
 import hashlib
 import importlib.util
+import math
 import os
 import pickle
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 
-from .core import choose, project_root, write_whole
+from .core import at_home, choose, project_root, write_whole
 from .data import ImageSet, Splits, split_off
 
 # %% ../nbs/01a_sources.ipynb #46635736
@@ -37,9 +40,9 @@ def verified_files(
 ) -> list[Path]: # the files, in the order of `md5s`
     "The data set's files, each with its published checksum; raises `FileNotFoundError` or `ValueError` naming the first that is missing or damaged"
     files = {root/f: md5 for f, md5 in md5s[name].items()}
-    if download and not any(f.exists() for f in files): fetch(name, root)
+    if download and not any(os.path.exists(f) for f in files): fetch(name, root)
     for f, md5 in files.items():
-        if not f.is_file():
+        if not os.path.isfile(f):
             raise FileNotFoundError(f'{name} is not complete: {f} is missing; point data_root (or LOTTERY_DIET_DATA) at the folder that holds it')
         with open(f, 'rb') as stream_of_bytes:
             if hashlib.file_digest(stream_of_bytes, 'md5').hexdigest() != md5:
@@ -51,7 +54,7 @@ def fetch(
     root:Path # folder that exists, or the default one
 ) -> None:
     "Let torchvision download `name` into `root`; raises `FileNotFoundError` where that fails"
-    if not root.is_dir() and root != default_data_root():
+    if not os.path.isdir(root) and root != default_data_root():
         raise FileNotFoundError(f'there is no folder {root}: point data_root (or LOTTERY_DIET_DATA) at the one that holds {name}, or make it')
     patch_torchvision()
     from torchvision import datasets
@@ -149,29 +152,63 @@ def read_folder(
     side:int|None=None # pixels to which images are brought; all must be of one size if None
 ) -> ImageSet: # in color: uint8 pixels, n × 3 × h × w
     "All images in the class folders; raises `FileNotFoundError` or `ValueError` naming the folder or file at fault"
-    from PIL import Image
     folder = Path(folder)
-    if not folder.is_dir(): raise FileNotFoundError(f'{folder} is not there: it should hold one folder of images per class')
+    if not os.path.isdir(folder): raise FileNotFoundError(f'{folder} is not there: it should hold one folder of images per class')
     if missing := [c for c in classes or () if not (folder/c).is_dir()]:
         raise FileNotFoundError(f'{folder} lacks the class folder {missing[0]}: it should hold {len(classes)} of them')
-    classes, endings = classes or class_folders(folder), {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
-    files = [(f, label) for label, c in enumerate(classes) for f in sorted((folder/c).iterdir()) if f.suffix.lower() in endings and not f.name.startswith('.')]
+    try:
+        classes, endings = classes or class_folders(folder), {'.png', '.jpg', '.jpeg', '.bmp', '.webp'}
+        files = [(f, label) for label, c in enumerate(classes) for f in sorted((folder/c).iterdir())
+                 if f.suffix.lower() in endings and not f.name.startswith('.')]
+    except OSError as e: raise ValueError(f'{e.filename} cannot be read ({e.strerror}): allow it, or move it away') from None
     if not files: raise FileNotFoundError(f'{folder} holds no images: it should hold one folder of images per class')
-    listing = hashlib.sha256(repr([(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f, _ in files]).encode()).hexdigest()
+    listing = _listing(folder, [f for f, _ in files])
     kept = folder/(f'.pixels-{len(classes)}x{side}.npz' if side else '.pixels.npz')
-    pixels = _kept_pixels(kept, listing)
+    pixels = _kept_pixels(kept, listing, len(files))
     if pixels is None:
-        for i, (f, _) in enumerate(files):
-            try: image = np.asarray(_squared(Image.open(f).convert('RGB'), side))
-            except OSError: raise ValueError(f'{f} cannot be read as an image: repair or delete it') from None
-            if pixels is None: pixels = np.empty((len(files), *image.shape), np.uint8)
-            if image.shape != pixels.shape[1:]:
-                raise ValueError(f'{f} is {image.shape[1]}×{image.shape[0]}, the images before it are {pixels.shape[2]}×{pixels.shape[1]}: '
-                                 'bring all images to one size')
-            pixels[i] = image
-        if os.access(folder, os.W_OK): write_whole(kept, lambda p: np.savez_compressed(p, pixels=pixels, listing=listing))
+        pixels = _pixels_of([f for f, _ in files], side)
+        with suppress(OSError): write_whole(kept, lambda p: np.savez_compressed(p, pixels=pixels, listing=listing)) # it saves time, no more
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
     return ImageSet(x, torch.tensor([label for _, label in files]), classes=len(classes), name=name or folder.name)
+
+def _listing(folder:Path, files:Sequence[Path]) -> str:
+    "Checksum of names and contents: sizes and times say nothing of a file that was copied with its time"
+    h = hashlib.sha256()
+    for file in files:
+        try:
+            with open(file, 'rb') as f: h.update(f'{file.relative_to(folder)} {hashlib.file_digest(f, "sha256").hexdigest()}\n'.encode(errors='surrogateescape'))
+        except OSError as e: raise ValueError(f'{file} cannot be read as an image ({e.strerror}): repair or delete it') from None
+    return h.hexdigest()
+
+def _pixels_of(files:Sequence[Path], side:int|None) -> np.ndarray:
+    "All images, n × h × w × 3"
+    from PIL import Image
+    pixels = None
+    for i, file in enumerate(files):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('error', Image.DecompressionBombWarning)
+                image = np.asarray(_squared(Image.open(file).convert('RGB'), side))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
+            raise ValueError(f'{file} is too large an image: shrink or delete it') from None
+        except Exception: raise ValueError(f'{file} cannot be read as an image: repair or delete it') from None # of many kinds
+        if pixels is None:
+            refuse_what_memory_cannot_hold(len(files)*image.size, f'{len(files):,} images such as {file}')
+            pixels = np.empty((len(files), *image.shape), np.uint8)
+        if image.shape != pixels.shape[1:]:
+            raise ValueError(f'{file} is {image.shape[1]}×{image.shape[0]}, the images before it are {pixels.shape[2]}×{pixels.shape[1]}: '
+                             'bring all images to one size')
+        pixels[i] = image
+    return pixels
+
+def refuse_what_memory_cannot_hold(
+    size:int, # bytes
+    what:str # takes so many, for the message
+) -> None:
+    "Raises `ValueError` for more than this machine has; for what a small file claims to hold, before it is read"
+    try: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError, OSError): return
+    if size > memory: raise ValueError(f'{what} would take {size:,} bytes, more than the {memory:,} of this machine: give less')
 
 def _squared(image, side:int|None):
     "The middle of an image whose shorter side was brought to 8/7 of `side`, as is usual for ImageNet; unchanged if None"
@@ -185,30 +222,58 @@ def read_npz(
     file:Path # holds x_train, y_train, x_test, y_test: uint8 pixels n × h × w or n × h × w × c, and whole labels from 0
 ) -> tuple[ImageSet, ImageSet]: # training and test images
     "Images from arrays; raises `FileNotFoundError` or `ValueError` saying what does not fit"
-    if not file.is_file(): raise FileNotFoundError(f'there is no file {file}: give an .npz with x_train, y_train, x_test and y_test')
-    try:
-        with np.load(file) as arrays: found = {k: arrays[k] for k in ('x_train', 'y_train', 'x_test', 'y_test')}
-    except (OSError, ValueError, EOFError, BadZipFile): raise ValueError(f'{file} cannot be read as arrays: write it with numpy.savez') from None
-    except KeyError as e: raise ValueError(f'{file} lacks an array ({str(e.args[0]).split()[0]}): it should hold x_train, y_train, x_test and y_test') from None
-    parts = []
-    for part in ('train', 'test'):
-        x, y = found[f'x_{part}'], found[f'y_{part}']
-        if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.ndim == 4 and x.shape[3] > 4:
-            raise ValueError(f'x_{part} of {file} is {x.dtype} {x.shape}: it should be uint8, n × h × w or n × h × w × channels')
-        if y.shape != x.shape[:1] or y.dtype.kind not in 'iu' or len(y) and y.min() < 0:
-            raise ValueError(f'y_{part} of {file} is {y.dtype} {y.shape}: it should be whole labels from 0, one for each of {len(x)} images')
-        parts.append((torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64))))
-    (x, y), (held_x, held_y) = parts
+    if not os.path.isfile(file): raise FileNotFoundError(f'there is no file {file}: give an .npz with x_train, y_train, x_test and y_test')
+    found = _arrays(file, ('x_train', 'y_train', 'x_test', 'y_test'))
+    (x, y), (held_x, held_y) = (_images(found, part, file) for part in ('train', 'test'))
     if x.shape[1:] != held_x.shape[1:]:
         raise ValueError(f'x_train of {file} holds images {tuple(x.shape[1:])}, x_test {tuple(held_x.shape[1:])}: bring all images to one size')
     train = ImageSet(x, y, classes=int(max(y.max(), held_y.max())) + 1, name=file.stem)
     return train, train.like(held_x, held_y)
 
-def _kept_pixels(file:Path, listing:str):
-    "Pixels kept from an earlier reading of the same files; None where there are none, or they cannot be read"
-    try: arrays = np.load(file)
-    except (OSError, ValueError, EOFError): return None
-    return arrays['pixels'] if arrays['listing'].item() == listing else None
+def _arrays(file:Path, names:Sequence[str]) -> dict[str, np.ndarray]:
+    "Arrays of an .npz by name; raises `ValueError` in one sentence"
+    try:
+        with ZipFile(file) as z: found = {name.removesuffix('.npy') for name in z.namelist()}
+        if missing := [name for name in names if name not in found]:
+            raise LookupError(f'{file} lacks an array ({missing[0]}): it should hold {", ".join(names[:-1])} and {names[-1]}')
+        for name in names: _check_header(file, name)
+        with np.load(file) as arrays: return {name: arrays[name] for name in names}
+    except LookupError as e: raise ValueError(str(e)) from None
+    except MemoryError: raise ValueError(f'{file} holds more than the memory of this machine: give less') from None
+    except Exception: raise ValueError(f'{file} cannot be read as arrays: write it with numpy.savez') from None # of many kinds
+
+def _check_header(file, name):
+    "What an array claims to hold must be what follows, and fit into memory"
+    with ZipFile(file) as z, z.open(f'{name}.npy') as f:
+        version = np.lib.format.read_magic(f)
+        shape, _, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(f)
+        size, follows = math.prod(shape)*dtype.itemsize, z.getinfo(f'{name}.npy').file_size - f.tell()
+    if dtype.hasobject: raise ValueError('pickled')
+    if size != follows: raise LookupError(f'{name} of {file} claims {size:,} bytes and has {follows:,}: write it with numpy.savez')
+    try: refuse_what_memory_cannot_hold(size, f'{name} of {file}')
+    except ValueError as e: raise LookupError(str(e)) from None
+
+def _images(found, part, file) -> tuple[torch.Tensor, torch.Tensor]:
+    "Images n × c × h × w and labels of one part"
+    x, y = found[f'x_{part}'], found[f'y_{part}']
+    if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.ndim == 4 and x.shape[3] > 4:
+        raise ValueError(f'x_{part} of {file} is {x.dtype} {x.shape}: it should be uint8, n × h × w or n × h × w × channels')
+    if not x.size: raise ValueError(f'x_{part} of {file} is {x.shape}: it should hold at least one image of at least one pixel and channel')
+    if y.shape != x.shape[:1] or y.dtype.kind not in 'iu' or y.min() < 0:
+        raise ValueError(f'y_{part} of {file} is {y.dtype} {y.shape}: it should be whole labels from 0, one for each of {len(x)} images')
+    if y.max() >= max(1000, len(x)):
+        raise ValueError(f'y_{part} of {file} holds the label {y.max()} (image {y.argmax()}): {len(x)} images should have labels below {max(1000, len(x))}')
+    return torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64))
+
+def _kept_pixels(file:Path, listing:str, n:int) -> np.ndarray|None:
+    "Pixels kept from an earlier reading of the same contents; None where there are none, or they cannot be read, which is said"
+    if not os.path.lexists(file): return None
+    try:
+        arrays = _arrays(file, ('pixels', 'listing'))
+        if str(arrays['listing']) != listing: return None
+        if arrays['pixels'].dtype == np.uint8 and arrays['pixels'].ndim == 4 and len(arrays['pixels']) == n: return arrays['pixels']
+    except ValueError: pass
+    warnings.warn(f'{file} is damaged: the images are read again, and it is replaced', stacklevel=4)
 
 # %% ../nbs/01a_sources.ipynb #dbd64f86
 sources = dict( # readers of training and test images, by the names of data sets
@@ -217,13 +282,13 @@ sources = dict( # readers of training and test images, by the names of data sets
 
 def default_data_root() -> Path: # it need not exist
     "`LOTTERY_DIET_DATA`, or `data/` in the project"
-    return Path(os.environ.get('LOTTERY_DIET_DATA') or project_root()/'data')
+    return at_home(os.environ.get('LOTTERY_DIET_DATA') or project_root()/'data')
 
 def is_own_data(
     name:str # as a user gives it
 ) -> bool: # True for what reads as a path, whether or not something lies there
     "Does `name` mean the user's own data, a folder of images or an .npz, rather than a data set by name?"
-    return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or name.endswith('.npz') or Path(name).is_dir())
+    return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or name.endswith('.npz') or os.path.isdir(name))
 
 def load_data(
     name:str, # digits, mnist, cifar10, cifar100, cinic10, imagenet, imagenet10, or the path of a folder with a folder of images per class, or of an .npz
@@ -232,11 +297,11 @@ def load_data(
     download:bool=True # fetch mnist and cifar where nothing of them is there
 ) -> Splits: # train, valid (None if nothing is held out), test
     "A data set by name; raises `ValueError` or `FileNotFoundError` in one sentence"
-    if name.endswith('.npz'): train, test = read_npz(Path(name).expanduser())
+    if name.endswith('.npz'): train, test = read_npz(at_home(name))
     elif is_own_data(name):
-        if not Path(name).expanduser().is_dir():
+        if not os.path.isdir(at_home(name)):
             raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
-        train, test = _read_splits_from_folder(Path(name).expanduser())
-    else: train, test = choose('dataset', name, sources)(Path(data_root or default_data_root()).expanduser(), download)
+        train, test = _read_splits_from_folder(at_home(name))
+    else: train, test = choose('dataset', name, sources)(at_home(data_root or default_data_root()), download)
     train, valid = split_off(train, hold_out, 'validation') if hold_out else (train, None)
     return Splits(train, valid, test)

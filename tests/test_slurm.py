@@ -49,7 +49,7 @@ def test_array_jobs_answer_as_this_process_does(cluster, tmp_path):
     assert_equal_answers(tables_and_tensors(tmp_path/'jobs'), tables_and_tensors(tmp_path/'here'))
     assert submit(tasks, 'slurm', run=run_in(tmp_path/'jobs'), progress=False).counts['cached'] == 5
 
-def step_of(root, task): return load_checkpoint(root/'.checkpoints'/task.key/'training.safetensors')[0].step
+def step_of(root, task): return load_checkpoint(root/'.checkpoints'/task.key/'training.safetensors', task.key)[0].step
 
 def test_a_canceled_job_is_a_row_and_the_next_call_continues(cluster, tmp_path):
     run, task = run_in(tmp_path, checkpoint_every=.1), Dense(recipe=Recipe(200_000, 64, lr=.05))
