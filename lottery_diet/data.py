@@ -29,16 +29,25 @@ class ImageSet:
 
     def __post_init__(self):
         x, y = self.x, self.y
+        for what, v in dict(images=x, labels=y).items():
+            if not isinstance(v, Tensor): raise TypeError(f'{what} are a {type(v).__name__}, not a tensor: ImageSet.of(images, labels) takes arrays and lists')
         if x.ndim != 4: raise ValueError(f'images must be n × channels × height × width, not {tuple(x.shape)}: add the missing axes with x[:, None] or reshape')
+        if x.shape[3] in (1, 3, 4) and min(x.shape[1:3]) > 4:
+            raise ValueError(f'images are {tuple(x.shape)}, and channels come before height and width: use x.permute(0, 3, 1, 2)')
         if not (x.dtype == torch.uint8 or x.is_floating_point()): raise ValueError(f'images must be uint8 pixels or floating point, not {x.dtype}')
         if y.shape != x.shape[:1] or y.dtype != torch.int64: raise ValueError(f'{len(x)} images need {len(x)} int64 labels, not {tuple(y.shape)} of {y.dtype}')
         if not len(x): raise ValueError('an image set needs at least one image')
+        if x.is_floating_point() and not x.isfinite().all(): raise ValueError('some pixels are not finite numbers: repair or leave out those images')
         fill = lambda k, v: object.__setattr__(self, k, v)
-        if self.classes is None: fill('classes', int(y.max()) + 1)
+        if self.classes is None:
+            if int(y.min()) > 0: raise ValueError(f'labels begin at {int(y.min())}: subtract that, or give classes= where class 0 is merely absent')
+            fill('classes', int(y.max()) + 1)
         if int(y.min()) < 0 or int(y.max()) >= self.classes: raise ValueError(f'labels must lie in 0…{self.classes - 1}, not {int(y.min())}…{int(y.max())}')
         if self.mean is None or self.std is None: mean, std = pixel_statistics(x)
         fill('mean', tuple(self.mean or mean))
         fill('std', tuple(self.std or std))
+        if x.is_floating_point() and (any(self.mean) or any(s != 1 for s in self.std)):
+            raise ValueError('images of floating point are taken as normalized already, and mean= and std= would do nothing: give uint8 pixels, or normalize them')
         if min(self.std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {self.std}')
         if not len(self.mean) == len(self.std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
 
@@ -75,14 +84,15 @@ class ImageSet:
         y:Tensor, # labels, n, int64 from 0, below this set's `classes`
         name:str|None=None # for titles and messages; this set's if None
     ) -> 'ImageSet': # nothing is measured anew
-        "Other images with this set's classes and constants: a test set beside its training set"
-        return replace(self, x=x, y=y, name=name or self.name)
+        "Other images with this set's classes, and constants if they are pixels: a test set beside its training set"
+        constants = dict(mean=None, std=None) if x.is_floating_point() else {}
+        return replace(self, x=x, y=y, name=name or self.name, **constants)
 
     def inputs(self,
         x:Tensor # images of this set, augmented or not
-    ) -> Tensor: # float32, what a network sees
-        "Pixels turned into normalized inputs; learned images unchanged"
-        if x.dtype != torch.uint8: return x
+    ) -> Tensor: # float32, what a network sees: a copy
+        "Pixels turned into normalized inputs; learned images copied, so that a network that works in place leaves them alone"
+        if x.dtype != torch.uint8: return x.clone()
         scale, shift = self._scale_and_shift
         return x.to(torch.float32).mul_(scale).add_(shift)
 
