@@ -9,11 +9,13 @@ __all__ = ['ImageSet', 'pixel_statistics', 'front', 'by_class', 'Splits', 'split
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .arrays import classes_of, labels_of, pixels_of, read_items, refuse, rows_of
 from .core import stream
 
 # %% ../nbs/01_data.ipynb #7eeaabde
@@ -47,9 +49,34 @@ class ImageSet:
         fill('mean', tuple(self.mean or mean))
         fill('std', tuple(self.std or std))
         if x.is_floating_point() and (any(self.mean) or any(s != 1 for s in self.std)):
-            raise ValueError('images of floating point are taken as normalized already, and mean= and std= would do nothing: give uint8 pixels, or normalize them')
+            raise ValueError('images of floating point are taken as normalized, so that mean= and std= would do nothing: give uint8 pixels, or normalize them')
         if min(self.std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {self.std}')
         if not len(self.mean) == len(self.std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
+
+    @classmethod
+    def of(cls,
+        source, # images: tensor, array or list; or both: a data set of torch's, torchvision's or Hugging Face's, a list of pairs, the path of a .parquet
+        labels=None, # of images: whole numbers from 0, or names
+        /, *,
+        classes:int|None=None, # how many there are; what the data set says, or as many as occur, if None
+        mean:tuple[float, ...]|None=None, # per channel, of pixels scaled to 0…1; measured if None
+        std:tuple[float, ...]|None=None, # likewise
+        name:str|None=None, # for titles and messages
+        like:'ImageSet|None'=None, # the training set, whose classes and constants a test set takes
+        progress:bool=True # show how far reading is
+    ) -> 'ImageSet': # on the CPU, read once
+        "Images and labels from whatever holds them; raises `TypeError` or `ValueError` in one sentence for what does not"
+        if isinstance(source, cls): return source
+        own = name or ('images' if labels is not None else type(source).__name__)
+        if isinstance(source, str|Path) and str(source).endswith('.parquet'): own, source = name or Path(source).stem, rows_of(Path(source).expanduser())
+        refuse(source)
+        if labels is None:
+            classes = like.classes if like else classes or classes_of(source)
+            source, labels = read_items(source, progress)
+        x = pixels_of(source)
+        y = labels_of(labels, len(x), like.classes if like else classes)
+        if like and tuple(x.shape[1:]) != like.shape: raise ValueError(f'images are {tuple(x.shape[1:])}, those of {like.name} {like.shape}: bring all to one size')
+        return like.like(x, y, name) if like else cls(x, y, classes, mean, std, own)
 
     def __len__(self): return len(self.x)
     def __repr__(self): return f'ImageSet({self.name}: {len(self):,} images {"×".join(map(str, self.shape))}, {self.classes} classes, {self.x.device})'

@@ -83,7 +83,7 @@ class Record:
     @cached_property
     def config(self) -> dict: # the identity of a task
         "What was asked"
-        return json.loads((self.folder/'config.json').read_text())
+        return json.loads((self.folder/'config.json').read_text(encoding='utf-8'))
 
     @cached_property
     def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''
@@ -94,7 +94,7 @@ class Record:
     @cached_property
     def provenance(self) -> dict: # as JSON has it
         "Where it came from: commit, versions, device, seconds"
-        return json.loads((self.folder/'provenance.json').read_text())
+        return json.loads((self.folder/'provenance.json').read_text(encoding='utf-8'))
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]: # by name, such as 'state/conv1.weight'
@@ -127,11 +127,11 @@ def write_record(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     show = lambda data: json.dumps(data, indent=1, default=str) + '\n'
-    (aside/'config.json').write_text(show(config))
-    (aside/'provenance.json').write_text(show(provenance))
+    (aside/'config.json').write_text(show(config), encoding='utf-8')
+    (aside/'provenance.json').write_text(show(provenance), encoding='utf-8')
     pd.DataFrame(metrics).to_csv(aside/'metrics.csv', index=False, na_rep='nan')
     save_file(on_cpu(tensors), aside/'tensors.safetensors')
-    (aside/'checksums.json').write_text(show({name: checksum(aside/name) for name in record_files}))
+    (aside/'checksums.json').write_text(show({name: checksum(aside/name) for name in record_files}), encoding='utf-8')
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
     return Record(folder)
@@ -140,7 +140,7 @@ def verified(
     folder:Path # of a record
 ) -> Record: # all files compared with their checksums
     "The record there; raises `Damaged`, naming the file, where one is missing or not as it was written"
-    try: expected = json.loads((folder/'checksums.json').read_text())
+    try: expected = json.loads((folder/'checksums.json').read_text(encoding='utf-8'))
     except (OSError, ValueError): expected = None
     if not isinstance(expected, dict): raise Damaged(f'{folder/"checksums.json"} is missing or cannot be read')
     for file in (folder/name for name in record_files):
