@@ -39,7 +39,7 @@ def peak(case, runs, way):
 
 def highest():
     "Most MiB that this process has held, as Linux counts them (getrusage would count its parent's)"
-    return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text()).group(1))/1024
+    return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text(encoding='utf-8')).group(1))/1024
 
 def elsewhere(case, runs, way):
     "The same in a process of its own"

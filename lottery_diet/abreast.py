@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import require_same_shapes
+from .core import require_same_shapes, twin
 
 # %% ../nbs/02g_abreast.ipynb #ab7a529e
 widened = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm) # layers of which R stand side by side
@@ -79,7 +79,7 @@ def abreast(
     if not can_stand_abreast(model):
         raise ValueError(f'{type(model).__name__} cannot stand abreast: it has layers that mix channels, '
                          'or containers without channelwise = True; train its runs in turn')
-    wide = copy.deepcopy(model)
+    wide = twin(model)
     for name, layer in model.named_modules():
         if not isinstance(layer, widened): continue
         if not name: return widen(layer, runs)

@@ -9,11 +9,13 @@ __all__ = ['ImageSet', 'pixel_statistics', 'front', 'by_class', 'Splits', 'split
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .arrays import classes_of, labels_of, pixels_of, read_items, refuse, rows_of
 from .core import stream
 
 # %% ../nbs/01_data.ipynb #7eeaabde
@@ -29,18 +31,52 @@ class ImageSet:
 
     def __post_init__(self):
         x, y = self.x, self.y
+        for what, v in dict(images=x, labels=y).items():
+            if not isinstance(v, Tensor): raise TypeError(f'{what} are a {type(v).__name__}, not a tensor: ImageSet.of(images, labels) takes arrays and lists')
         if x.ndim != 4: raise ValueError(f'images must be n × channels × height × width, not {tuple(x.shape)}: add the missing axes with x[:, None] or reshape')
+        if x.shape[3] in (1, 3, 4) and min(x.shape[1:3]) > 4:
+            raise ValueError(f'images are {tuple(x.shape)}, and channels come before height and width: use x.permute(0, 3, 1, 2)')
         if not (x.dtype == torch.uint8 or x.is_floating_point()): raise ValueError(f'images must be uint8 pixels or floating point, not {x.dtype}')
         if y.shape != x.shape[:1] or y.dtype != torch.int64: raise ValueError(f'{len(x)} images need {len(x)} int64 labels, not {tuple(y.shape)} of {y.dtype}')
         if not len(x): raise ValueError('an image set needs at least one image')
+        if x.is_floating_point() and not x.isfinite().all(): raise ValueError('some pixels are not finite numbers: repair or leave out those images')
         fill = lambda k, v: object.__setattr__(self, k, v)
-        if self.classes is None: fill('classes', int(y.max()) + 1)
+        if self.classes is None:
+            if int(y.min()) > 0: raise ValueError(f'labels begin at {int(y.min())}: subtract that, or give classes= where class 0 is merely absent')
+            fill('classes', int(y.max()) + 1)
         if int(y.min()) < 0 or int(y.max()) >= self.classes: raise ValueError(f'labels must lie in 0…{self.classes - 1}, not {int(y.min())}…{int(y.max())}')
         if self.mean is None or self.std is None: mean, std = pixel_statistics(x)
         fill('mean', tuple(self.mean or mean))
         fill('std', tuple(self.std or std))
+        if x.is_floating_point() and (any(self.mean) or any(s != 1 for s in self.std)):
+            raise ValueError('images of floating point are taken as normalized, so that mean= and std= would do nothing: give uint8 pixels, or normalize them')
         if min(self.std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {self.std}')
         if not len(self.mean) == len(self.std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
+
+    @classmethod
+    def of(cls,
+        source, # images: tensor, array or list; or both: a data set of torch's, torchvision's or Hugging Face's, a list of pairs, the path of a .parquet
+        labels=None, # of images: whole numbers from 0, or names
+        /, *,
+        classes:int|None=None, # how many there are; what the data set says, or as many as occur, if None
+        mean:tuple[float, ...]|None=None, # per channel, of pixels scaled to 0…1; measured if None
+        std:tuple[float, ...]|None=None, # likewise
+        name:str|None=None, # for titles and messages
+        like:'ImageSet|None'=None, # the training set, whose classes and constants a test set takes
+        progress:bool=True # show how far reading is
+    ) -> 'ImageSet': # on the CPU, read once
+        "Images and labels from whatever holds them; raises `TypeError` or `ValueError` in one sentence for what does not"
+        if isinstance(source, cls): return source
+        own = name or ('images' if labels is not None else type(source).__name__)
+        if isinstance(source, str|Path) and str(source).endswith('.parquet'): own, source = name or Path(source).stem, rows_of(Path(source).expanduser())
+        refuse(source)
+        if labels is None:
+            classes = like.classes if like else classes or classes_of(source)
+            source, labels = read_items(source, progress)
+        x = pixels_of(source)
+        y = labels_of(labels, len(x), like.classes if like else classes)
+        if like and tuple(x.shape[1:]) != like.shape: raise ValueError(f'images are {tuple(x.shape[1:])}, those of {like.name} {like.shape}: bring all to one size')
+        return like.like(x, y, name) if like else cls(x, y, classes, mean, std, own)
 
     def __len__(self): return len(self.x)
     def __repr__(self): return f'ImageSet({self.name}: {len(self):,} images {"×".join(map(str, self.shape))}, {self.classes} classes, {self.x.device})'
@@ -75,14 +111,15 @@ class ImageSet:
         y:Tensor, # labels, n, int64 from 0, below this set's `classes`
         name:str|None=None # for titles and messages; this set's if None
     ) -> 'ImageSet': # nothing is measured anew
-        "Other images with this set's classes and constants: a test set beside its training set"
-        return replace(self, x=x, y=y, name=name or self.name)
+        "Other images with this set's classes, and constants if they are pixels: a test set beside its training set"
+        constants = dict(mean=None, std=None) if x.is_floating_point() else {}
+        return replace(self, x=x, y=y, name=name or self.name, **constants)
 
     def inputs(self,
         x:Tensor # images of this set, augmented or not
-    ) -> Tensor: # float32, what a network sees
-        "Pixels turned into normalized inputs; learned images unchanged"
-        if x.dtype != torch.uint8: return x
+    ) -> Tensor: # float32, what a network sees: a copy
+        "Pixels turned into normalized inputs; learned images copied, so that a network that works in place leaves them alone"
+        if x.dtype != torch.uint8: return x.clone()
         scale, shift = self._scale_and_shift
         return x.to(torch.float32).mul_(scale).add_(shift)
 

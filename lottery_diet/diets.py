@@ -74,7 +74,7 @@ class Training(Task):
         "The latest finished pre-training on all of this data, up to a step, that is a beginning of this very run"
         own, there = {k: getattr(self, k) for k in Training.model_fields}, set()
         for file in (run.root/Pretrain.kind).glob(f'{escape(Training.label(self))}-*/config.json'):
-            try: there.add(json.loads(file.read_text())['steps'])
+            try: there.add(json.loads(file.read_text(encoding='utf-8'))['steps'])
             except (OSError, ValueError, KeyError, TypeError, RecursionError): continue # damaged: named when it is asked for
         for steps in sorted((t for t in there if type(t) is int and 0 < t <= before), reverse=True):
             if record := run.read(Pretrain(**own, steps=steps)): return snapshot_of(record)

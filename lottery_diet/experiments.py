@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from .answers import Answer, shipped_answer
 from .core import pick_device, provenance, runs_root, unknown, write_whole
 from .data import ImageSet
+from .models import code_of
 from .recipe import Recipe
 from .records import Damaged, Record, key_of, load_tensors, part_of, save_tensors, verified, write_record
 from .train import Snapshot, train
@@ -50,7 +51,7 @@ def _plain(value):
                                     if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
     if isinstance(value, Mapping): return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
-    return value
+    return code_of(value) if callable(value) else value
 
 def _to_recipe(value):
     "A recipe from its fields"
@@ -170,7 +171,7 @@ class Run:
     ) -> str|None: # a sentence; None where none was found to fail
         "Why a task has no answer, if it was found to have none"
         try:
-            found = json.loads(self._failure_file(task).read_text())
+            found = json.loads(self._failure_file(task).read_text(encoding='utf-8'))
             return str(found['reason']) if found['reason'] and key_of(found['config']) == task.key else None
         except (OSError, ValueError, KeyError, TypeError, RecursionError): return None # none of ours
 
@@ -210,7 +211,7 @@ class Run:
             try: outcome = self.task.compute(self)
             except ArithmeticError as e:
                 reason = json.dumps(dict(reason=str(e), config=self.task.identity(), provenance=provenance(self.device)), indent=1)
-                write_whole(clear_way(self._failure_file(self.task)), lambda p: p.write_text(reason))
+                write_whole(clear_way(self._failure_file(self.task)), lambda p: p.write_text(reason, encoding='utf-8'))
                 raise TaskFailed(str(e)) from None
             seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
             origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes

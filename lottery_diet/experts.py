@@ -21,6 +21,7 @@ from .recipe import Recipe
 from .records import Damaged, load_tensors, save_tensors
 from .scores import checksum_of
 from .train import Snapshot
+from .weights import ties
 
 # %% ../nbs/08aa_experts.ipynb #48e722c6
 class Expert:
@@ -74,7 +75,7 @@ def train_experts(
         walked = list(train_many(nets[0], data, recipe, [Snapshot(0, net.state_dict()) for net in nets], seeds=missing, at=looks, augment=augment, **kwargs))
         kept = [together for together in walked if together[0].step in looks]
         for i, seed in enumerate(missing):
-            stacked = {k: torch.stack([together[i].state[k] for together in kept]).to(dtype) for k in kept[0][i].state}
+            stacked = {k: torch.stack([together[i].state[k] for together in kept]).to(dtype) for k in kept[0][i].state if k not in ties(net)}
             paths[seed].parent.mkdir(parents=True, exist_ok=True)
             save_tensors(paths[seed], stacked, notes | dict(seed=str(seed)))
     experts = [Expert(path) for path in paths.values()]

@@ -75,7 +75,7 @@ def save_results(
     folder = require_writable(at_home(folder))
     origin = json.dumps(dict(parameters=parameters, provenance=provenance(device) | origin), indent=1, default=str)
     files = [write_whole(folder/f'{name}.csv', lambda p: table.to_csv(p, index=False)),
-             write_whole(folder/f'{name}.json', lambda p: p.write_text(origin + '\n')),
+             write_whole(folder/f'{name}.json', lambda p: p.write_text(origin + '\n', encoding='utf-8')),
              *(write_whole(folder/f'{name}.{ending}', lambda p: fig.savefig(p, dpi=200)) for ending in ('png', 'pdf'))]
     return [str(f.resolve().relative_to(project_root()) if f.resolve().is_relative_to(project_root()) else f) for f in files]
 

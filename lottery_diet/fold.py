@@ -6,12 +6,10 @@
 __all__ = ['folding_pairs', 'foldable', 'folded']
 
 # %% ../nbs/02b_fold.ipynb #8e2b024f
-import copy
-
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .core import State
+from .core import State, twin
 
 # %% ../nbs/02b_fold.ipynb #61269450
 def folding_pairs(
@@ -38,10 +36,10 @@ def folded(
     "A copy of `model` in which the declared pairs are single convolutions"
     pairs = folding_pairs(model)
     if not pairs and state is None: return model
-    twin = copy.deepcopy(model).eval()
-    if state is not None: twin.load_state_dict(state)
+    own = twin(model).eval()
+    if state is not None: own.load_state_dict(state)
     for convolution, norm in pairs:
-        both = fuse_conv_bn_eval(twin.get_submodule(convolution), twin.get_submodule(norm))
-        twin.set_submodule(convolution, both)
-        twin.set_submodule(norm, nn.Identity())
-    return twin.requires_grad_(False)
+        both = fuse_conv_bn_eval(own.get_submodule(convolution), own.get_submodule(norm))
+        own.set_submodule(convolution, both)
+        own.set_submodule(norm, nn.Identity())
+    return own.requires_grad_(False)

@@ -53,7 +53,7 @@ class Drawn:
     @property
     def origin(self) -> dict:
         "Parameters and provenance; raises `ValueError` for other JSON"
-        found = json.loads(self.picture.with_suffix('.json').read_text())
+        found = json.loads(self.picture.with_suffix('.json').read_text(encoding='utf-8'))
         if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in ('parameters', 'provenance'))):
             raise ValueError('no parameters and provenance')
         return found
@@ -241,7 +241,7 @@ Scales: <em>smoke</em> shows that the code runs and claims nothing (shown where 
 {"".join(section(*item) for item in papers.items())}'''
     page = ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
             f'<title>lottery_diet: figures and claims</title><style>{_style}</style></head><body>{re.sub(together, chr(0xa0), body)}</body></html>\n')
-    return write_whole(out, lambda p: p.write_text(page))
+    return write_whole(out, lambda p: p.write_text(page, encoding='utf-8'))
 
 def _tallies(claims):
     "How many claims there are, and what became of them"

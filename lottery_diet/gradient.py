@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import derive, stream
+from .core import derive, require_finite, seeded, stream
 from .data import ImageSet, by_class
+from .evaluation import differentiable
 from .formation import decode
 from .models import initialize
 from .recipe import Recipe
@@ -40,8 +41,9 @@ def gradient_distance(
     "Sum over layers of the difference between two gradients; raises `ValueError` for an unknown metric"
     if metric not in ('squared', 'absolute'): raise ValueError(f"metric={metric!r} must be 'squared' or 'absolute'")
     weights = matched_weights(net)
-    theirs = torch.autograd.grad(F.cross_entropy(net(real[0]), real[1]), weights)
-    ours = torch.autograd.grad(F.cross_entropy(net(synthetic[0]), synthetic[1]), weights, create_graph=True)
+    with differentiable():
+        theirs = torch.autograd.grad(F.cross_entropy(net(real[0]), real[1]), weights)
+        ours = torch.autograd.grad(F.cross_entropy(net(synthetic[0]), synthetic[1]), weights, create_graph=True)
     gaps = [(a.detach() - b) for a, b in zip(theirs, ours)]
     return sum(gap.square().sum() if metric == 'squared' else gap.abs().sum() for gap in gaps)
 
@@ -84,7 +86,7 @@ def match_gradients(
     seed:int=0, # of draws and networks
     start:Distilled|None=None # an earlier look, to continue from to the same bits
 ) -> Iterator[Distilled]: # the stored images: `decode` them before use
-    "Learn images by gradient matching; raises `ValueError` for networks without convolutions or tiles that do not fit"
+    "Learn images by gradient matching; raises `ValueError` for networks without convolutions or tiles that do not fit, `Diverged` for images not finite"
     device = data.x.device
     start = start or Distilled(0, images, how.net_lr, float('nan'), memory=dict(images=torch.zeros_like(images)))
     images, labels, real = (start.images.detach().to(device).clone(), labels.to(device),
@@ -99,11 +101,13 @@ def match_gradients(
             for c in labels.unique().tolist():
                 mine = (labels == c).nonzero()[:, 0]
                 part = images[mine].requires_grad_()
-                gap = class_gap(net, data, real[c], part, how, augment, stream(seed, 'condensing', outer, inner, c))
+                with seeded(seed, 'condensing layers', outer, inner, c, device=device):
+                    gap = class_gap(net, data, real[c], part, how, augment, stream(seed, 'condensing', outer, inner, c))
                 speed[mine] = how.momentum*speed[mine] + torch.autograd.grad(gap, part)[0]
                 total, steps = total + gap.item(), steps + 1
             images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units
             if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
+            require_finite(images, f'images are no longer finite numbers in iteration {outer}: lower lr_images={how.lr_images:g} or net_lr={how.net_lr:g}')
             snapshot = learn(net, data, how, snapshot, noise, taught_with, how.net_images)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:
             yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, memory=dict(images=speed.cpu().clone()))

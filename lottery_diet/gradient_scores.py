@@ -7,7 +7,6 @@ __all__ = ['weight_squares', 'grand', 'gradient_lengths', 'lengths_by_vmap', 'la
            'calls_of', 'tell_all', 'grand_last_layer', 'features_of']
 
 # %% ../nbs/04a_gradient_scores.ipynb #7b0a5f03
-import copy
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
+from .core import require_finite, twin
 from .data import ImageSet
-from .evaluation import channels_last, device_of, evaluating, predict
+from .evaluation import answer, channels_last, check_outputs, device_of, differentiable, evaluating, predict
 
 # %% ../nbs/04a_gradient_scores.ipynb #194a979a
 def grand(
@@ -27,10 +27,12 @@ def grand(
     data:ImageSet, # what to score
     chunk:int=32 # examples at a time
 ) -> Tensor: # n scores, on the CPU
-    "Mean length of the gradient of each example's loss with respect to all parameters; raises `ValueError` for no network (Paul et al. 2021)"
+    "Mean length of each example's gradient over all parameters; raises `ValueError` for no network, `Diverged` for lengths not finite (Paul et al. 2021)"
     models = [models] if isinstance(models, nn.Module) else list(models)
     if not models: raise ValueError('grand needs at least one network')
-    return torch.stack([gradient_lengths(m, data, chunk) for m in models]).mean(0)
+    scores = torch.stack([gradient_lengths(m, data, chunk) for m in models]).mean(0)
+    require_finite(scores, 'gradients are not finite numbers: score with networks that did not diverge')
+    return scores
 
 def gradient_lengths(
     model:nn.Module, # one network, on the device to compute on
@@ -39,7 +41,8 @@ def gradient_lengths(
 ) -> Tensor: # n, on the CPU
     "Length of each example's gradient with respect to all parameters of one network, layer by layer where the longest is then right"
     data = data.to(device_of(model))
-    with evaluating(model):
+    with evaluating(model), differentiable():
+        check_outputs(model, answer(model, data.inputs(data.x[:1])), data.classes)
         lengths = lengths_by_layer(model, data, chunk)
         if lengths is not None:
             longest = lengths.argmax()[None]
@@ -54,7 +57,7 @@ def lengths_by_vmap(
     "The same for any network: every gradient in full"
     parameters = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
     def loss(parameters, x, y): return F.cross_entropy(functional_call(model, parameters, (x[None],)), y[None])
-    each = vmap(grad(loss), in_dims=(None, 0, 0))
+    each = vmap(grad(loss), in_dims=(None, 0, 0), randomness='different')
     def lengths(x, y): return sum(g.flatten(1).square().sum(1) for g in each(parameters, data.inputs(x), y).values()).sqrt()
     return torch.cat([lengths(x, y).cpu() for x, y in zip(data.x.split(chunk), data.y.split(chunk))])
 
@@ -163,6 +166,6 @@ def features_of(
     "What comes into the last layer; raises `ValueError` where that is no linear layer"
     name, last = list(model.named_modules())[-1]
     if not isinstance(last, nn.Linear) or not name: raise ValueError(f'{type(model).__name__} does not end in a linear layer: use grand')
-    headless = copy.deepcopy(model)
+    headless = twin(model)
     headless.set_submodule(name, nn.Identity())
     return predict(headless, data).cpu(), last

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['fresh', 'cifar_like', 'imagenet_constants', 'el2n_judge', 'quick_recipe', 'quick', 'four_levels', 'Images', 'mixed',
-           'content', 'Network']
+           'content', 'parameters_of', 'Network']
 
 # %% ../nbs/09ba_ingredients.ipynb #94da8f8a
+import hashlib
+import json
 from collections.abc import Callable
 from functools import lru_cache, partial
 from inspect import signature
@@ -17,10 +19,10 @@ import torch
 from pydantic import Field, JsonValue, field_validator
 from torch import nn
 
-from .core import choose, stream
+from .core import choose, seeded, stream
 from .data import ImageSet, Splits, shrink, split_off
 from .experiments import Config, RecipeField
-from .models import find_model, versions
+from .models import code_of, find_model, versions
 from .records import digest
 from .recipe import Recipe
 from .scores import keep_random
@@ -110,6 +112,17 @@ def content(
     return digest({f'{part}/{k}': getattr(getattr(splits, part), k) for part in ('train', 'test') for k in 'xy'})[:16]
 
 # %% ../nbs/09ba_ingredients.ipynb #62d63a55
+@lru_cache
+def parameters_of(
+    model:str, # package.module:function
+    options:str # as JSON
+) -> str: # 16 hexadecimal digits; empty where it cannot be made for a small color image
+    "Checksum of names and shapes of a network's parameters: what its function reads from elsewhere may change them"
+    try:
+        with torch.device('meta'), seeded(0, 'parameters'): net = find_model(model)(shape=(3, 32, 32), classes=10, **json.loads(options))
+        return hashlib.sha256(repr([(k, tuple(v.shape)) for k, v in net.state_dict().items()]).encode()).hexdigest()[:16]
+    except Exception: return '' # whatever a function of the user's own may raise for images that are not the user's
+
 class Network(Config):
     "A network, ours by name or the user's own as package.module:function"
     model: str = 'lenet_300_100' # a name in `models`, or package.module:function
@@ -127,8 +140,9 @@ class Network(Config):
         return v
 
     def identity(self) -> dict: # for JSON
-        "Name and options; for a network of ours the version of what it computes and how it is drawn"
-        return super().identity() | (dict(version=versions.get(self.model, 1)) if ':' not in self.model else {})
+        "Name and options; for a network of ours the version of what it computes and how it is drawn, for another its code and its parameters"
+        if ':' not in self.model: return super().identity() | dict(version=versions.get(self.model, 1))
+        return super().identity() | code_of(find_model(self.model)) | dict(parameters=parameters_of(self.model, json.dumps(self.options, sort_keys=True)))
 
     def maker(self,
         data:ImageSet # training images: their shape and number of classes, and what a network wants to know of them

@@ -7,7 +7,6 @@ __all__ = ['noises', 'LossPath', 'Barrier', 'loss_path', 'point_on', 'see', 'bar
            'recalibrate_batchnorm', 'child_seeds', 'spawn', 'instability']
 
 # %% ../nbs/06_lmc.ipynb #860cdcb7
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import State, derive, lerp
+from .core import Solution, as_state, derive, lerp, twin
 from .data import ImageSet
-from .evaluation import device_of, predict
+from .evaluation import device_of, logits_of
 from .train import Recipe, Snapshot, fit
+from .weights import masked, ties
 
 # %% ../nbs/06_lmc.ipynb #629eba04
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,8 @@ class Barrier(NamedTuple):
 
 def loss_path(
     model:nn.Module, # gives the architecture; unchanged
-    a:State, # one end
-    b:State, # the other
+    a:Solution, # one end: a state, or whatever holds one
+    b:Solution, # the other
     data:ImageSet, # what to look at, un-augmented
     alphas:Sequence[float]=tuple(i/10 for i in range(11)), # 0 and 1 are always added
     calibration:ImageSet|None=None, # re-estimate BatchNorm's statistics on these at every point, ends included; interpolate them if None, as published
@@ -63,30 +63,31 @@ def loss_path(
     "Losses and errors on the line between two solutions (Data Diet, Fig. 1; WIN §2.4); raises `ValueError` for unlike states or points outside 0…1"
     alphas = tuple(sorted({0., 1., *map(float, alphas)}))
     if alphas[0] < 0 or alphas[-1] > 1: raise ValueError(f'alphas {alphas} must lie in 0…1')
+    a, b = as_state(a), as_state(b)
     known = {0.: ends[0], 1.: ends[1]} if ends else {}
     points = [known[t] if t in known else see(model, point_on(model, a, b, t, calibration, mask), data) for t in alphas]
     return LossPath(alphas, torch.stack([p[0] for p in points]), torch.stack([p[1] for p in points]))
 
 def point_on(
     model:nn.Module, # gives the architecture
-    a:State, # one end
-    b:State, # the other
+    a:Solution, # one end
+    b:Solution, # the other
     alpha:float, # 0 gives `a`, 1 gives `b`
     calibration:ImageSet|None=None, # re-estimate BatchNorm's statistics on these
     mask:Mapping[str, Tensor]|None=None # keep pruned weights zero
 ) -> dict[str, Tensor]: # a whole state
     "One state on the line"
     state = lerp(a, b, alpha)
-    if mask: state = {k: torch.where(mask[k].to(v.device), v, 0) if k in mask else v for k, v in state.items()}
+    if mask: state = masked(state, mask, ties(model))
     return state if calibration is None else recalibrate_batchnorm(model, state, calibration)
 
 def see(
     model:nn.Module, # gives the architecture
-    state:State, # to look through
+    state:Solution, # to look through
     data:ImageSet # n examples
 ) -> tuple[Tensor, Tensor]: # n losses, nats; n × is it wrong?
-    "Loss of each example, and whether it is misclassified"
-    logits, y = predict(model, data, state).cpu(), data.y.cpu()
+    "Loss of each example, and whether it is misclassified; raises `Diverged` where outputs are not finite"
+    logits, y = logits_of(model, data, state), data.y.cpu()
     return F.cross_entropy(logits, y, reduction='none'), logits.argmax(1) != y
 
 # %% ../nbs/06_lmc.ipynb #4a11c299
@@ -113,16 +114,16 @@ def example_barriers(
 # %% ../nbs/06_lmc.ipynb #7115a0a8
 def recalibrate_batchnorm(
     model:nn.Module, # gives the architecture; unchanged
-    state:State, # whose statistics to re-estimate
+    state:Solution, # whose statistics to re-estimate
     data:ImageSet, # un-augmented, usually training images
     batch_size:int=256 # images at a time; a last one below half of it is left out
 ) -> dict[str, Tensor]: # the state with new running statistics; the same where there are none
     "Running statistics as the mean over the batches of one pass"
-    twin = copy.deepcopy(model)
-    twin.load_state_dict(state)
-    layers = [m for m in twin.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    own, state = twin(model), as_state(state)
+    own.load_state_dict(state)
+    layers = [m for m in own.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not layers: return dict(state)
-    twin.eval()
+    own.eval()
     for m in layers:
         m.reset_running_stats()
         m.momentum = None # the mean over all batches
@@ -130,8 +131,8 @@ def recalibrate_batchnorm(
     data = data.to(device_of(model))
     batches = [x for x in data.x.split(batch_size) if len(x)*2 >= min(batch_size, len(data))]
     with torch.no_grad():
-        for x in batches: twin(data.inputs(x))
-    new = twin.state_dict()
+        for x in batches: own(data.inputs(x))
+    new = own.state_dict()
     return {k: new[k].clone() if 'running_' in k else v for k, v in state.items()}
 
 # %% ../nbs/06_lmc.ipynb #b1723ac0
@@ -151,14 +152,14 @@ def spawn(
     model:nn.Module, # trained in place
     data:ImageSet, # what to train on
     recipe:Recipe, # of every child, trained to its end
-    parent:Snapshot, # where the children start
+    parent:Snapshot, # where the children start: a snapshot, or a state, at step 0
     children:int=2, # how many
     noise:str='both', # what differs between them
     seed:int=0, # the replicate
     **kwargs # of `train`: mask, way, …
 ) -> list[Snapshot]: # their ends
     "Train children of one state to the end (linear mode connectivity analysis; Data Diet, Fig. 1); raises what `train` raises"
-    return [fit(model, data, recipe, start=parent.rewound(), seed=order, augment_seed=augment, **kwargs)
+    return [fit(model, data, recipe, start=Snapshot.of(parent).rewound(), seed=order, augment_seed=augment, **kwargs)
             for order, augment in child_seeds(seed, children, noise)]
 
 def instability(

@@ -6,7 +6,6 @@
 __all__ = ['groupings', 'grouping_for', 'train_many', 'apart', 'fit_many', 'batches_abreast']
 
 # %% ../nbs/03a_many.ipynb #86808e67
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from .abreast import abreast, can_stand_abreast, cross_entropy_abreast, inputs_abreast, join, split
-from .core import choose, require_same_shapes
+from .core import choose, twin
 from .data import ImageSet
-from .evaluation import device_of
+from .evaluation import check_state, device_of
 from .recipe import Recipe
-from .train import Snapshot, _train, batches, check_data, check_mask, orders, steps_between, train
+from .train import Snapshot, _train, batches, check_data, check_last_batch, check_mask, orders, steps_between, train
 
 # %% ../nbs/03a_many.ipynb #94e6cd1a
 groupings = {'in turn': 'each run as `train` does it', 'abreast': 'all runs as one wide network'} # how several runs are trained
@@ -30,7 +29,7 @@ def grouping_for(
     runs:int # R
 ) -> str: # one of `groupings`
     "How to train R runs: a function of network, image size, recipe, R and device, never of a stopwatch"
-    if runs == 1 or recipe.cutmix or not can_stand_abreast(model): return 'in turn'
+    if runs == 1 or not recipe.plain or not can_stand_abreast(model): return 'in turn'
     convolutional = any(isinstance(m, nn.Conv2d) for m in model.modules())
     if device_of(model).type == 'cuda': return 'in turn' if convolutional else 'abreast'
     work = recipe.batch_size*sum(p.numel() for p in model.parameters()) # weights × images: what a step computes, beside what it costs to start
@@ -59,13 +58,15 @@ def train_many(
     if len({s.step for s in starts}) > 1: raise ValueError(f'runs start at steps {sorted({s.step for s in starts})}: let them start together')
     grouping = grouping or ('in turn' if kwargs else grouping_for(model, data, recipe, runs))
     choose('grouping', grouping, groupings)
-    if grouping == 'abreast' and (kwargs or recipe.cutmix): raise ValueError(f'runs abreast cannot take {", ".join(kwargs) or "cutmix"}: train them in turn')
+    if grouping == 'abreast' and (kwargs or not recipe.plain):
+        own = [k for k in ('cutmix', 'label_smoothing', 'clip', 'loss') if getattr(recipe, k)]
+        raise ValueError(f'runs abreast cannot take {", ".join([*kwargs, *own])}: train them in turn')
     at = steps_between(starts[0].step, recipe.steps if stop is None else stop, at, recipe)
     go = _abreast if grouping == 'abreast' else _in_turn
     return go(model, data, recipe, starts, masks, seeds, at, augment=augment, **kwargs)
 
 def _in_turn(model, data, recipe, starts, masks, seeds, at, **kwargs):
-    models = [model, *(copy.deepcopy(model) for _ in starts[1:])]
+    models = [model, *(twin(model) for _ in starts[1:])]
     runs = [train(*run, stop=at[-1], at=at, mask=mask, seed=seed, **kwargs)
             for *run, mask, seed in zip(models, [data]*len(starts), [recipe]*len(starts), starts, masks, seeds)]
     return zip(*runs, strict=True)
@@ -73,8 +74,9 @@ def _in_turn(model, data, recipe, starts, masks, seeds, at, **kwargs):
 def _abreast(model, data, recipe, starts, masks, seeds, at, augment):
     runs, data = len(starts), data.to(device_of(model))
     check_data(model, data, recipe)
+    check_last_batch(model, data, recipe, starts[0].step, at[-1])
     for start, mask in zip(starts, masks):
-        require_same_shapes(model.state_dict(), start.state, f'a snapshot to start from is not one of this {type(model).__name__}')
+        check_state(model, start.state, 'a snapshot to start from')
         check_mask(dict(model.named_parameters()), mask)
     start = Snapshot(starts[0].step, join([s.state for s in starts]), join([s.optimizer for s in starts]))
     feed = partial(batches_abreast, data, recipe, seeds=seeds, augment=augment)

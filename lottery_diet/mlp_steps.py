@@ -56,8 +56,8 @@ class ClosedForm(Autograd):
         mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name; any will do
         extra_loss:Callable|None=None # that would be added
     ) -> bool: # False where gradients would be others
-        "Is this a plain fully connected network, without mixed labels or a loss of one's own?"
-        return bool(linear_layers(model)) and extra_loss is None and not recipe.cutmix
+        "Is this a plain fully connected network, with cross-entropy of whole labels as its loss and no limit on its gradients?"
+        return bool(linear_layers(model)) and extra_loss is None and recipe.plain
 
     @torch.no_grad()
     def gradients(self,

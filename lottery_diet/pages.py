@@ -22,7 +22,7 @@ def tidied(
     source:Path|None=None # the notebook that was executed
 ) -> Path: # the page
     "Drop papermill's notes on time and place, write paths inside the project relative to it, and let links lead where those of the source do"
-    page, content = Path(page).resolve(), json.loads(Path(page).read_text())
+    page, content = Path(page).resolve(), json.loads(Path(page).read_text(encoding='utf-8'))
     moved = lambda link: f']({os.path.relpath(source.parent/link[1], page.parent)})'
     if source and page.is_relative_to(project_root()):
         for cell in content['cells']:
@@ -30,7 +30,7 @@ def tidied(
     for part in (content, *content['cells']):
         for notes in ('papermill', 'execution'): part['metadata'].pop(notes, None)
     text = json.dumps(content, indent=1, ensure_ascii=False).replace(f'{project_root()}/', '')
-    return write_whole(page, lambda p: p.write_text(text + '\n'))
+    return write_whole(page, lambda p: p.write_text(text + '\n', encoding='utf-8'))
 
 # %% ../nbs/11d_pages.ipynb #a2e2a81a
 def notebook_of(

@@ -105,7 +105,7 @@ class Record:
     @cached_property
     def config(self) -> dict: # the identity of a task
         "What was asked"
-        return json.loads((self.folder/'config.json').read_text())
+        return json.loads((self.folder/'config.json').read_text(encoding='utf-8'))
 
     @property
     def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''; the caller's own
@@ -128,7 +128,7 @@ class Record:
     def provenance(self) -> dict: # as JSON has it; empty where it is none of ours
         "Where it came from: commit, versions, device, seconds"
         if 'provenance' not in self.kept:
-            try: found = json.loads((self.folder/'provenance.json').read_text())
+            try: found = json.loads((self.folder/'provenance.json').read_text(encoding='utf-8'))
             except (ValueError, RecursionError): found = None
             self.kept['provenance'] = found if isinstance(found, dict) else {}
         return dict(self.kept['provenance'])
@@ -166,11 +166,11 @@ def write_record(
     show = lambda data: json.dumps(data, indent=1, default=str) + '\n'
     with aside(folder) as part:
         part.mkdir()
-        (part/'config.json').write_text(show(config))
-        (part/'provenance.json').write_text(show(provenance))
+        (part/'config.json').write_text(show(config), encoding='utf-8')
+        (part/'provenance.json').write_text(show(provenance), encoding='utf-8')
         pd.DataFrame(metrics).to_csv(part/'metrics.csv', index=False, na_rep='nan')
         save_file(on_cpu(tensors), part/'tensors.safetensors')
-        (part/'checksums.json').write_text(show({name: checksum(part/name) for name in record_files}))
+        (part/'checksums.json').write_text(show({name: checksum(part/name) for name in record_files}), encoding='utf-8')
         put(part, folder)
     return Record(folder)
 
@@ -214,7 +214,7 @@ def _verified_once(folder, stamps):
     return {}
 
 def _verify(folder):
-    try: expected = json.loads((folder/'checksums.json').read_text())
+    try: expected = json.loads((folder/'checksums.json').read_text(encoding='utf-8'))
     except (ValueError, RecursionError): expected = None
     if not isinstance(expected, dict): raise Damaged(f'{folder/"checksums.json"} cannot be read')
     for file in (folder/name for name in record_files):
@@ -226,7 +226,7 @@ def check_question(
     name:str # of the folder that it belongs in
 ) -> None:
     "Raises `Damaged` where a question is not the one that the name of its folder gives the key of"
-    try: config = json.loads(file.read_text())
+    try: config = json.loads(file.read_text(encoding='utf-8'))
     except (ValueError, RecursionError): raise Damaged(f'{file} is no JSON') from None
     if (key := key_in(name)) and key_of(config) != key: raise Damaged(f'{file} holds another question than the one that its folder is named after')
 

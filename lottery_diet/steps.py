@@ -15,7 +15,6 @@ from functools import partial
 from importlib.util import find_spec
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import State
@@ -29,12 +28,12 @@ class Autograd:
         model:nn.Module, # trained in place
         recipe:Recipe, # its precision
         mask:Mapping[str, Tensor]|None=None, # True where a weight lives, by name
-        loss:Callable[[Tensor, Tensor], Tensor]=F.cross_entropy, # of outputs and labels: one number, or one for each run
+        loss:Callable[[Tensor, Tensor], Tensor]|None=None, # of outputs and labels: one number, or one for each run; the recipe's if None
         extra_loss:Callable[[nn.Module], Tensor]|None=None, # added to it
         compile:bool=False # torch.compile the network
     ):
         device, parameters, mask = device_of(model), dict(model.named_parameters()), mask or {}
-        self.model, self.loss, self.extra_loss = model, loss, extra_loss
+        self.model, self.loss, self.extra_loss, self.longest = model, loss or recipe.criterion(), extra_loss, recipe.clip
         self.layout = channels_last(model)
         self.network = torch.compile(model, dynamic=False) if compile else model # the same kernels in every training, whatever came before
         self.precision = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False) if recipe.precision == 'bfloat16' else nullcontext
@@ -62,6 +61,13 @@ class Autograd:
         for p in self.tensors.values(): p.grad = None
         loss.sum().backward()
         return loss.detach()
+
+    def clip(self) -> None:
+        "Shorten the gradient of all living weights together to what the recipe allows"
+        if not self.longest: return
+        pruned = [(w.grad, m) for w, m in zip(self.masked, self.masks) if w.grad is not None]
+        apply_mask([g for g, _ in pruned], [m for _, m in pruned])
+        torch.nn.utils.clip_grad_norm_(self.tensors.values(), self.longest)
 
     def project(self) -> None:
         "Set pruned weights to zero"
@@ -100,11 +106,11 @@ def make_optimizer(
 ) -> torch.optim.Optimizer: # fused where the device allows it
     "The recipe's optimizer with its memory put back; raises `ValueError` where the memory is another optimizer's or network's"
     device = next(iter(tensors.values())).device
-    own = dict(sgd=dict(momentum=recipe.momentum, nesterov=recipe.nesterov), adam=dict(capturable=replayed and device.type == 'cuda'))[recipe.optimizer]
+    own = dict(momentum=recipe.momentum, nesterov=recipe.nesterov) if recipe.optimizer == 'sgd' else dict(capturable=replayed and device.type == 'cuda')
     fused = device.type in ('cpu', 'cuda') and all(p.is_floating_point() for p in tensors.values())
     lr = torch.tensor(recipe.lr, device=device, dtype=torch.float32 if device.type == 'cuda' else torch.float64) if replayed else recipe.lr
     optimizer = optimizers[recipe.optimizer](tensors.values(), lr=lr, weight_decay=recipe.weight_decay, fused=fused, **own)
-    kinds = dict(sgd={'momentum_buffer'}, adam={'exp_avg', 'exp_avg_sq', 'step'})[recipe.optimizer]
+    kinds = {'momentum_buffer'} if recipe.optimizer == 'sgd' else {'exp_avg', 'exp_avg_sq', 'step'}
     for key, value in memory.items():
         name, kind = key.rsplit('/', 1)
         if name not in tensors or kind not in kinds:

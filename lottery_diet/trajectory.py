@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value
 
-from .core import State, stream
+from .core import Diverged, State, seeded, stream
+from .evaluation import differentiable, draws
 from .experts import Expert, refuse_statistics
 from .formation import decode
-from .train import Diverged
 
 # %% ../nbs/08b_trajectory.ipynb #01f49ecb
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ class Feed:
         x = decode(x, self.factor)
         return self.augment(x, stream(self.seed, 'synthetic augment', self.iteration, i)) if self.augment else x
 
+    def layers(self,
+        i:int, # of the student, from 0
+        device:torch.device # where it learns
+    ): # a block
+        "Layers that draw, such as dropout, draw the same inside it whenever step `i` is computed"
+        return seeded(self.seed, 'synthetic layers', self.iteration, i, device=device)
+
     def told(self,
         y:Tensor # b, or b × classes
     ) -> Tensor: # f²·b, or f²·b × classes
@@ -61,7 +68,7 @@ def student_loss(
     net:nn.Module # gives the architecture
 ) -> Tensor: # mean over the images
     "Cross-entropy of a network with these parameters, nats"
-    return F.cross_entropy(functional_call(net, parameters, (x,)), y)
+    with differentiable(): return F.cross_entropy(functional_call(net, parameters, (x,)), y)
 
 def trajectory_distance(
     end:State, # where the student arrived
@@ -95,7 +102,7 @@ def match_unrolled(
     theta = {k: v.detach().requires_grad_() for k, v in start.items()}
     for i in range(steps):
         chosen = feed.chosen(i).to(images.device)
-        loss = student_loss(theta, feed.seen(images[chosen], i), feed.told(labels[chosen]), net)
+        with feed.layers(i, images.device): loss = student_loss(theta, feed.seen(images[chosen], i), feed.told(labels[chosen]), net)
         theta = {k: v - rate*g for (k, v), g in zip(theta.items(), torch.autograd.grad(loss, list(theta.values()), create_graph=True))}
     loss = trajectory_distance(theta, start, target)
     pixels, by_rate = torch.autograd.grad(loss, (images, rate))
@@ -110,9 +117,18 @@ class Stepper:
         chunk:int=50 # images whose second derivatives are held at a time
     ):
         refuse_statistics(net)
-        self.net, self.chunk, self._back = net, chunk, self._back_by_autograd
+        self.net, self.chunk, self.compiled, self.draws, self._back = net, chunk, compiled, None, self._back_by_autograd
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()): self.chunk = sys.maxsize # normalized by the batch: all images at once
         if compiled: self.forth, self._back = torch.compile(self._forth_by_func), torch.compile(self._back_by_func)
+
+    def look(self,
+        x:Tensor # images as the network sees them, b × c × h × w
+    ) -> None:
+        "Notice at the first images whether the network draws, as dropout does: all images at once then; raises `ValueError` where it does and is compiled"
+        if self.draws is None: self.draws = draws(self.net, x[:2])
+        if self.draws: self.chunk = sys.maxsize
+        if self.draws and self.compiled:
+            raise ValueError(f'{type(self.net).__name__} draws random numbers, which compiled steps would draw anew on the way back: leave compiled=False')
 
     def forth(self,
         parameters:State, # the student's, by name
@@ -162,6 +178,7 @@ def match_by_adjoint(
     exact:bool=True # False leaves the adjoint as it is at the end: TESLA's way, for comparison
 ) -> Matched: # the gradient with respect to pixels is shaped as `images` are
     "Distance after N steps and its exact gradients, in the memory of one step and N parameter sets (adjoint recursion)"
+    stepper.look(feed.seen(images[:2], 0))
     with torch.no_grad():
         # all at once: set by set, they would lie between the steps' freed blocks and keep those from being used again
         way = {k: v.new_empty(steps + 1, *v.shape) for k, v in start.items()}
@@ -169,7 +186,7 @@ def match_by_adjoint(
         for k, v in start.items(): way[k][0] = v
         for i in range(steps):
             chosen = feed.chosen(i).to(images.device)
-            step = stepper.forth(at(i), feed.seen(images[chosen], i), feed.told(labels[chosen]))
+            with feed.layers(i, images.device): step = stepper.forth(at(i), feed.seen(images[chosen], i), feed.told(labels[chosen]))
             for k, v in way.items(): torch.sub(v[i], step[k], alpha=rate, out=v[i + 1])
     adjoint, loss = grad_and_value(trajectory_distance)(at(steps), start, target)
     pixels, by_rate = torch.zeros_like(images), 0.
@@ -177,7 +194,7 @@ def match_by_adjoint(
         chosen = feed.chosen(i).to(images.device)
         part = images[chosen].detach().requires_grad_()
         seen = feed.seen(part, i)
-        (curvature, by_seen), s = stepper.back(at(i), seen.detach(), feed.told(labels[chosen]), adjoint)
+        with feed.layers(i, images.device): (curvature, by_seen), s = stepper.back(at(i), seen.detach(), feed.told(labels[chosen]), adjoint)
         pixels.index_add_(0, chosen, torch.autograd.grad(seen, part, by_seen)[0], alpha=-rate)
         by_rate -= s.item()
         if exact: adjoint = {k: v - rate*curvature[k] for k, v in adjoint.items()}

@@ -54,7 +54,7 @@ def names_of(node:ast.stmt) -> list[str]:
 
 def described_modules(package:Path) -> dict[str, Module]:
     "All modules of a package, in the order of their notebooks"
-    found = [(path.read_text(), path.stem) for path in package.glob('*.py') if not path.stem.startswith('_')]
+    found = [(path.read_text(encoding='utf-8'), path.stem) for path in package.glob('*.py') if not path.stem.startswith('_')]
     floor = lambda source: re.search(r'File to edit: \S*?([^/]+)\.ipynb', source)[1]
     return {name: Module(name, source) for source, name in sorted(found, key=lambda pair: floor(pair[0]))}
 

@@ -75,7 +75,7 @@ def output_of(output:dict, picture:Path) -> str:
 
 def page_of(notebook:Path, staged:Path) -> str:
     "A notebook as a page; its pictures are written beside it"
-    cells, source = json.loads(notebook.read_text())['cells'], notebook.read_text()
+    cells, source = json.loads(notebook.read_text(encoding='utf-8'))['cells'], notebook.read_text(encoding='utf-8')
     module = re.search(r'#\| *default_exp (\w+)', source)
     parts, pictures = [], staged/notebook.relative_to(root).parent/f'{notebook.stem}_pictures'
     for i, cell in enumerate(cells):
@@ -88,7 +88,7 @@ def page_of(notebook:Path, staged:Path) -> str:
 
 def title_of(notebook:Path) -> str:
     "Its first heading"
-    return next(m[1].replace('`', '') for cell in json.loads(notebook.read_text())['cells'] if (m := re.match(r'# (.+)', ''.join(cell['source']))))
+    return next(m[1].replace('`', '') for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells'] if (m := re.match(r'# (.+)', ''.join(cell['source']))))
 
 def navigation(notebooks:list[Path], modules:list[str]) -> list:
     "Home, tutorials, the floors, figures by paper, lessons, API"
@@ -109,13 +109,13 @@ def stage(staged:Path) -> list:
     modules = described_modules(root/'lottery_diet')
     pages = {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in notebooks}
     pages |= {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in sorted((root/'results').rglob('*.ipynb'))}
-    pages |= {Path(name): (root/name).read_text() for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')}
-    source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp (\w+)', p.read_text()))}
+    pages |= {Path(name): (root/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')}
+    source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp (\w+)', p.read_text(encoding='utf-8')))}
     pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
     pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *(f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())])
     for page, text in pages.items():
         (staged/page).parent.mkdir(parents=True, exist_ok=True)
-        (staged/page).write_text(with_pages(text, page, staged))
+        (staged/page).write_text(with_pages(text, page, staged), encoding='utf-8')
     (staged/'tools').mkdir()
     for file in ('extra.css', 'iframe-worker.js'): shutil.copy(root/'tools'/'docs'/file, staged/'tools')
     return navigation(notebooks, list(modules))

@@ -34,4 +34,4 @@ def readme() -> str:
 
 if __name__ == '__main__':
     if '--print' in sys.argv: sys.stdout.write(readme())
-    else: (root/'README.md').write_text(readme())
+    else: (root/'README.md').write_text(readme(), encoding='utf-8')
