@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['models', 'versions', 'HalvingPool', 'mlp', 'lenet_300_100', 'conv4', 'conv_net', 'alexnet_mtt', 'find_model',
            'quick_net', 'cifar_resnet', 'resnet10', 'resnet18', 'resnet20', 'resnet32', 'resnet50', 'resnet56',
-           'resnet_ap10', 'Init', 'Shape', 'count_prunable', 'initialize', 'kaiming_normal', 'kaiming_uniform',
-           'prunable']
+           'resnet_ap10', 'Init', 'Shape', 'count_prunable', 'initialize', 'kaiming_fan_out', 'kaiming_normal',
+           'kaiming_uniform', 'prunable']
 
 # %% ../nbs/02_models.ipynb #371c5701
 import importlib
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from .core import choose
 from .quick_net import quick_net
 from .resnets import cifar_resnet, resnet10, resnet18, resnet20, resnet32, resnet50, resnet56, resnet_ap10
-from .weights import Init, Shape, count_prunable, drawn, initialize, kaiming_normal, kaiming_uniform, prunable
+from .weights import Init, Shape, count_prunable, drawn, initialize, kaiming_fan_out, kaiming_normal, kaiming_uniform, prunable
 
 _all_ = ['quick_net', 'cifar_resnet', 'resnet10', 'resnet18', 'resnet20', 'resnet32', 'resnet50', 'resnet56', 'resnet_ap10',
-         'Init', 'Shape', 'count_prunable', 'initialize', 'kaiming_normal', 'kaiming_uniform', 'prunable']
+         'Init', 'Shape', 'count_prunable', 'initialize', 'kaiming_fan_out', 'kaiming_normal', 'kaiming_uniform', 'prunable']
 
 # %% ../nbs/02_models.ipynb #d1813162
 class HalvingPool(nn.AvgPool2d):
@@ -75,35 +75,41 @@ def conv_net(
     classes:int=10, # outputs
     width:int=128, # channels of every block
     depth:int=3, # blocks
+    padding:int=1, # pixels around the image; 3 for MNIST, as in MTT and IDC, which makes 28×28 pixels 32×32
     init:Init=None # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "ConvNet-3, ConvNet-D3 in the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
     channels, h, w = shape
-    block = lambda i: (nn.Conv2d(i, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(inplace=True), HalvingPool())
-    blocks = [layer for d in range(depth) for layer in block(width if d else channels)]
-    return drawn(nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width*(h >> depth)*(w >> depth), classes)), init)
+    h, w = (side + 2*padding - 2 >> depth for side in (h, w))
+    block = lambda i, pad: (nn.Conv2d(i, width, 3, padding=pad), nn.GroupNorm(width, width), nn.ReLU(inplace=True), HalvingPool())
+    blocks = [layer for d in range(depth) for layer in block(*(width, 1) if d else (channels, padding))]
+    return drawn(nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width*h*w, classes)), init)
 
 def alexnet_mtt(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
+    padding:int=2, # pixels around the image; 4 for MNIST, as in MTT, which makes 28×28 pixels 32×32
     init:Init=None # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "The AlexNet of trajectory matching (MTT) and Distilled Pruning (2023): 1,871,232 weights on CIFAR-10"
     channels, h, w = shape
-    conv = lambda i, o, k: (nn.Conv2d(i, o, k, padding=k//2), nn.ReLU(inplace=True))
+    h, w = (side + 2*padding - 4 >> 3 for side in (h, w))
+    conv = lambda i, o, k, pad=None: (nn.Conv2d(i, o, k, padding=k//2 if pad is None else pad), nn.ReLU(inplace=True))
     return drawn(nn.Sequential(
-        *conv(channels, 128, 5), nn.MaxPool2d(2), *conv(128, 192, 5), nn.MaxPool2d(2),
+        *conv(channels, 128, 5, padding), nn.MaxPool2d(2), *conv(128, 192, 5), nn.MaxPool2d(2),
         *conv(192, 256, 3), *conv(256, 192, 3), *conv(192, 192, 3), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(192*(h//8)*(w//8), classes)), init)
+        nn.Flatten(), nn.Linear(192*h*w, classes)), init)
 
 # %% ../nbs/02_models.ipynb #057275ee
 models = dict( # by the names that experiments know them by
     lenet_300_100=lenet_300_100, conv4=conv4, conv_net=conv_net, alexnet_mtt=alexnet_mtt,
     resnet20=resnet20, resnet32=resnet32, resnet56=resnet56, resnet10=resnet10, resnet18=resnet18, resnet50=partial(resnet50, imagenet_stem=False),
+    imagenet_resnet50=partial(resnet50, init=kaiming_normal), # WIN's
     narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
     resnet_ap10=resnet_ap10, small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32), quick_net=quick_net)
 
-versions = {} # of networks above that were corrected: part of a task's identity, so that answers of an earlier one are never returned; 1 for the others
+versions = dict.fromkeys( # of networks above that were corrected: part of a task's identity, so that answers of an earlier one are never returned; 1 for the others
+    ('resnet10', 'resnet18', 'resnet50', 'narrow_resnet10', 'narrow_resnet18'), 2) # drawn as their authors draw them: by fan-out, normalization at scale 1
 
 def find_model(
     name:str # a name in `models`, or 'package.module:function' of your own, called with shape= and classes=

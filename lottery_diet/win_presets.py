@@ -72,7 +72,7 @@ quick = dict(recipes=(Recipe(200, 64, lr=1e-2, optimizer='adam'),), levels=4, pr
 short = dict(recipes=(Recipe(2000, 60, optimizer='adam', lr=12e-4),), levels=8, prune_rate=.4, anew=True, **fresh) # mini
 
 from_last = 'repelled from the last' # one of the arms
-on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50', options=dict(imagenet_stem=True, affine=False))) # fields of `Ladders`
+on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='imagenet_resnet50', options=dict(affine=False))) # fields of `Ladders`
 win_panels = { # figure → panel → scale
     'win_batch_size': {
         'A': {'smoke': Ladders(**on_digits, recipes=digits, levels=3, prune_rate=.6),
