@@ -111,20 +111,23 @@ scores_of = dict(el2n=el2n, grand=grand, grand_last_layer=grand_last_layer) # of
 class Judge(Training, Scorer):
     "Difficulty of every training image in the eyes of one network (Data Diet, Appendix B; Paul et al. 2021)"
     kind = 'judge'
+    later = (*Training.later, 'mode')
     steps: Annotated[int, Field(ge=0)] # at which it judges
     number: Annotated[int, Field(ge=0)] = 0 # which of the replicate's judges
     score: Literal['el2n', 'grand', 'grand_last_layer', 'forgetting'] = 'el2n' # forgetting counts over all the steps, looking once an epoch
     label_noise: Share = 0. # of the labels are drawn at random
+    mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: BatchNorm by its running statistics, or by batches of 1,000, class after class
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse steps beyond the recipe's"
+        "Refuse steps beyond the recipe's, and the released mode of other scores than EL2N"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
+        if self.mode != 'evaluation' and self.score != 'el2n': raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
         return self
 
     def label(self) -> str: # such as cifar10-resnet18-seed0-el2n-step780-judge0
         "Data, network, replicate, score"
-        return f'{super().label()}-{self.score}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
+        return f'{super().label()}-{self.score}{"-as-released" if self.mode != "evaluation" else ""}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
 
     def scored(self) -> tuple[Images, float]: # the share from 0 to 1
         "The data with its labels"
@@ -145,7 +148,7 @@ class Judge(Training, Scorer):
             scores = count_forgetting(torch.stack(right).cpu())
         else:
             end = run.train(net, train, self.recipe, **go)
-            scores = scores_of[self.score]([net], train)
+            scores = scores_of[self.score]([net], train, **(dict(mode=self.mode) if self.score == 'el2n' else {}))
         return Outcome([dict(step=end.step, mean_score=scores[scores.isfinite()].mean().item(), never_learned=int(scores.isinf().sum()))],
                        dict(scores=scores), dict(way=end.way))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scales', 'letters', 'spoken', 'read_parameters', 'injected_names', 'one_sentence', 'save_results', 'FigureParameters',
-           'PanelParameters', 'LandscapeParameters', 'MeasureParameters', 'title_of', 'Page', 'effort', 'file_name',
-           'parameters_of', 'open_page']
+           'PanelParameters', 'JudgedParameters', 'JudgedPanelParameters', 'LandscapeParameters', 'MeasureParameters',
+           'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'open_page']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import ast
@@ -116,6 +116,18 @@ class PanelParameters(FigureParameters):
         "Refuse a letter that no figure has"
         choose('panel', v, dict.fromkeys(letters))
         return v
+
+class JudgedParameters(FigureParameters):
+    "Parameters of the figures whose subsets were published by scores of a released notebook"
+    judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # how the networks that score look at the images
+
+    @property
+    def variant(self) -> str: # empty for evaluation mode
+        "The mode, where it is not the usual one"
+        return '' if self.judge_mode == 'evaluation' else 'as_released'
+
+class JudgedPanelParameters(PanelParameters, JudgedParameters):
+    "Parameters of such figures that have panels"
 
 class LandscapeParameters(FigureParameters):
     "Parameters of the landscapes"
@@ -242,7 +254,8 @@ def parameters_of(
     figure:str # a name in `presets`
 ) -> type[FigureParameters]: # a class: nothing is read yet
     "The parameters that its notebook takes"
-    own = dict(win_regions=MeasureParameters, syn_landscape=LandscapeParameters)
+    own = dict(win_regions=MeasureParameters, syn_landscape=LandscapeParameters, dd_example_barriers=JudgedParameters, dd_barrier_vs_accuracy=JudgedParameters,
+               dd_accuracy_vs_sparsity=JudgedPanelParameters, dd_accuracy_vs_subset_size=JudgedPanelParameters)
     return own.get(figure) or (PanelParameters if panels_of(figure) else FigureParameters)
 
 def open_page(

@@ -69,6 +69,7 @@ class Diets(Figure):
     judge_steps: Count # at which it scores
     judges: Count # whose scores are averaged
     judge_seed: Step = 0 # what their initializations derive from
+    judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: see `Judge`
     balanced: tuple[str, ...] = () # selections that take equally many images of each class
 
     @model_validator(mode='after')
@@ -84,8 +85,9 @@ class Diets(Figure):
         label_noise:float=0. # share of labels drawn at random before scoring, 0 to 1
     ) -> tuple[Judge, ...]: # `judges` of them, the same for every replicate
         "The judges of one score"
+        mode = self.judge_mode if score == 'el2n' else 'evaluation'
         return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i, seed=self.judge_seed,
-                           score=score, label_noise=label_noise) for i in range(self.judges))
+                           score=score, label_noise=label_noise, mode=mode) for i in range(self.judges))
 
     def on_all(self,
         seed:int, # the replicate
