@@ -71,7 +71,7 @@ class ExampleBarriers(Diets, Brood):
     ) -> dict[str, Pretrain]: # such as all_0 or easiest25600_70
         "The four, by the published names"
         return {f'all_{steps}': self.on_all(seed, steps) for steps in self.rewinds} | {
-            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel()) for select in ('random', 'easiest')}
+            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel(seed=seed)) for select in ('random', 'easiest')}
 
     def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
         "Four initializations of every replicate"
@@ -114,7 +114,7 @@ class BarrierVsAccuracy(Diets, Brood):
             named = lambda series, steps, size, judged=0: dict(series=series, pretrain_steps=steps, size=size, scored_at=judged, seed=seed)
             for steps in self.rewinds: yield named('all', steps, self.train_size), self.on_all(seed, steps)
             for select, steps, size in product(('random', 'easiest'), self.diet_steps, self.sizes):
-                yield named(select, steps, size), self.on_diet(seed, steps, size, select, self.panel())
+                yield named(select, steps, size), self.on_diet(seed, steps, size, select, self.panel(seed=seed))
             for spawned, size in product(self.smooth_from if self.smooth_steps else (), self.sizes):
                 yield named('smoothest', self.smooth_steps, size, spawned), self.on_diet(seed, self.smooth_steps, size, 'easiest', self.smooth(spawned))
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'small_recipe', 'on_small', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
-           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'score_settings', 'smoke',
-           'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children', 'presets',
-           'spawn_setting', 'panels_of', 'preset', 'substitute']
+           'on_cinic10', 'composer_cifar10', 'on_resnet50', 'forgetting_judge', 'small', 'spawn_settings',
+           'score_settings', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children',
+           'presets', 'spawn_setting', 'panels_of', 'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
@@ -54,6 +54,7 @@ composer_cifar10 = on_cifar10 | dict( # `on_cifar10` with another recipe, where 
 on_resnet50 = dict( # fields of `Diets`, for early dynamics
     data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge,
     judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))
+forgetting_judge = replace(el2n_judge, steps=78_000, milestones=(60*390, 120*390, 160*390), gamma=.2) # of networks that count forgetting on CIFAR-10
 
 # %% ../nbs/09n_presets.ipynb #f2d0ad81
 small = ('data', 'network', 'recipe') # fields that are taken from `Diets` where children are spawned
@@ -109,7 +110,7 @@ presets = dict.fromkeys(with_panels, diets) | { # figure → scale → what it a
             rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
         'mini': DietAccuracy(**on_small, **fresh, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
             rewinds=(0, 200, 400), diet_steps=200, sizes=(3200,), levels=2, prune_rate=.6),
-        'paper': DietAccuracy(**composer_cifar10, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
+        'paper': DietAccuracy(**composer_cifar10, forgetting_recipe=forgetting_judge, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
             rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_example_barriers': {
         'smoke': ExampleBarriers(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(10, 20), diet_steps=10, size=256, limits=(-1., 2.)),

@@ -70,6 +70,8 @@ class Diets(Figure):
     judges: Count # whose scores are averaged
     judge_seed: Step = 0 # what their initializations derive from
     judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: see `Judge`
+    forgetting_recipe: RecipeField|None = None # of networks that count forgetting, on their batches and to its end; as `judge_recipe`, looking once an epoch, if None
+    judges_each: bool = False # every replicate has judges of its own, so that intervals hold what the choice of examples varies by
     balanced: tuple[str, ...] = () # selections that take equally many images of each class
 
     @model_validator(mode='after')
@@ -82,12 +84,15 @@ class Diets(Figure):
 
     def panel(self,
         score:str='el2n', # el2n, grand, grand_last_layer or forgetting
-        label_noise:float=0. # share of labels drawn at random before scoring, 0 to 1
-    ) -> tuple[Judge, ...]: # `judges` of them, the same for every replicate
+        label_noise:float=0., # share of labels drawn at random before scoring, 0 to 1
+        seed:int=0 # the replicate; counts only where each has judges of its own
+    ) -> tuple[Judge, ...]: # `judges` of them
         "The judges of one score"
-        mode = self.judge_mode if score == 'el2n' else 'evaluation'
-        return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i, seed=self.judge_seed,
-                           score=score, label_noise=label_noise, mode=mode) for i in range(self.judges))
+        own = dict(recipe=self.judge_recipe, steps=self.judge_steps)
+        if score == 'el2n': own['mode'] = self.judge_mode
+        if score == 'forgetting' and self.forgetting_recipe: own = dict(recipe=self.forgetting_recipe, steps=self.forgetting_recipe.steps, counted='batches')
+        return tuple(Judge(data=self.data, network=self.judge, number=i, seed=seed if self.judges_each else self.judge_seed,
+                           score=score, label_noise=label_noise, **own) for i in range(self.judges))
 
     def on_all(self,
         seed:int, # the replicate
@@ -136,7 +141,7 @@ class DietAccuracy(Diets):
             for steps in self.rewinds: yield dict(series='all', score='', size=self.train_size, pretrain_steps=steps) | common, self.on_all(seed, steps, noise)
             for size, select in product(self.sizes, self.selects):
                 for score in ('',) if select == 'random' else self.scores:
-                    judges = self.panel(score, noise) if score else ()
+                    judges = self.panel(score, noise, seed) if score else ()
                     yield (dict(series=select, score=score, size=size, pretrain_steps=self.diet_steps) | common,
                            self.on_diet(seed, self.diet_steps, size, select, judges, noise))
 
@@ -215,7 +220,7 @@ class Early(Diets):
         seed:int # the replicate
     ) -> dict[str, Pretrain]: # by series: all, easiest
         "On all data, and on the easiest"
-        return dict(all=self.on_all(seed, self.steps), easiest=self.on_diet(seed, self.steps, self.size, 'easiest', self.panel()))
+        return dict(all=self.on_all(seed, self.steps), easiest=self.on_diet(seed, self.steps, self.size, 'easiest', self.panel(seed=seed)))
 
 class EarlyDynamics(Early):
     "Accuracy on test, training and easy images over the first steps (Data Diet, supplement)"

@@ -80,7 +80,8 @@ win_panels = { # figure → panel → scale
               'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('epochs'))},
         'B': {'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('steps'))},
         'C': {'paper': Ladders(**on_conv4, **rounds, recipes=(unstable_conv4(16), unstable_conv4(128)))},
-        'D': {'paper': Ladders(**on_cifar | dict(network=scaled), **rounds, recipes=_over_batches('epochs'))}},
+        'D': {'paper': Ladders(**on_cifar | dict(network=scaled), **rounds, recipes=_over_batches('epochs'))},
+        'E': {'paper': Ladders(**on_cifar, **rounds, recipes=tuple(replace(r, weight_decay=1e-4) for r in _over_batches('epochs')))}},
     'win_instability': {
         'A': {'smoke': Stability(**on_digits, recipes=digits, levels=3, prune_rate=.6, rounds=(1, 3)),
               'mini': Stability(**on_mnist, **fresh, recipes=levers, levels=6, prune_rate=.36, rounds=(2, 6)),
@@ -123,7 +124,7 @@ win_panels = { # figure → panel → scale
 win_about = { # figure → panel → what it shows at the paper's scale
     'win_batch_size': {
         'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)',
-        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift'},
+        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift', 'E': 'as A, weight decay 1e-4 as in OpenLTH'},
     'win_instability': {'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 2)', 'B': 'the same, steps fixed (our control)'},
     'win_repel': {
         'A': 'LeNet-300-100 on MNIST (Figs. 14, 17)', 'B': 'Conv-4 on CIFAR-10 (Fig. 13)',
