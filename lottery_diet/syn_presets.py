@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['small_net', 'distill_settings', 'syn_fields', 'idc_constants', 'idc', 'imagenet_augment', 'by_idc', 'cifar_source',
            'digits_source', 'others', 'syn_presets', 'conv_net_3', 'imagenet_source', 'on_imagenet10', 'by_mtt',
-           'predecessor', 'one_pair', 'mini_source', 'on_cifar100', 'syn_panels', 'syn_about', 'panel_networks',
-           'syn_panel']
+           'predecessor', 'one_pair', 'mini_source', 'on_cifar100', 'syn_panels', 'in_100_classes', 'syn_about',
+           'panel_networks', 'syn_panel']
 
 # %% ../nbs/09mf_syn_presets.ipynb #e552725b
 from dataclasses import replace
@@ -19,7 +19,7 @@ from .distilled_questions import DistilledPruning, Distilling
 from .gradient import Condensing
 from .questions import Drawing
 from .settings import fresh, imagenet_constants
-from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskOverlap, MaskPaths, Searches
+from .subnetwork_questions import CompressionRatio, HessianStatistics, Landscapes, MaskOverlap, MaskPaths, RatiosTogether, Searches
 from .sweeps import varied
 from .train import Recipe
 from .trajectory import Matching, published
@@ -143,7 +143,7 @@ syn_presets |= {
     'syn_predecessor': {
         'smoke': _as_pruned(Searches, 'smoke', children=1, rewinds=(0, 20), random=True, leak=True),
         'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 100), random=True, leak=True),
-        'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, seeds=(0, 1, 2, 3, 4))}}
+        'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, fresh=True, seeds=(0, 1, 2, 3, 4))}}
 
 
 on_cifar100 = dict( # fields of panel E
@@ -151,7 +151,17 @@ on_cifar100 = dict( # fields of panel E
     inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (63, 125)))
 syn_panels = { # what each panel shows at the paper's scale
     'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
-syn_about = dict(syn_barrier_surface=syn_panels, syn_ratio=syn_panels | {'E': 'CIFAR-100, ConvNet-3'}) # figure → panel → what it shows
+def _by_mtt(per_class): # CIFAR-100, whitened as CIFAR-10 is, where MTT whitens for 50 of each class only
+    return varied(by_mtt, dict(data=Images(name='cifar100', zca=True), per_class=per_class, matching=published[('cifar100', per_class)])).source(0)
+
+in_100_classes = dict( # fields of the predecessor's panel B
+    data=Images(name='cifar100', zca=True), network=Network(model='conv_net'), levels=tuple(range(1, 21)),
+    recipe=Recipe(120*196, 256, lr=8e-4, optimizer='adam', weight_decay=8e-4, milestones=(50*196, 65*196, 80*196), gamma=.15),
+    inners=tuple(Inner(arm='distilled', per_class=p, source=_by_mtt(p)) for p in (10, 50)),
+    inner_recipes=tuple(Recipe(1300*batches, 512, lr=.01, weight_decay=5e-4, milestones=(650*batches,)) for batches in (2, 10)))
+syn_about = dict( # figure → panel → what it shows
+    syn_barrier_surface=syn_panels, syn_ratio=syn_panels | {'E': 'CIFAR-100, ConvNet-3', 'F': 'all of them in one frame'},
+    syn_predecessor={'A': 'CIFAR-10, AlexNet', 'B': 'CIFAR-100, ConvNet-3', 'C': 'CIFAR-10, ConvNet-3'})
 panel_networks = { # at the paper's scale, and narrower at others
     'B': (Network(model='narrow_resnet10'), Network(model='narrow_resnet10', options=dict(width=8))),
     'C': (Network(model='narrow_resnet18'), Network(model='narrow_resnet18', options=dict(width=8))),
@@ -163,12 +173,18 @@ def syn_panel(
     scale:str # smoke, mini or paper
 ) -> DistilledPruning: # of the same class
     "The same question of another network, at the paper's scale on its own data; raises `ValueError` for CIFAR-100 at other scales, which have no images for it"
-    if panel == 'E':
-        if scale != 'paper': raise ValueError(f'panel E is drawn at paper only, not at {scale}')
-        return varied(found, on_cifar100)
+    if scale != 'paper' and (panel == 'E' or isinstance(found, Searches)): raise ValueError(f'panel {panel} is drawn at paper only, not at {scale}')
+    if isinstance(found, Searches): return varied(found, in_100_classes if panel == 'B' else dict(network=Network(model='conv_net')))
+    if panel == 'F': return _together(found, scale)
+    if panel == 'E': return varied(found, on_cifar100)
     own = dict(network=panel_networks[panel][scale != 'paper'])
     if panel == 'D' and scale == 'paper':
         sizes = {'inners': _sizes(imagenet_source, (10, 20)),
                  'inner_recipes': tuple(_two_thirds(1000*batches, .01, cutmix=1.) for batches in (15, 29))} if isinstance(found, CompressionRatio) else {}
         own = on_imagenet10 | sizes
     return varied(found, own)
+
+def _together(found, scale):
+    "Panel A with the others of that scale beside it"
+    beside = tuple(syn_panel(found, panel, scale) for panel in ('BCDE' if scale == 'paper' else 'BCD'))
+    return RatiosTogether(**{k: getattr(found, k) for k in CompressionRatio.model_fields}, beside=beside)

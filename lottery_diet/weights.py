@@ -20,10 +20,10 @@ Init = Callable[[nn.Module], None]|None # draws the weights of one layer; None l
 def prunable(
     model:nn.Module # any network
 ) -> list[str]: # names in its state, in order
-    "Names of the convolution and linear weights of `model`; raises `ValueError` if there are none"
-    layers = (nn.modules.conv._ConvNd, nn.Linear)
+    "Names of the convolution and linear weights of `model`, without those in its `never_pruned`; raises `ValueError` if there are none"
+    layers, spared = (nn.modules.conv._ConvNd, nn.Linear), getattr(model, 'never_pruned', ())
     weights = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
-    names = [k for k, p in model.named_parameters() if id(p) in weights]
+    names = [k for k, p in model.named_parameters() if id(p) in weights and k not in spared]
     if not names: raise ValueError(f'{type(model).__name__} has no convolution or linear layer: name the weights to prune yourself')
     return names
 

@@ -137,7 +137,7 @@ composer = (31_250, 256, .1, (15_625, 23_440), .1, .9, False, 1e-4, 4, True, Tru
 judged = (7800, 128, .1, (), .1, .9, True, 5e-4, 4, True, True, 0, 'sgd')
 
 @pytest.mark.parametrize('panel, data, network, recipe, normalization, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced', [
-    ('A', 'cifar10', 'resnet20', open_lth, imagenet, (0, 200, 400), 200, (256, 512, 1024, 2048, 3200, 6400, 12_800), 20, 'resnet18', judged, 7800, 16, ()),
+    ('A', 'cifar10', 'resnet20', open_lth, imagenet, (0, 200, 400), 200, (256, 512, 1024, 2048, 3200, 6400, 12_800, 25_600), 20, 'resnet18', judged, 7800, 16, ()),
     ('C', 'cifar100', 'resnet32', open_lth, None, (0, 400, 800), 400, (256, 512, 1024, 2048, 3200, 6400), 20, 'resnet50', judged, 7800, 16, ()),
     ('D', 'cinic10', 'resnet56', composer, cinic, (0, 200, 400), 200, (12_800, 25_600, 51_200), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',)),
     ('E', 'cinic10', 'resnet56', composer, cinic, (0, 400, 800), 400, (12_800, 25_600, 51_200, 102_400), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',))])
