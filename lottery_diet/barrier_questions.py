@@ -68,7 +68,7 @@ class ExampleBarriers(Diets, Brood):
     ) -> dict[str, Pretrain]: # such as all_0 or easiest25600_70
         "The four, by the published names"
         return {f'all_{steps}': self.on_all(seed, steps) for steps in self.rewinds} | {
-            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel(seed)) for select in ('random', 'easiest')}
+            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel(seed=seed)) for select in ('random', 'easiest')}
 
     columns: ClassVar[tuple[str, ...]] = ('condition', 'seed', 'bin_left', 'bin_right', 'count', 'values', 'mean', 'below_half')
 
@@ -176,7 +176,7 @@ class BarrierVsAccuracy(Diets, Brood):
         steps:int # at which the children are spawned
     ) -> tuple[Barriers, ...]: # `smooth_parents` of them
         "What scores examples by their barriers"
-        return tuple(self.barriers(self.on_all((self.judge_seed or 0) + i, steps)) for i in range(self.smooth_parents))
+        return tuple(self.barriers(self.on_all(self.judge_seed + i, steps)) for i in range(self.smooth_parents))
 
     def initializations(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
         "Columns of the table, and an initialization; replicate after replicate"
@@ -184,7 +184,7 @@ class BarrierVsAccuracy(Diets, Brood):
             named = lambda series, steps, size, judged=0: dict(series=series, pretrain_steps=steps, size=size, scored_at=judged, seed=seed)
             for steps in self.rewinds: yield named('all', steps, self.train_size), self.on_all(seed, steps)
             for select, steps, size in product(('random', 'easiest'), self.diet_steps, self.sizes):
-                yield named(select, steps, size), self.on_diet(seed, steps, size, select, self.panel(seed))
+                yield named(select, steps, size), self.on_diet(seed, steps, size, select, self.panel(seed=seed))
             for spawned, size in product(self.smooth_from if self.smooth_steps else (), self.sizes):
                 yield named('smoothest', self.smooth_steps, size, spawned), self.on_diet(seed, self.smooth_steps, size, 'easiest', self.smooth(spawned))
 
@@ -222,7 +222,7 @@ class ScoreVsBarrier(Diets, Brood):
     def asked(self) -> Iterator[tuple[dict, ScoreBins]]: # as (columns, task): a row for each bin of examples, easiest first; barriers in nats
         "Scores against barriers at every spawn step of every replicate"
         for seed, steps in product(self.seeds, self.rewinds):
-            yield dict(seed=seed, spawn_step=steps), ScoreBins(first=self.panel(seed, self.score), second=(self.barriers(self.on_all(seed, steps)),), bins=self.bins)
+            yield dict(seed=seed, spawn_step=steps), ScoreBins(first=self.panel(self.score, seed=seed), second=(self.barriers(self.on_all(seed, steps)),), bins=self.bins)
 
     def table(self,
         run:Run # where answers lie

@@ -24,7 +24,7 @@ from .data import ImageSet, random_labels
 from .distill import augmented_by
 from .evaluation import channels_last, evaluate, predict
 from .experiments import Outcome, RecipeField, Run, Task
-from .forgetting import count_forgetting
+from .forgetting import CountOnBatches, count_forgetting
 from .gradient_scores import grand, grand_last_layer
 from .imp import Mask
 from .ingredients import Images, Network
@@ -113,20 +113,25 @@ scores_of = dict(el2n=el2n, grand=grand, grand_last_layer=grand_last_layer) # of
 class Judge(Training, Scorer):
     "Difficulty of every training image in the eyes of one network (Data Diet, Appendix B; Paul et al. 2021)"
     kind = 'judge'
+    later = (*Training.later, 'mode', 'counted')
     steps: Annotated[int, Field(ge=0)] # at which it judges
     number: Annotated[int, Field(ge=0)] = 0 # which of the replicate's judges
     score: Literal['el2n', 'grand', 'grand_last_layer', 'forgetting'] = 'el2n' # forgetting counts over all the steps, looking once an epoch
     label_noise: Share = 0. # of the labels are drawn at random
+    mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: BatchNorm by its running statistics, or by batches of 1,000, class after class
+    counted: Literal['epochs', 'batches'] = 'epochs' # of forgetting: looks once an epoch, or on the batches of training
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse steps beyond the recipe's"
+        "Refuse steps beyond the recipe's, and the released mode of other scores than EL2N"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
+        if self.mode != 'evaluation' and self.score != 'el2n': raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
+        if self.counted != 'epochs' and self.score != 'forgetting': raise ValueError(f"only forgetting is counted: leave counted='epochs' for {self.score}")
         return self
 
     def label(self) -> str: # such as cifar10-resnet18-seed0-el2n-step780-judge0
         "Data, network, replicate, score"
-        return f'{super().label()}-{self.score}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
+        return f'{super().label()}-{self.score}{"-as-released" if self.mode != "evaluation" else ""}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
 
     def scored(self) -> tuple[Images, float]: # the share from 0 to 1
         "The data with its labels"
@@ -140,14 +145,19 @@ class Judge(Training, Scorer):
         train = random_labels(train, self.label_noise)
         net = initialize(self.network.maker(train), self.seed, f'judge {self.number}').to(run.device)
         go = dict(stop=self.steps, seed=derive(self.seed, 'judge', self.number), **self.extras())
-        if self.score == 'forgetting':
+        if self.score == 'forgetting' and self.counted == 'batches':
+            count = CountOnBatches(train, self.recipe, go['seed'])
+            net.register_forward_hook(count)
+            *_, end = run.walk(net, train, self.recipe, at=range(0, self.steps, 1000), way='autograd', **go)
+            scores = count.scores
+        elif self.score == 'forgetting':
             epoch, right = self.recipe.steps_per_epoch(len(train)), []
             for end in run.walk(net, train, self.recipe, at=range(epoch, self.steps, epoch), **go):
                 right.append(predict(net, train, end.state).argmax(1) == train.y)
             scores = count_forgetting(torch.stack(right).cpu())
         else:
             end = run.train(net, train, self.recipe, **go)
-            scores = scores_of[self.score]([net], train)
+            scores = scores_of[self.score]([net], train, **(dict(mode=self.mode) if self.score == 'el2n' else {}))
         return Outcome([dict(step=end.step, mean_score=scores[scores.isfinite()].mean().item(), never_learned=int(scores.isinf().sum()))],
                        dict(scores=scores), dict(way=end.way))
 

@@ -67,7 +67,7 @@ class Distill(Task):
     kind = 'distillation'
     # whitened images carry the inverse; judges of looks are other networks than those of the result; steps of gradient matching are of
     # pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
-    version = 4
+    version = 4 # of gradient matching 5: every class's step moves all images on, by their momentum
     later = ('net_augment', 'learned_rate')
     data: Images # hold_out sets images aside to choose a look by
     network: Network # of students and experts, or of those whose gradients are matched
@@ -97,6 +97,10 @@ class Distill(Task):
         if self.learned_rate and self.method != 'trajectory': raise ValueError('only trajectory matching learns a rate: leave learned_rate=False')
         if self.choose_by and not self.data.hold_out: raise ValueError('to choose a look, set images aside: give data with hold_out')
         return self
+
+    def identity(self) -> dict: # for JSON
+        "As every task's, with the version of the method"
+        return super().identity() | (dict(version=5) if self.method == 'gradient' else {})
 
     @property
     def factor(self) -> int: # f, 1 for none

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scales', 'letters', 'spoken', 'read_parameters', 'injected_names', 'one_sentence', 'require_writable', 'save_results',
-           'FigureParameters', 'PanelParameters', 'LandscapeParameters', 'MeasureParameters', 'title_of', 'Page',
-           'effort', 'file_name', 'parameters_of', 'open_page', 'require_some']
+           'FigureParameters', 'PanelParameters', 'JudgedParameters', 'JudgedPanelParameters', 'LandscapeParameters',
+           'MeasureParameters', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'open_page', 'require_some']
 
 # %% ../nbs/11_figures.ipynb #2a57f872
 import ast
@@ -128,6 +128,18 @@ class PanelParameters(FigureParameters):
         choose('panel', v, dict.fromkeys(letters))
         return v
 
+class JudgedParameters(FigureParameters):
+    "Parameters of the figures whose subsets were published by scores of a released notebook"
+    judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # how the networks that score look at the images
+
+    @property
+    def variant(self) -> str: # empty for evaluation mode
+        "The mode, where it is not the usual one"
+        return '' if self.judge_mode == 'evaluation' else 'as_released'
+
+class JudgedPanelParameters(PanelParameters, JudgedParameters):
+    "Parameters of such figures that have panels"
+
 class LandscapeParameters(FigureParameters):
     "Parameters of the landscapes"
     plane: Literal['two', 'four'] = 'two' # solutions that it goes through
@@ -165,7 +177,7 @@ class MeasureParameters(PanelParameters):
 spoken = dict( # data and networks, as the papers write them
     mnist='MNIST', cifar10='CIFAR-10', cifar100='CIFAR-100', cinic10='CINIC-10', imagenet='ImageNet', imagenet10='ImageNet-10',
     lenet_300_100='LeNet-300-100', conv_net='ConvNet', conv4='Conv-4', alexnet_mtt='AlexNet',
-    quick_net='the quick network', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
+    quick_net='the quick network', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18', imagenet_resnet50='ResNet-50', vgg16='VGG-16',
     **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)})
 
 _means = ', mean ± 95 % t-interval' # how most figures show three replicates and more
@@ -253,7 +265,8 @@ def parameters_of(
     figure:str # a name in `presets`
 ) -> type[FigureParameters]: # a class: nothing is read yet
     "The parameters that its notebook takes"
-    own = dict(win_regions=MeasureParameters, syn_landscape=LandscapeParameters)
+    own = dict(win_regions=MeasureParameters, syn_landscape=LandscapeParameters, dd_example_barriers=JudgedParameters, dd_barrier_vs_accuracy=JudgedParameters,
+               dd_accuracy_vs_sparsity=JudgedPanelParameters, dd_accuracy_vs_subset_size=JudgedPanelParameters)
     return own.get(figure) or (PanelParameters if panels_of(figure) else FigureParameters)
 
 def open_page(

@@ -146,7 +146,7 @@ th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px so
 @media (prefers-color-scheme: dark) { .seen { color: #56B4E9 } .not { color: #E6C84F } .opposite { color: #F0883E } }
 '''
 together = r' (?:(?=[±%])|(?<=± )|(?<=\bn )(?== )|(?<=\bn = ))' # spaces at which no line may end
-badges = {'seen': 'seen', 'not seen': 'not', 'the opposite': 'opposite'} # verdicts, and the classes of their badges
+badges = {'seen': 'seen', 'not seen': 'not', 'the opposite': 'opposite', 'not testable': 'not', 'no verdict': 'not'} # verdicts, and the classes of their badges
 
 def _badge(verdict): return f'<span class="badge {badges[verdict]}">{verdict}</span>'
 

@@ -57,7 +57,7 @@ class Condensing:
     batch_real:int=64 # real images of a class in a step
     batch_synthetic:int=128 # synthetic images of a class in a step, at most
     lr_images:float=5e-3 # on pixels in 0…1, whatever the network's normalization; published: times images per class, over 10
-    momentum:float=.5 # of the images' updates
+    momentum:float=.5 # of the images' updates, which come once for each class
     factor:int=2 # f, of multi-formation
     metric:str='squared' # 'absolute' for ImageNet
     net_images:int=2000 # real images that the network learns from after each step
@@ -97,16 +97,16 @@ def match_gradients(
     for outer in range(start.iteration, how.outer):
         net, noise = initialize(make, seed, f'condensing {outer}').to(device), derive(seed, 'condensing noise', outer)
         snapshot = learn(net, data, how, Snapshot(0, net.state_dict()), noise, taught_with, how.net_epochs*len(data))
+        if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
         for inner in range(how.inner):
             for c in labels.unique().tolist():
                 mine = (labels == c).nonzero()[:, 0]
                 part = images[mine].requires_grad_()
                 with seeded(seed, 'condensing layers', outer, inner, c, device=device):
                     gap = class_gap(net, data, real[c], part, how, augment, stream(seed, 'condensing', outer, inner, c))
-                speed[mine] = how.momentum*speed[mine] + torch.autograd.grad(gap, part)[0]
+                speed = (how.momentum*speed).index_add(0, mine, torch.autograd.grad(gap, part)[0])
+                images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units, of all images
                 total, steps = total + gap.item(), steps + 1
-            images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units
-            if limits: images = images.clamp(*(limit[:, None, None].to(images) for limit in limits))
             require_finite(images, f'images are no longer finite numbers in iteration {outer}: lower lr_images={how.lr_images:g} or net_lr={how.net_lr:g}')
             snapshot = learn(net, data, how, snapshot, noise, taught_with, how.net_images)
         if (outer + 1) % every == 0 or outer + 1 == how.outer:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['arms', 'rewind_colors', 'Interval', 't_interval', 'signed', 'plot_intervals', 'plot_accuracy_vs_sparsity',
-           'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_dense', 'label_sparsity', 'legend_below',
-           'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level']
+           'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_dense', 'label_sparsity', 'legend_below', 'below_dense',
+           'matching', 'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level']
 
 # %% ../nbs/10_plots.ipynb #cec786a7
 from collections.abc import Mapping, Sequence
@@ -57,12 +57,17 @@ def plot_intervals(
     x:Sequence[float], # where
     intervals:Sequence[Interval], # one for each x
     ax:Axes, # to draw on
+    values:Sequence[Sequence[float]]|None=None, # of the replicates at each x
+    limits:tuple[float, float]=(-np.inf, np.inf), # between which they must lie: a cosine, a barrier; a band that would leave them gives way to the values themselves
     **style # of the line
 ) -> Axes: # the same
     "Means as a line, and their 95 % intervals as a band where all are of more than two values"
     line, = ax.plot(x, [i.mean for i in intervals], **dict(ms=4, lw=1.4) | style)
-    if min((i.n for i in intervals), default=0) > 2:
-        ax.fill_between(x, [i.mean - i.half for i in intervals], [i.mean + i.half for i in intervals], color=line.get_color(), alpha=.13, lw=0)
+    if min((i.n for i in intervals), default=0) <= 2: return ax
+    low, high = [i.mean - i.half for i in intervals], [i.mean + i.half for i in intervals]
+    if values is None or (min(low) >= limits[0] and max(high) <= limits[1]): ax.fill_between(x, low, high, color=line.get_color(), alpha=.13, lw=0)
+    else:
+        for at, own in zip(x, values): ax.plot([at]*len(own), own, '.', color=line.get_color(), ms=2.5, alpha=.5)
     return ax
 
 # %% ../nbs/10_plots.ipynb #33996824
@@ -119,8 +124,11 @@ def mark_dense(
     ax:Axes, # to draw on
     percent:pd.Series # test accuracy of the dense network, one per replicate
 ) -> Axes:
-    "A thin line at the accuracy of the dense network"
-    if len(percent): ax.axhline(percent.mean(), color='gray', lw=.8, zorder=0, label='dense')
+    "A thin line at the accuracy of the dense network, and a band of one standard deviation over replicates, as the papers draw it"
+    if not len(percent): return ax
+    several = len(percent) > 1
+    ax.axhline(percent.mean(), color='gray', lw=.9, ls='-.', zorder=0, label='dense ± std' if several else 'dense')
+    if several: ax.axhspan(percent.mean() - percent.std(), percent.mean() + percent.std(), color='gray', alpha=.15, lw=0, zorder=0)
     return ax
 
 def label_sparsity(
@@ -152,6 +160,36 @@ def legend_below(
         legend = fig.legend(handles, labels, loc='outside lower center', ncols=ncols, frameon=False, fontsize=fontsize)
         if ncols == 1 or legend.get_window_extent().width <= fig.bbox.width: return legend
         legend.remove()
+
+# %% ../nbs/10_plots.ipynb #b42cc804
+def below_dense(
+    table:pd.DataFrame, # columns level, seed, accuracy (0 to 1) and those that name a ladder; dense networks at level 0
+    ladder:Sequence[str]=() # columns that name a ladder, where each has a dense network of its own
+) -> pd.DataFrame: # the same rows with a column more
+    "By how many points each network lies below the dense one of its own replicate: column `drop`; not a number where there is none"
+    if not len(table): return table.assign(drop=[])
+    names = ['seed', *ladder]
+    dense = table[table.level == 0].groupby(names, dropna=False).accuracy.mean().rename('own_dense')
+    found = table.merge(dense, how='left', left_on=names, right_index=True)
+    return table.assign(drop=100*(found.own_dense - found.accuracy).to_numpy())
+
+def matching(
+    table:pd.DataFrame, # columns level, seed, accuracy (0 to 1) of one ladder; several rows of a level and seed are averaged
+    dense:pd.Series, # accuracy of dense networks (0 to 1) by seed
+    within:float|None=None # points that a matching ticket may lose; the standard deviation of the dense networks if None, as the papers draw it
+) -> pd.DataFrame: # by level: drop, half (of its 95 % interval), n, within, matches ('yes', 'no' or 'unclear')
+    "Does each level match the dense network? Raises `ValueError` for a single dense network without `within`"
+    if within is None:
+        if len(dense) < 2: raise ValueError('one dense network has no standard deviation: give within=, in points')
+        within = float(100*dense.std())
+    rows = {}
+    for level, own in table.groupby('level'):
+        drop = (100*(dense - own.groupby('seed').accuracy.mean())).dropna()
+        if not len(drop): continue
+        found = t_interval(drop)
+        said = 'unclear' if found.n < 3 else 'yes' if found.mean + found.half <= within else 'no' if found.mean - found.half > within else 'unclear'
+        rows[level] = dict(drop=found.mean, half=found.half, n=found.n, within=within, matches=said)
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['drop', 'half', 'n', 'within', 'matches']).rename_axis('level')
 
 # %% ../nbs/10_plots.ipynb #q1b2c3d5
 rewind_colors = ('#E69F00', '#56B4E9', '#CC79A7', '#0072B2') # of tickets by rewind point; the latest has the last

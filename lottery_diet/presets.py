@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['lenet', 'on_digits', 'on_mnist', 'on_quick', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe', 'on_cinic10',
-           'composer_cifar10', 'on_resnet50', 'small', 'spawn_settings', 'rewind_settings', 'score_settings',
-           'every_select', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets', 'cinic_children',
-           'presets', 'spawn_setting', 'rewind_setting', 'panels_of', 'preset', 'substitute']
+           'composer_cifar10', 'on_resnet50', 'forgetting_judge', 'small', 'spawn_settings', 'rewind_settings',
+           'score_settings', 'every_select', 'smoke', 'diets', 'paper_panels', 'panels', 'with_panels', 'noise_diets',
+           'cinic_children', 'presets', 'spawn_setting', 'rewind_setting', 'panels_of', 'preset', 'substitute']
 
 # %% ../nbs/09n_presets.ipynb #b847a964
 from dataclasses import replace
@@ -29,7 +29,7 @@ on_mnist = dict( # fields of `Diets`
     data=Images(name='mnist'), network=lenet, train_size=60_000, recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4, milestones=(2000, 3000)),
     judge=lenet, judge_recipe=Recipe(4000, 60, lr=.1, weight_decay=1e-4), judge_steps=400, judges=3)
 on_quick = quick | dict( # fields of `Diets`, for mini: each replicate has judges of its own, which reach 68 % in 200 steps
-    train_size=50_000, judge=quick['network'], judge_recipe=quick_recipe, judge_steps=200, judges=4, judge_seed=None)
+    train_size=50_000, judge=quick['network'], judge_recipe=quick_recipe, judge_steps=200, judges=4, judges_each=True)
 
 # %% ../nbs/09n_presets.ipynb #69020fe8
 per_epoch = 391 # batches of 128
@@ -51,6 +51,7 @@ composer_cifar10 = on_cifar10 | dict( # `on_cifar10` with another recipe, where 
 on_resnet50 = dict( # fields of `Diets`, for early dynamics
     data=Images(name='cifar100'), network=Network(model='resnet50'), train_size=50_000, recipe=el2n_judge,
     judge=Network(model='resnet50'), judge_recipe=el2n_judge, judge_steps=7800, judges=16, balanced=('easiest',))
+forgetting_judge = replace(el2n_judge, steps=78_000, milestones=(60*390, 120*390, 160*390), gamma=.2) # of networks that count forgetting on CIFAR-10
 
 # %% ../nbs/09n_presets.ipynb #f2d0ad81
 small = ('data', 'network', 'recipe') # fields that are taken from `Diets` where children are spawned
@@ -106,14 +107,16 @@ smoke = on_digits | dict(seeds=(0, 1)) # fields of `Diets`, with two replicates
 diets = { # accuracy against sparsity, and against subset size: the same runs
     'smoke': DietAccuracy(**smoke, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.5),
     'mini': DietAccuracy(**on_quick, **fresh, rewinds=(0, 5, 10), diet_steps=5, sizes=(250, 1250), selects=every_select, levels=3, prune_rate=four_levels),
-    'paper': DietAccuracy(**on_cifar10, rewinds=(0, 200, 400), diet_steps=200, sizes=(256, 512, 1024, 2048, 3200, 6400, 12_800), levels=20, seeds=(0, 1, 2, 3))}
+    'paper': DietAccuracy(**on_cifar10, rewinds=(0, 200, 400), diet_steps=200,
+        sizes=(256, 512, 1024, 2048, 3200, 6400, 12_800, 25_600), levels=20, seeds=(0, 1, 2, 3))} # 200 steps see 25,600 images: the published random ones are all data's own run
 paper_panels = { # the same figure on other data
     'C': DietAccuracy(**on_cifar100, rewinds=(0, 400, 800), diet_steps=400, sizes=(256, 512, 1024, 2048, 3200, 6400), levels=20, seeds=(0, 1, 2, 3)),
     'D': DietAccuracy(**on_cinic10, rewinds=(0, 200, 400), diet_steps=200, sizes=(12_800, 25_600, 51_200), levels=16, seeds=(0, 1, 2, 3)),
-    'E': DietAccuracy(**on_cinic10, rewinds=(0, 400, 800), diet_steps=400, sizes=(12_800, 25_600, 51_200, 102_400), levels=16, seeds=(0, 1, 2, 3))}
+    'E': DietAccuracy(**on_cinic10, rewinds=(0, 400, 800), diet_steps=400, sizes=(12_800, 25_600, 51_200, 102_400), levels=16, seeds=(0, 1, 2, 3)),
+    'V': DietAccuracy(**composer_cifar10 | dict(network=Network(model='vgg16')), rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 3200), levels=26, seeds=(0, 1, 2, 3))}
 panels = { # what each panel of `with_panels` shows at the paper's scale
     'A': 'CIFAR-10, ResNet-20, diets of 200 steps', 'C': 'CIFAR-100, ResNet-32, 400 steps',
-    'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps'}
+    'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps', 'V': 'CIFAR-10, VGG-16, 200 steps; configurations are released, results are not'}
 with_panels = ('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size') # figures that are drawn for several data sets
 
 # %% ../nbs/09n_presets.ipynb #551945c9
@@ -129,9 +132,9 @@ presets = dict.fromkeys(with_panels, diets) | { # figure → scale → what it a
     'dd_forgetting_vs_el2n': {
         'smoke': DietAccuracy(**smoke, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
             rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
-        'mini': DietAccuracy(**on_quick | dict(judge_recipe=replace(quick_recipe, steps=2000), judge_steps=2000, judge_seed=0), **fresh,
+        'mini': DietAccuracy(**on_quick | dict(judge_recipe=replace(quick_recipe, steps=2000), judge_steps=2000, judges_each=False), **fresh,
             selects=('easiest, balanced',), scores=('el2n', 'forgetting'), rewinds=(0, 5, 10), diet_steps=5, sizes=(1250,), levels=3, prune_rate=four_levels),
-        'paper': DietAccuracy(**composer_cifar10, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
+        'paper': DietAccuracy(**composer_cifar10, forgetting_recipe=forgetting_judge, selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
             rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_example_barriers': {
         'smoke': ExampleBarriers(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(10, 20), diet_steps=10, size=256, limits=(-1., 2.)),
@@ -193,6 +196,7 @@ def substitute(
     small:DietAccuracy, # panel A at its scale
     panel:str # one of `panels`
 ) -> DietAccuracy: # on the same data and network
-    "A panel's proportions on the small scale's data: diets of half the longest pre-training (C, D and E all have these), E twice as long as D"
+    "A panel's proportions on the small scale's data: diets of half the longest pre-training (C, D and E all have these), E twice as long as D; raises `ValueError` for V"
+    if panel == 'V': raise ValueError('panel V is drawn at paper only')
     longer = 2 if panel == 'E' else 1
     return varied(small, dict(rewinds=tuple(longer*r for r in small.rewinds), diet_steps=longer*small.diet_steps))

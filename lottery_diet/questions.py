@@ -76,7 +76,10 @@ class Diets(Figure):
     judge_recipe: RecipeField # how it is trained
     judge_steps: Count # at which it scores
     judges: Count # whose scores are averaged
-    judge_seed: Step|None = 0 # what their initializations derive from; None: each replicate has judges of its own
+    judge_seed: Step = 0 # what their initializations derive from
+    judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: see `Judge`
+    forgetting_recipe: RecipeField|None = None # of networks that count forgetting, on their batches and to its end; as `judge_recipe`, looking once an epoch, if None
+    judges_each: bool = False # every replicate has judges of its own, so that intervals hold what the choice of examples varies by
     balanced: tuple[str, ...] = () # selections that take equally many images of each class, as those that end in ', balanced' do
 
     @model_validator(mode='after')
@@ -88,13 +91,16 @@ class Diets(Figure):
         return self
 
     def panel(self,
-        seed:int, # the replicate
         score:str='el2n', # el2n, grand, grand_last_layer or forgetting
-        label_noise:float=0. # share of labels drawn at random before scoring, 0 to 1
+        label_noise:float=0., # share of labels drawn at random before scoring, 0 to 1
+        seed:int=0 # the replicate; counts only where each has judges of its own
     ) -> tuple[Judge, ...]: # `judges` of them
         "The judges of one score"
-        return tuple(Judge(data=self.data, network=self.judge, recipe=self.judge_recipe, steps=self.judge_steps, number=i,
-                           seed=seed if self.judge_seed is None else self.judge_seed, score=score, label_noise=label_noise) for i in range(self.judges))
+        own = dict(recipe=self.judge_recipe, steps=self.judge_steps)
+        if score == 'el2n': own['mode'] = self.judge_mode
+        if score == 'forgetting' and self.forgetting_recipe: own = dict(recipe=self.forgetting_recipe, steps=self.forgetting_recipe.steps, counted='batches')
+        return tuple(Judge(data=self.data, network=self.judge, number=i, seed=seed if self.judges_each else self.judge_seed,
+                           score=score, label_noise=label_noise, **own) for i in range(self.judges))
 
     def on_all(self,
         seed:int, # the replicate
@@ -144,7 +150,7 @@ class DietAccuracy(Diets):
             for steps in self.rewinds: yield dict(series='all', score='', size=self.train_size, pretrain_steps=steps) | common, self.on_all(seed, steps, noise)
             for size, select in product(self.sizes, self.selects):
                 for score in ('',) if select == 'random' else self.scores:
-                    judges = self.panel(seed, score, noise) if score else ()
+                    judges = self.panel(score, noise, seed) if score else ()
                     yield (dict(series=select, score=score, size=size, pretrain_steps=self.diet_steps) | common,
                            self.on_diet(seed, self.diet_steps, size, select, judges, noise))
 
@@ -158,8 +164,8 @@ class DietAccuracy(Diets):
 
     def agreements(self) -> Iterator[tuple[dict, ScoreAgreement]]: # as (columns, task); none for a single score
         "How far the first score and each other agree on what is easy, where labels are right"
-        return ((dict(seed=seed, score=other), ScoreAgreement(first=self.panel(seed, self.scores[0]), second=self.panel(seed, other), sizes=self.sizes))
-                for seed in (self.seeds if self.judge_seed is None else self.seeds[:1]) for other in self.scores[1:])
+        return ((dict(seed=seed, score=other), ScoreAgreement(first=self.panel(self.scores[0], seed=seed), second=self.panel(other, seed=seed), sizes=self.sizes))
+                for seed in (self.seeds if self.judges_each else self.seeds[:1]) for other in self.scores[1:])
 
     def tasks(self) -> list[Task]: # ladders first
         "Ladders, the classes of diets, and how far scores agree"
@@ -248,7 +254,7 @@ class Early(Diets):
         seed:int # the replicate
     ) -> dict[str, Pretrain]: # by series: all, easiest
         "On all data, and on the easiest"
-        return dict(all=self.on_all(seed, self.steps), easiest=self.on_diet(seed, self.steps, self.size, 'easiest', self.panel(seed)))
+        return dict(all=self.on_all(seed, self.steps), easiest=self.on_diet(seed, self.steps, self.size, 'easiest', self.panel(seed=seed)))
 
 class EarlyDynamics(Early):
     "Accuracy on test, training and easy images over the first steps (Data Diet, supplement)"

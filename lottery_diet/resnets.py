@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BasicBlock', 'conv', 'shortcut', 'Bottleneck', 'ResNet', 'cifar_resnet', 'resnet20', 'resnet32', 'resnet56',
-           'resnet10', 'resnet18', 'resnet50', 'PooledBlock', 'instance_norm', 'kaiming_fan_out', 'resnet_ap10']
+           'resnet10', 'resnet18', 'resnet50', 'PooledBlock', 'instance_norm', 'resnet_ap10']
 
 # %% ../nbs/01c_resnets.ipynb #6f8e3219
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .weights import Init, Shape, drawn, kaiming_normal
+from .weights import Init, Shape, drawn, kaiming_fan_out, kaiming_normal
 
 # %% ../nbs/01c_resnets.ipynb #1b2c9796
 class BasicBlock(nn.Module):
@@ -156,7 +156,7 @@ def resnet10(
     classes:int=10, # outputs
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
-    init:Init=None # of each layer
+    init:Init=kaiming_fan_out # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "ResNet-10; `width=32` is the narrow one of CIFAR experiments, `imagenet_stem=True` the one of ImageNet's (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (1, 1, 1, 1), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
@@ -166,7 +166,7 @@ def resnet18(
     classes:int=10, # outputs
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=False, # 7×7 with stride 2 and a pool, instead of 3×3
-    init:Init=None # of each layer
+    init:Init=kaiming_fan_out # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "ResNet-18, the score network of Data Diet; `width=32` is the narrow one of SYN's CIFAR experiments (SYN §2.3)"
     return drawn(ResNet(shape, classes, BasicBlock, (2, 2, 2, 2), (width, 2*width, 4*width, 8*width), imagenet_stem), init)
@@ -177,9 +177,9 @@ def resnet50(
     width:int=64, # channels of the first stage; doubled at each next one
     imagenet_stem:bool=True, # 7×7 with stride 2 and a pool, instead of 3×3
     affine:bool=True, # does normalization learn a scale and a shift? Not in WIN, as we read it
-    init:Init=kaiming_normal # of each layer
+    init:Init=kaiming_fan_out # of each layer; WIN has `kaiming_normal`
 ) -> nn.Module: # gives logits, b × classes
-    "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet's early dynamics)"
+    "ResNet-50 with ImageNet's stem (WIN, Appendix C) or, for small images, a 3×3 one (Data Diet: early dynamics, scores of CIFAR-100)"
     return drawn(ResNet(shape, classes, Bottleneck, (3, 4, 6, 3), (width, 2*width, 4*width, 8*width), imagenet_stem,
                         partial(nn.BatchNorm2d, affine=affine)), init)
 
@@ -208,12 +208,6 @@ def instance_norm(
 ) -> nn.Module: # without running statistics
     "Each channel of each image by itself, with scale and shift"
     return nn.GroupNorm(channels, channels)
-
-def kaiming_fan_out(
-    m:nn.Module # a layer, changed in place; others than convolutions are left alone
-) -> None:
-    "Kaiming-normal convolutions by fan-out (IDC's code)"
-    if isinstance(m, nn.modules.conv._ConvNd): nn.init.kaiming_normal_(m.weight, mode='fan_out')
 
 def resnet_ap10(
     shape:Shape=(3, 224, 224), # of an image

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Shape', 'Init', 'Which', 'prunable', 'count_prunable', 'matrices', 'of_layers', 'weights_of', 'held_by',
-           'keeps_zeros', 'chosen', 'ties', 'masked', 'check_tied', 'kaiming_normal', 'kaiming_uniform', 'initialize',
-           'drawn']
+           'keeps_zeros', 'chosen', 'ties', 'masked', 'check_tied', 'kaiming_normal', 'kaiming_fan_out',
+           'kaiming_uniform', 'initialize', 'drawn']
 
 # %% ../nbs/01b_weights.ipynb #b479fa8f
 import warnings
@@ -29,17 +29,18 @@ def prunable(
     include:Which=(), # matrices to prune besides
     exclude:Which=() # matrices never to prune
 ) -> list[str]: # names of parameters, in order
-    "Names of the trainable matrices of the layers that are pruned; a warning names what stays whole, and `ValueError` says what does not fit"
+    "Names of the trainable matrices of the layers that are pruned, without the network's `never_pruned`; a warning names what stays whole, `ValueError` what does not fit"
     whole = matrices(model)
     extra, never = chosen(model, include), chosen(model, exclude)
+    spared = never | ({*getattr(model, 'never_pruned', ())} - extra)
     names = [k for k, p in whole.items() if k in extra or k in of_layers(model) and p.requires_grad]
     if not names: raise ValueError(f'{type(model).__name__} has no convolution or linear layer that trains: name the weights to prune, include=["…"]')
-    if never >= set(names): raise ValueError('exclude leaves nothing to prune')
-    if left := [k for k in whole if k not in names and k not in never]:
+    if spared >= set(names): raise ValueError('exclude leaves nothing to prune')
+    if left := [k for k in whole if k not in names and k not in spared]:
         share, shown = sum(whole[k].numel() for k in left)/sum(p.numel() for p in whole.values()), ', '.join(left[:5]) + ', …'*(len(left) > 5)
         warnings.warn(f'{share:.0%} of the weights in the matrices of this {type(model).__name__} are never pruned: {shown}; '
                       'include= or exclude= decides', stacklevel=2)
-    return [k for k in names if k not in never]
+    return [k for k in names if k not in spared]
 
 def count_prunable(
     model:nn.Module # any network
@@ -154,6 +155,12 @@ def kaiming_normal(
     if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine:
         nn.init.uniform_(m.weight)
         nn.init.zeros_(m.bias)
+
+def kaiming_fan_out(
+    m:nn.Module # a layer, changed in place; others than convolutions are left alone
+) -> None:
+    "Kaiming-normal convolutions by fan-out, normalization at scale 1 and shift 0 (torchvision, IDC's code, SYN's)"
+    if isinstance(m, nn.modules.conv._ConvNd): nn.init.kaiming_normal_(m.weight, mode='fan_out')
 
 def kaiming_uniform(
     m:nn.Module # a layer, changed in place; others than these are left alone

@@ -84,7 +84,7 @@ tiny = dict(recipes=(Recipe(200, 64, lr=1e-2, optimizer='adam'),), levels=4, pru
 short = dict(recipes=(Recipe(2000, 60, optimizer='adam', lr=12e-4),), levels=8, prune_rate=.4, anew=True, **fresh) # mini
 
 from_last = 'repelled from the last' # one of the arms
-on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='resnet50', options=dict(imagenet_stem=True, affine=False))) # fields of `Ladders`
+on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='imagenet_resnet50', options=dict(affine=False))) # fields of `Ladders`
 win_panels = { # figure → panel → scale
     'win_batch_size': {
         'A': {'smoke': Ladders(**on_digits, recipes=digits, levels=3, prune_rate=.6),
@@ -93,7 +93,8 @@ win_panels = { # figure → panel → scale
         'B': {'mini': Ladders(**on_quick, recipes=tuple(quick_over(b, steps=600) for b in (125, 250, 500, 1000))),
               'paper': Ladders(**on_cifar, **rounds, recipes=_over_batches('steps'))},
         'C': {'paper': Ladders(**on_conv4, **rounds, recipes=(unstable_conv4(16), unstable_conv4(128)))},
-        'D': {'paper': Ladders(**on_cifar | dict(network=scaled), **rounds, recipes=_over_batches('epochs'))}},
+        'D': {'paper': Ladders(**on_cifar | dict(network=scaled), **rounds, recipes=_over_batches('epochs'))},
+        'E': {'paper': Ladders(**on_cifar, **rounds, recipes=tuple(replace(r, weight_decay=1e-4) for r in _over_batches('epochs')))}},
     'win_instability': {
         'A': {'smoke': Stability(**on_digits, recipes=digits, levels=3, prune_rate=.6, rounds=(1, 3)),
               'mini': Stability(**on_quick, recipes=quick_levers, rounds=(1, 2, 3)),
@@ -143,7 +144,7 @@ win_panels = { # figure → panel → scale
 win_about = { # figure → panel → what it shows at the paper's scale
     'win_batch_size': {
         'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)',
-        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift'},
+        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift', 'E': 'as A, weight decay 1e-4 as in OpenLTH'},
     'win_instability': {'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 2)', 'B': 'the same, steps fixed (our control)'},
     'win_repel': {
         'A': 'LeNet-300-100 on MNIST (Figs. 14, 17)', 'B': 'Conv-4 on CIFAR-10 (Fig. 13)',

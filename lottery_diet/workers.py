@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from heapq import heappop, heappush
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait

@@ -15,7 +15,7 @@ from lottery_diet.core import project_root
 from lottery_diet.gallery import about_figures
 from lottery_diet.pages import notebook_of, run_figure
 from lottery_diet.presets import preset, presets
-from lottery_diet.sweeps import with_needs
+from lottery_diet.sweeps import varied, with_needs
 
 root = project_root(Path(__file__).parent)
 
@@ -137,7 +137,7 @@ composer = (31_250, 256, .1, (15_625, 23_440), .1, .9, False, 1e-4, 4, True, Tru
 judged = (7800, 128, .1, (), .1, .9, True, 5e-4, 4, True, True, 0, 'sgd')
 
 @pytest.mark.parametrize('panel, data, network, recipe, normalization, rewinds, diet_steps, sizes, levels, judge, judge_recipe, judge_steps, judges, balanced', [
-    ('A', 'cifar10', 'resnet20', open_lth, imagenet, (0, 200, 400), 200, (256, 512, 1024, 2048, 3200, 6400, 12_800), 20, 'resnet18', judged, 7800, 16, ()),
+    ('A', 'cifar10', 'resnet20', open_lth, imagenet, (0, 200, 400), 200, (256, 512, 1024, 2048, 3200, 6400, 12_800, 25_600), 20, 'resnet18', judged, 7800, 16, ()),
     ('C', 'cifar100', 'resnet32', open_lth, None, (0, 400, 800), 400, (256, 512, 1024, 2048, 3200, 6400), 20, 'resnet50', judged, 7800, 16, ()),
     ('D', 'cinic10', 'resnet56', composer, cinic, (0, 200, 400), 200, (12_800, 25_600, 51_200), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',)),
     ('E', 'cinic10', 'resnet56', composer, cinic, (0, 400, 800), 400, (12_800, 25_600, 51_200, 102_400), 16, 'resnet56', (8000, *composer[1:3], (), *composer[4:]), 8000, 10, ('random',))])
@@ -232,6 +232,25 @@ def test_distilled_pruning_presets_are_the_published_protocol(name, panel, model
     source = p.inners[min(1, len(p.inners) - 1) if name == 'ratio' else 0].source
     assert (source.per_class, source.network.model, source.how.factor, source.how.outer, source.how.inner, source.how.net_images, source.how.lr_images, source.how.momentum, source.how.cutmix, source.augment.operations, source.net_augment.operations, source.augment.mode, source.how.metric) == (10, 'conv_net', 2, 2000, 100, 2000, 5e-3, .5, .5, 'color_crop_cutout', 'color_crop', 'all', 'squared')
     assert {k: getattr(p, k) for k in extra} == extra
+
+def test_searches_cost_as_many_images_as_published():
+    "150 times fewer as they are stored, 37.5 times as the network sees them (SYN, Fig. 2 right)"
+    cost = preset('syn_accuracy_vs_sparsity', 'paper').images_seen(50_000, 10)
+    assert (cost['imp'], cost['distilled']) == ((15e6, 15e6), (4e5, 1e5))
+
+def test_forgetting_is_counted_as_in_the_released_code():
+    "200 epochs of 390 batches, a fifth of the rate at 60, 120 and 160, on the batches themselves"
+    p = preset('dd_forgetting_vs_el2n', 'paper')
+    counted, el2n = p.panel('forgetting'), p.panel('el2n')
+    assert recipe_of(counted[0].recipe) == (78_000, 128, .1, (23_400, 46_800, 62_400), .2, .9, True, 5e-4, 4, True, True, 0, 'sgd')
+    assert {(j.steps, j.counted) for j in counted} == {(78_000, 'batches')} and {(j.steps, j.counted, j.mode) for j in el2n} == {(7800, 'epochs', 'evaluation')}
+
+def test_judges_can_belong_to_their_replicate():
+    shared, own = (varied(preset('dd_accuracy_vs_sparsity', 'paper'), dict(judges_each=each)) for each in (False, True))
+    def judges(figure, seed): return {j.key for j in figure.panel(seed=seed)}
+    assert judges(shared, 0) == judges(shared, 1) == judges(own, 0) and not judges(own, 0) & judges(own, 1)
+    assert {t.pretrain.seed for t in own.tasks() if getattr(t, 'pretrain', None)} == set(own.seeds)
+    assert all({j.seed for j in t.pretrain.judges} <= {t.pretrain.seed} for t in own.tasks() if getattr(t, 'pretrain', None))
 
 def test_points_of_paths_and_sizes_of_ratios_are_published():
     paths, ratio = preset('syn_barrier_surface', 'paper'), preset('syn_ratio', 'paper')

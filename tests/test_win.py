@@ -151,7 +151,7 @@ def test_what_else_is_published():
     stability, basins, weights, shot = (preset(f'win_{name}', 'paper') for name in ('instability', 'barriers', 'weights', 'one_shot'))
     assert (stability.rounds, stability.points) == ((5, 10, 15), 31) and (basins.points, basins.ends) == (20, ('unmasked', 'masked')) and weights.looked_at == 10
     assert round(100*.8**weights.looked_at, 1) == 10.7
-    assert (shot.data.name, shot.network.model, shot.levels, shot.prune_rate, shot.seeds) == ('imagenet', 'resnet50', 1, .7, (0,))
+    assert (shot.data.name, shot.network.model, shot.levels, shot.prune_rate, shot.seeds) == ('imagenet', 'imagenet_resnet50', 1, .7, (0,))
     assert [(r.lr, r.batch_size, r.weight_decay, r.steps, r.milestones) for r in shot.recipes] == [(lr, 1024, 1e-5, 90*1252, (30*1252, 60*1252, 80*1252)) for lr in (.4, .1)]
     assert len({t.key for t in preset('win_batch_size', 'paper').tasks()}) == 1800 + 36 # the paper's count, and the dense runs
     assert sum(p.numel() for p in resnet20().parameters()) == 272_474 and sum(p.numel() for p in resnet50().parameters()) == 25_557_032
@@ -177,7 +177,7 @@ def test_one_shot_pruning_on_a_made_folder(tmp_path):
                 file = tmp_path/'pictures'/part/c/f'{i}.png'
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray((shade + draws.integers(-40, 40, (16, 16, 3))).astype(np.uint8)).save(file)
-    asked = varied(preset('win_one_shot', 'paper'), dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='resnet50', options=dict(imagenet_stem=True, width=4, affine=False)), recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
+    asked = varied(preset('win_one_shot', 'paper'), dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='imagenet_resnet50', options=dict(width=4, affine=False)), recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
     run = Run(root=tmp_path/'runs', device='cpu')
     assert sweep(asked.tasks(), run=run, progress=False).counts['failed'] == 0
     table = asked.table(run)
