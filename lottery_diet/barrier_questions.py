@@ -47,7 +47,8 @@ class BarriersBySpawn(Figure, Brood):
     def possible(self):
         "Refuse spawn points that do not rise, or lie beyond the recipe's end"
         if list(self.spawns) != sorted({*self.spawns}) or not self.spawns: raise ValueError(f'spawns={self.spawns} must be steps that rise')
-        if self.spawns[-1] > self.recipe.steps: raise ValueError(f'the last of spawns, {self.spawns[-1]}, lies beyond the {self.recipe.steps} steps of the recipe')
+        if self.spawns[-1] > self.recipe.steps:
+            raise ValueError(f'the last of spawns, {self.spawns[-1]}, lies beyond the {self.recipe.steps} steps of the recipe')
         return self
 
     def asked(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task); the step is a column of the answer
@@ -68,7 +69,8 @@ class ExampleBarriers(Diets, Brood):
     ) -> dict[str, Pretrain]: # such as all_0 or easiest25600_70
         "The four, by the published names"
         return {f'all_{steps}': self.on_all(seed, steps) for steps in self.rewinds} | {
-            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel(seed=seed)) for select in ('random', 'easiest')}
+            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select,
+                self.panel(seed=seed)) for select in ('random', 'easiest')}
 
     columns: ClassVar[tuple[str, ...]] = ('condition', 'seed', 'bin_left', 'bin_right', 'count', 'values', 'mean', 'below_half')
 
@@ -79,7 +81,7 @@ class ExampleBarriers(Diets, Brood):
 
 # %% ../nbs/09me_barrier_questions.ipynb #d1b2c3d5
 class Rewinding(Figure, Brood):
-    "Tickets by the step that they are rewound to, their controls, and barriers between children of each start, dense and under each mask (Data Diet §2; WIN §2.2, §2.4)"
+    "Tickets by the step that they are rewound to, their controls, and barriers between children, dense and under each mask (Data Diet §2; WIN §2.2, §2.4)"
     columns: ClassVar[tuple[str, ...]] = ('pretrain_steps', 'seed', 'arm', 'level', 'density', 'accuracy')
     data: Images # images that all are trained on
     network: Network # whose weights are pruned
@@ -101,7 +103,8 @@ class Rewinding(Figure, Brood):
     def possible(self):
         "Refuse rewind points that do not rise, or lie beyond the recipe's end"
         if list(self.rewinds) != sorted({*self.rewinds}) or not self.rewinds: raise ValueError(f'rewinds={self.rewinds} must be steps that rise')
-        if self.rewinds[-1] > self.recipe.steps: raise ValueError(f'the last of rewinds, {self.rewinds[-1]}, lies beyond the {self.recipe.steps} steps of the recipe')
+        if self.rewinds[-1] > self.recipe.steps:
+            raise ValueError(f'the last of rewinds, {self.rewinds[-1]}, lies beyond the {self.recipe.steps} steps of the recipe')
         return self
 
     def scorers(self,
@@ -162,7 +165,8 @@ class Rewinding(Figure, Brood):
 # %% ../nbs/09me_barrier_questions.ipynb #4c81272b
 class BarrierVsAccuracy(Diets, Brood):
     "Accuracy of tickets against the barrier of their initialization, and against its accuracy (Data Diet, accuracy against barrier)"
-    columns: ClassVar[tuple[str, ...]] = ('series', 'pretrain_steps', 'size', 'scored_at', 'seed', 'density', 'barrier', 'error_barrier', 'ticket_accuracy', 'own_accuracy')
+    columns: ClassVar[tuple[str, ...]] = ('series', 'pretrain_steps', 'size', 'scored_at', 'seed', 'density', 'barrier', 'error_barrier',
+                                          'ticket_accuracy', 'own_accuracy')
     rewinds: tuple[Step, ...] # steps of pre-training on all data
     diet_steps: tuple[Count, ...] # steps of pre-training on a subset
     sizes: tuple[Count, ...] # images in it
@@ -222,7 +226,8 @@ class ScoreVsBarrier(Diets, Brood):
     def asked(self) -> Iterator[tuple[dict, ScoreBins]]: # as (columns, task): a row for each bin of examples, easiest first; barriers in nats
         "Scores against barriers at every spawn step of every replicate"
         for seed, steps in product(self.seeds, self.rewinds):
-            yield dict(seed=seed, spawn_step=steps), ScoreBins(first=self.panel(self.score, seed=seed), second=(self.barriers(self.on_all(seed, steps)),), bins=self.bins)
+            yield dict(seed=seed, spawn_step=steps), ScoreBins(first=self.panel(self.score, seed=seed), second=(self.barriers(self.on_all(seed,
+                steps)),), bins=self.bins)
 
     def table(self,
         run:Run # where answers lie

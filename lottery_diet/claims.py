@@ -87,7 +87,8 @@ def in_numbers(
 
 # %% ../nbs/11b_claims.ipynb #d71451a8
 columns = ( # of the table of claims; `holm` and `bh` are the verdicts that are left when all comparisons are counted
-    'figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'p', 'holds', 'bh', 'holm', 'needs', 'met', 'why', 'scale', 'setting', 'source')
+    'figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'p',
+    'holds', 'bh', 'holm', 'needs', 'met', 'why', 'scale', 'setting', 'source')
 
 def only_if(
     needs:str, # what must hold, in words

@@ -66,7 +66,8 @@ def plot_published(
     if not len(published): return ax
     named = 'published ± std' if 'published ± std' not in ax.get_legend_handles_labels()[1] else '_'
     ax.plot(x, 100*published.accuracy_mean, color=color, marker='x', ls='-', lw=2.5, alpha=.3, ms=3.5, zorder=0, label=named)
-    if 'accuracy_std' in published: ax.fill_between(x, *(100*(published.accuracy_mean + sign*published.accuracy_std) for sign in (-1, 1)), color=color, alpha=.08, lw=0, zorder=0)
+    if 'accuracy_std' in published: ax.fill_between(x, *(100*(published.accuracy_mean + sign*published.accuracy_std) for sign in (-1, 1)),
+                                                    color=color, alpha=.08, lw=0, zorder=0)
     return ax
 
 def plot_published_diets(
@@ -78,7 +79,8 @@ def plot_published_diets(
     shown = published[(published.series == 'all') | (published.subset_size == size)]
     for rows, *_, style in diet_lines(shown.assign(score='')):
         ax.plot(100*rows.weights_remaining, 100*rows.accuracy_mean, **style | dict(ms=4, lw=1.4))
-        ax.fill_between(100*rows.weights_remaining, *(100*(rows.accuracy_mean + sign*rows.accuracy_std) for sign in (-1, 1)), color=style['color'], alpha=.13, lw=0)
+        ax.fill_between(100*rows.weights_remaining, *(100*(rows.accuracy_mean + sign*rows.accuracy_std) for sign in (-1, 1)), color=style['color'],
+                        alpha=.13, lw=0)
     if len(shown):
         label_sparsity(ax, 100*shown.groupby('level').weights_remaining.mean().to_numpy())
         ax.get_legend().remove()
@@ -215,7 +217,8 @@ def plot_early(
     for series, rows in table.groupby('series', sort=False):
         per_step = rows.assign(drawn=scale*rows[column]).groupby('step').drawn.agg(t_interval)
         each = [list(v) for _, v in rows.assign(drawn=scale*rows[column]).groupby('step').drawn]
-        plot_intervals(per_step.index, list(per_step), ax, each, limits, color=conditions[series], ls='-' if series == 'easiest' else '--', label=f'trained on {series}')
+        plot_intervals(per_step.index, list(per_step), ax, each, limits, color=conditions[series], ls='-' if series == 'easiest' else '--',
+                       label=f'trained on {series}')
         if published is not None:
             theirs = published[published.series == series]
             ax.plot(theirs.step, scale*theirs.value, color='black', lw=.8, ls='-' if series == 'easiest' else '--', label=f'published, {series}')

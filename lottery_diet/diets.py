@@ -125,13 +125,15 @@ class Judge(Training, Scorer):
     def possible(self):
         "Refuse steps beyond the recipe's, and the released mode of other scores than EL2N"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
-        if self.mode != 'evaluation' and self.score != 'el2n': raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
+        if self.mode != 'evaluation' and self.score != 'el2n':
+            raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
         if self.counted != 'epochs' and self.score != 'forgetting': raise ValueError(f"only forgetting is counted: leave counted='epochs' for {self.score}")
         return self
 
     def label(self) -> str: # such as cifar10-resnet18-seed0-el2n-step780-judge0
         "Data, network, replicate, score"
-        return f'{super().label()}-{self.score}{"-as-released" if self.mode != "evaluation" else ""}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
+        mode = '-as-released' if self.mode != 'evaluation' else ''
+        return f'{super().label()}-{self.score}{mode}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
 
     def scored(self) -> tuple[Images, float]: # the share from 0 to 1
         "The data with its labels"
@@ -293,7 +295,8 @@ class Compared(Task):
     def possible(self):
         "Refuse scores of different data"
         if not self.first or not self.second: raise ValueError('two scores need a scorer each: give first=(…,) and second=(…,)')
-        if len({str(scorer.scored()) for scorer in self.needs()}) > 1: raise ValueError('scores of different data cannot be compared: give both the same data and label_noise')
+        if len({str(scorer.scored()) for scorer in self.needs()}) > 1:
+            raise ValueError('scores of different data cannot be compared: give both the same data and label_noise')
         return self
 
     def needs(self) -> Sequence[Task]:
@@ -324,7 +327,8 @@ class ScoreBins(Compared):
         whole = {kind: a.corr(b, kind) for kind in ('pearson', 'spearman')}
         order = a.rank(method='first').sub(1).mul(self.bins).floordiv(len(a)).astype(int)
         quantiles = b.groupby(order).quantile([.05, .5, .95]).unstack()
-        return Outcome([dict(bin=i, first=a[part.index].mean(), second=part.mean(), **dict(zip(('low', 'median', 'high'), quantiles.loc[i])), images=len(part)) | whole
+        return Outcome([dict(bin=i, first=a[part.index].mean(), second=part.mean(), **dict(zip(('low', 'median', 'high'), quantiles.loc[i])),
+                             images=len(part)) | whole
                         for i, part in b.groupby(order)])
 
 class ScoreAgreement(Compared):

@@ -177,7 +177,8 @@ class MeasureParameters(PanelParameters):
 spoken = dict( # data and networks, as the papers write them
     mnist='MNIST', cifar10='CIFAR-10', cifar100='CIFAR-100', cinic10='CINIC-10', imagenet='ImageNet', imagenet10='ImageNet-10',
     lenet_300_100='LeNet-300-100', conv_net='ConvNet', conv4='Conv-4', alexnet_mtt='AlexNet',
-    quick_net='the quick network', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18', imagenet_resnet50='ResNet-50', vgg16='VGG-16',
+    quick_net='the quick network', small_resnet='ResNet-8', narrow_resnet10='narrow ResNet-10', narrow_resnet18='narrow ResNet-18',
+    imagenet_resnet50='ResNet-50', vgg16='VGG-16',
     **{f'resnet{depth}': f'ResNet-{depth}' for depth in (10, 18, 20, 32, 50, 56)})
 
 _means = ', mean ± 95 % t-interval' # how most figures show three replicates and more

@@ -158,6 +158,7 @@ cifar_like = dict(lr=.1, weight_decay=1e-4, crop=4, flip=True) # fields of a rec
 imagenet_constants = ((.485, .456, .406), (.229, .224, .225)) # mean and standard deviation per channel, of pixels scaled to 0…1
 el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=True, drop_last=True) # of networks that score CIFAR-10 (Data Diet, Appendix B)
 
-quick_recipe = Recipe(600, 250, lr=.3, momentum=.85, nesterov=True, weight_decay=5e-4, cosine=True, crop=2, flip=True, precision='bfloat16') # three epochs of CIFAR-10
+quick_recipe = Recipe(600, 250, lr=.3, momentum=.85, nesterov=True, weight_decay=5e-4, cosine=True, crop=2, flip=True,
+                      precision='bfloat16') # three epochs of CIFAR-10
 quick = dict(data=Images(name='cifar10'), network=Network(model='quick_net'), recipe=quick_recipe) # fields of a training
 four_levels = .5904 # prune rate of one level of `mini`: 1 - .8⁴, four levels of the papers', so that published points align

@@ -66,7 +66,8 @@ class ImpParameters(FigureParameters):
     @property
     def name(self) -> str: # such as imp_digits_smoke_random0.1_seed0
         "Of its files, without ending: everything that was asked is in it"
-        data = f'{Path(self.dataset).resolve().name}-{derive(0, str(Path(self.dataset).resolve())) % 10**6:06}' if self.dataset and is_own_data(self.dataset) else self.dataset
+        data = self.dataset
+        if data and is_own_data(data): data = f'{Path(data).resolve().name}-{derive(0, str(Path(data).resolve())) % 10**6:06}'
         chosen = f'{self.select}{"" if self.fraction is None else self.fraction}' if self.fraction or self.select != 'random' else None
         asked = [f'{k.replace("_", "-")}{v}' for k in ('model', 'pretrain_steps', 'levels', 'prune_rate', 'seed') if (v := getattr(self, k)) is not None]
         if (self.seeds or 1) > 1: asked.append(f'{self.seeds}seeds')
@@ -93,7 +94,8 @@ class SpawnParameters(FigureParameters):
     @classmethod
     def steps(cls, v):
         "Refuse what are no steps"
-        if v is not None and not (v.split() and all(word.isdecimal() for word in v.split())): raise ValueError(f"spawns={v!r} must be steps separated by spaces, such as '0 20 80'")
+        if v is not None and not (v.split() and all(word.isdecimal() for word in v.split())):
+            raise ValueError(f"spawns={v!r} must be steps separated by spaces, such as '0 20 80'")
         return v
 
 # %% ../nbs/11a_parameters.ipynb #23bf6735

@@ -78,7 +78,7 @@ class Diets(Figure):
     judges: Count # whose scores are averaged
     judge_seed: Step = 0 # what their initializations derive from
     judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: see `Judge`
-    forgetting_recipe: RecipeField|None = None # of networks that count forgetting, on their batches and to its end; as `judge_recipe`, looking once an epoch, if None
+    forgetting_recipe: RecipeField|None = None # of networks that count forgetting on their batches; as `judge_recipe`, looking once an epoch, if None
     judges_each: bool = False # every replicate has judges of its own, so that intervals hold what the choice of examples varies by
     balanced: tuple[str, ...] = () # selections that take equally many images of each class, as those that end in ', balanced' do
 
@@ -164,7 +164,8 @@ class DietAccuracy(Diets):
 
     def agreements(self) -> Iterator[tuple[dict, ScoreAgreement]]: # as (columns, task); none for a single score
         "How far the first score and each other agree on what is easy, where labels are right"
-        return ((dict(seed=seed, score=other), ScoreAgreement(first=self.panel(self.scores[0], seed=seed), second=self.panel(other, seed=seed), sizes=self.sizes))
+        return ((dict(seed=seed, score=other), ScoreAgreement(first=self.panel(self.scores[0], seed=seed), second=self.panel(other, seed=seed),
+            sizes=self.sizes))
                 for seed in (self.seeds if self.judges_each else self.seeds[:1]) for other in self.scores[1:])
 
     def tasks(self) -> list[Task]: # ladders first

@@ -101,6 +101,7 @@ def quick_net(
 ) -> nn.Module: # gives logits, b × classes
     "127,096 parameters on CIFAR-10; raises `ValueError` without images to whiten, and for images under 16×16 pixels (after KellerJordan, airbench)"
     if images is None: raise ValueError('quick_net whitens patches of the training images: give images=train.inputs(train.x[:5000])')
-    if tuple(images.shape[1:]) != tuple(shape): raise ValueError(f'images of {tuple(images.shape[1:])} must have the shape {tuple(shape)} that the network is made for')
+    if tuple(images.shape[1:]) != tuple(shape):
+        raise ValueError(f'images of {tuple(images.shape[1:])} must have the shape {tuple(shape)} that the network is made for')
     if min(shape[1:]) < 16: raise ValueError(f'quick_net halves images three times: {shape[1]}×{shape[2]} pixels must be at least 16×16')
     return drawn(QuickNet(whitening_filters(images[:5000]).cpu(), classes, tuple(widths), affine), init)

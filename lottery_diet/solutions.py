@@ -159,7 +159,8 @@ class Threshold(Task):
     ) -> Outcome: # columns level, density, accuracy (0 to 1), threshold (as the weights)
         "One row"
         record, mask = with_mask(run, self.trained)
-        return Outcome([record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict() | dict(threshold=threshold(record.part('state'), mask, self.prune_rate))])
+        return Outcome([record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict() | dict(threshold=threshold(record.part('state'), mask,
+            self.prune_rate))])
 
 class WeightCounts(Task):
     "How many living weights are how large: a histogram (WIN, Figs. 5–7, 19, 22)"

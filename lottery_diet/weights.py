@@ -29,7 +29,7 @@ def prunable(
     include:Which=(), # matrices to prune besides
     exclude:Which=() # matrices never to prune
 ) -> list[str]: # names of parameters, in order
-    "Names of the trainable matrices of the layers that are pruned, without the network's `never_pruned`; a warning names what stays whole, `ValueError` what does not fit"
+    "Names of the trainable matrices of the layers that are pruned, but for `never_pruned`; a warning names what stays whole, `ValueError` what does not fit"
     whole = matrices(model)
     extra, never = chosen(model, include), chosen(model, exclude)
     spared = never | ({*getattr(model, 'never_pruned', ())} - extra)

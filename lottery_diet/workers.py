@@ -257,7 +257,8 @@ def side_by_side(
     for key, (task, needs) in needed(tasks).items():
         try: jobs.append((key, needs, pickle.dumps(task)))
         except Exception as e:
-            if left.pop(key, None): yield task, 'failed', f'this task cannot be taken to another process ({in_short(e)}): define its class in a module, or use workers=1'
+            if left.pop(key, None):
+                    yield task, 'failed', f'this task cannot be taken to another process ({in_short(e)}): define its class in a module, or use workers=1'
     scripts = any(b'__main__' in job for _, _, job in jobs) # then the workers need it
     context = multiprocessing.get_context('spawn')
     here, there = context.Pipe()
