@@ -75,7 +75,8 @@ class ImageSet:
             source, labels = read_items(source, progress)
         x = pixels_of(source)
         y = labels_of(labels, len(x), like.classes if like else classes)
-        if like and tuple(x.shape[1:]) != like.shape: raise ValueError(f'images are {tuple(x.shape[1:])}, those of {like.name} {like.shape}: bring all to one size')
+        if like and tuple(x.shape[1:]) != like.shape:
+            raise ValueError(f'images are {tuple(x.shape[1:])}, those of {like.name} {like.shape}: bring all to one size')
         return like.like(x, y, name) if like else cls(x, y, classes, mean, std, own)
 
     def __len__(self): return len(self.x)

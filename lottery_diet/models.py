@@ -14,6 +14,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
+from importlib.metadata import PackageNotFoundError, version
 from inspect import getsource, signature, unwrap
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -148,9 +149,15 @@ def code_of(
 def _digest_of(f):
     "Once for each function: what was imported, not what the file has become since"
     module, h = sys.modules.get(f.__module__), hashlib.sha256()
+    h.update(repr(_version_of(f.__module__.split('.')[0])).encode())
     for part in sorted(own_modules(module), key=lambda m: m.__name__): h.update(f'{part.__name__}\n{_source_of(part)}'.encode())
     if not _source_of(module): h.update(repr(_compiled(f)).encode())
     return h.hexdigest()[:16]
+
+def _version_of(package):
+    "None for what was not installed"
+    try: return version(package)
+    except PackageNotFoundError: return None
 
 def _source_of(x):
     try: return getsource(x)
@@ -167,12 +174,12 @@ installed = {'site-packages', 'dist-packages'} # folders that installed packages
 def own_modules(
     module:ModuleType|None # that a function was found in
 ) -> set[ModuleType]: # itself among them
-    "The module and those of the same project that it uses, and they use; not what was installed beside them, nor this package"
+    "The module and those of the same project that it uses, and they use; not what was installed beside them, nor this package; of an installed one it alone"
     file = getattr(module, '__file__', None)
     if not file: return set()
     name, root, found, todo = module.__name__, Path(file).resolve().parent, set(), [module]
     for _ in name.split('.')[1 if Path(file).stem != '__init__' else 0:]: root = root.parent
-    if root.name in installed: root = root/name.split('.')[0]
+    if root.name in installed: return {module}
     while todo:
         m = todo.pop()
         found.add(m)
