@@ -36,6 +36,7 @@ from lottery_diet.recipe import Recipe, in_epochs
 from lottery_diet.records import save_tensors
 from lottery_diet.scores import el2n, keep_easiest, keep_hardest, keep_window
 from lottery_diet.sources import load_data
+from lottery_diet.ticket import Ticket
 from lottery_diet.train import Snapshot, fit, train
 from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.weights import check_tied, count_prunable, prunable
@@ -683,3 +684,74 @@ def test_forgetting_and_seeded_blocks_leave_the_generator_alone():
     forgetting(partial(mlp, (1, 8, 8), 10, (4,)), data, Recipe(3, 32))
     with seeded(0, 'x'): torch.rand(1)
     assert torch.equal(before, torch.random.get_rng_state())
+
+reader = '''
+import json, sys
+import numpy as np, torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn.utils import prune
+sys.modules['lottery_diet'] = None # not even by chance
+with safe_open('ticket.safetensors', 'pt') as f: tensors, notes = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
+net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+net.load_state_dict({k.removeprefix('trained/'): v for k, v in tensors.items() if k.startswith('trained/')})
+for k, shape in json.loads(notes['shapes']).items():
+    alive = torch.from_numpy(np.unpackbits(tensors[f'mask/{k}'].numpy(), count=int(np.prod(shape)))).view(shape)
+    assert not net.get_parameter(k)[alive == 0].any()
+    prune.custom_from_mask(net.get_submodule(k.removesuffix('.weight')), 'weight', alive)
+torch.save(net(torch.load('x.pt')), 'logits.pt')
+print(json.loads(notes['recipe'])['lr'], json.loads(notes['origin'])['data'])
+'''
+
+def test_a_ticket_is_read_in_another_process_without_this_package(tmp_path):
+    net, how = make('linear'), Recipe(4, 32, lr=.05, milestones=(2,), clip=1.)
+    start = Snapshot(0, state_of(net))
+    *_, last = imp(net, data, how, start, levels=2, prune_rate=.5)
+    Ticket.of(last, start, how, data='digits').save(tmp_path/'ticket.safetensors')
+    torch.save(test.inputs(test.x), tmp_path/'x.pt')
+    out = subprocess.run([sys.executable, '-c', reader], cwd=tmp_path, capture_output=True, encoding='utf-8')
+    assert out.returncode == 0 and out.stdout.split() == ['0.05', 'digits'], out.stderr
+    assert torch.allclose(torch.load(tmp_path/'logits.pt'), predict(net, test, last), rtol=1e-4, atol=1e-5)
+    again = Ticket.load(tmp_path/'ticket.safetensors')
+    assert again.mask == last.mask and again.recipe == how and same(again.rewind.state, start.state) and again.trained.step == 4
+    assert same(as_state(tmp_path/'ticket.safetensors'), last.trained.state) # where a state is wanted, a ticket's file gives the trained one
+    with pytest.raises(ValueError, match='loss of its own'): Ticket(last.mask, start, Recipe(4, loss=F.multi_margin_loss)).save(tmp_path/'b.safetensors')
+
+@pytest.mark.parametrize('name', ['tied', 'attention', 'weight_norm', 'convolution'])
+def test_masks_and_snapshots_are_saved_alike(name, tmp_path):
+    net = make(name)
+    end = fit(net, data, recipe)
+    mask = prune_global_magnitude(end, quietly(Mask.dense, net), .37)
+    mask.save(tmp_path/'mask.safetensors'), end.save(tmp_path/'end.safetensors')
+    again, back = Mask.load(tmp_path/'mask.safetensors'), Snapshot.load(tmp_path/'end.safetensors')
+    assert again == mask and again.ties == mask.ties and list(again) == list(mask)
+    assert same(back.state, end.state) and same(back.optimizer, end.optimizer) and (back.step, back.loss, back.way) == (end.step, end.loss, end.way)
+    assert same(again.apply(back), mask.apply(end)) and same(as_state(tmp_path/'end.safetensors'), end.state)
+    for kind in (Mask, Snapshot, Ticket):
+        other = tmp_path/('end.safetensors' if kind is Mask else 'mask.safetensors')
+        with pytest.raises(ValueError, match='not as it was written'): kind.load(other)
+        with pytest.raises(FileNotFoundError, match='no file'): kind.load(tmp_path/'none')
+    cut = (tmp_path/'mask.safetensors').read_bytes()
+    (tmp_path/'mask.safetensors').write_bytes(cut[:-1])
+    with pytest.raises(ValueError, match='not as it was written'): Mask.load(tmp_path/'mask.safetensors')
+
+def test_the_packages_names_are_loaded_when_they_are_used():
+    script = '''
+import sys
+import lottery_diet as ld
+assert 'torch' not in sys.modules and 'imp' in dir(ld)
+assert ld.imp is sys.modules['lottery_diet.imp'] and ld.imp.Mask is ld.Mask
+import lottery_diet.train as module
+from lottery_diet.train import train
+assert ld.train is module and module.train is train and callable(ld.train)
+from inspect import ismodule
+assert ismodule(module) and not callable(sys.modules['lottery_diet.data'])
+net = ld.initialize(lambda: ld.find_model('lenet_300_100')((1, 8, 8), 10), 0)
+data = ld.load_data('digits')
+print(len(list(ld.imp(net, data.train, ld.Recipe(1), net, levels=1))))
+for name in ld._homes: getattr(ld, name)
+try: ld.nothing
+except AttributeError as e: print(e)
+'''
+    out = subprocess.run([sys.executable, '-c', script], capture_output=True, encoding='utf-8')
+    assert out.returncode == 0 and out.stdout.split('\n')[:2] == ['2', "module 'lottery_diet' has no attribute 'nothing'"], out.stderr
