@@ -108,7 +108,7 @@ def predict(
     if state is not None: check_state(model, state := as_state(state))
     data, layout = data.to(device_of(model)), channels_last(model)
     size = batch_size or portion(model, data)
-    if folding_pairs(model): network = folded(model, state)
+    if folding_pairs(model) or state is not None and isinstance(model, nn.DataParallel): network = folded(model, state)
     elif state is None: network = model
     else:
         own = dict(model.named_buffers()) # which a network may write to, in evaluation too

@@ -41,6 +41,7 @@ def gradient_lengths(
 ) -> Tensor: # n, on the CPU
     "Length of each example's gradient with respect to all parameters of one network, layer by layer where the longest is then right"
     data = data.to(device_of(model))
+    if isinstance(model, nn.DataParallel): model = model.module
     with evaluating(model), differentiable():
         check_outputs(model, answer(model, data.inputs(data.x[:1])), data.classes)
         lengths = lengths_by_layer(model, data, chunk)

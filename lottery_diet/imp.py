@@ -7,11 +7,14 @@ __all__ = ['Mask', 'pruned_parts', 'share_of', 'prune_global_magnitude', 'flat',
            'imp', 'imp_many', 'check_ladder', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls']
 
 # %% ../nbs/05_imp.ipynb #1f2764cb
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -21,6 +24,7 @@ from .core import Solution, as_state, derive, same, stream
 from .data import ImageSet
 from .models import initialize, prunable
 from .many import fit_many
+from .records import Damaged, load_tensors, save_tensors
 from .train import Recipe, Snapshot, check_boolean, check_mask, fit
 from .weights import Which, masked, ties
 
@@ -72,6 +76,36 @@ class Mask(Mapping[str, Tensor]):
             layer, _, name = k.rpartition('.')
             prune.custom_from_mask(model.get_submodule(layer), name, m.to(model.get_parameter(k).device))
         return model
+
+    def packed(self) -> tuple[dict[str, Tensor], dict[str, str]]: # uint8 vectors as 'mask/name'; notes: shapes, and second names of weights
+        "Eight weights to a byte, as numpy.packbits orders them"
+        bits = {f'mask/{k}': torch.from_numpy(np.packbits(m.cpu().numpy())) for k, m in self.items()}
+        return bits, dict(shapes=json.dumps({k: list(m.shape) for k, m in self.items()}), ties=json.dumps(self.ties))
+
+    @classmethod
+    def unpacked(cls,
+        tensors:Mapping[str, Tensor], # uint8 vectors as 'mask/name'; others are passed over
+        notes:Mapping[str, str] # shapes and second names
+    ) -> 'Mask': # on the CPU
+        "What `packed` packed"
+        bits = lambda k, shape: torch.from_numpy(np.unpackbits(tensors[f'mask/{k}'].numpy(), count=math.prod(shape))).bool().view(shape)
+        return cls({k: bits(k, shape) for k, shape in json.loads(notes['shapes']).items()}, json.loads(notes['ties']))
+
+    def save(self,
+        path:Path|str # .safetensors, to make or replace
+    ) -> Path: # the file
+        "Write one file, whole or not at all: bits, and shapes in its notes"
+        save_tensors(Path(path), *self.packed())
+        return Path(path)
+
+    @classmethod
+    def load(cls,
+        path:Path|str # a file that `save` wrote, of a mask or of a ticket
+    ) -> 'Mask': # on the CPU
+        "What `save` wrote; raises `FileNotFoundError`, and `ValueError` for another or a damaged file"
+        if not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}: give one that Mask.save wrote')
+        try: return cls.unpacked(*load_tensors(Path(path)))
+        except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no mask, or is not as it was written: save it again') from None
 
     @property
     def kept(self) -> int: # of all layers together

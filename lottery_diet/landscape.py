@@ -141,6 +141,7 @@ class Curvature:
     ):
         self.model, self.data, self.chunk = model, data.to(device_of(model)), chunk
         state = as_state(state)
+        if isinstance(model, nn.DataParallel): raise ValueError('curvature is computed on one device: give model.module and a state of that')
         check_state(model, state)
         tied = ties(model)
         state = {k: v.to(device_of(model)) for k, v in state.items() if k not in tied}
@@ -162,7 +163,7 @@ class Curvature:
 
     def _on(self, x, y, vectors):
         inputs = self.data.inputs(x).to(next(iter(self.point.values())).dtype)
-        slope = grad(lambda point: F.cross_entropy(functional_call(self.model, self.fixed | point, (inputs,)), y))
+        slope = grad(lambda point: F.cross_entropy(functional_call(self.model, self.fixed | point, (inputs.clone(),)), y))
         def one(vector): return self._shorten(jvp(slope, (self.point,), (self._lengthen(vector),))[1])
         return vmap(one, randomness='same')(vectors)
 

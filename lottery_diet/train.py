@@ -8,11 +8,13 @@ __all__ = ['ways', 'batches', 'orders', 'first_flips', 'cutmix', 'Snapshot', 'tr
            'Recipe', 'in_epochs', 'Evaluation', 'evaluate', 'predict', 'Diverged']
 
 # %% ../nbs/03_train.ipynb #c8de77dc
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,7 @@ from .data import ImageSet, crop_flip
 from .evaluation import Evaluation, answer, check_outputs, check_state, cudnn, device_of, evaluate, evaluating, predict
 from .mlp_steps import ClosedForm, SparseFirst, sparse_pays
 from .recipe import Recipe, in_epochs
+from .records import Damaged, load_tensors, part_of, save_tensors
 from .steps import Autograd, Replayed, can_compile, make_optimizer, memory_of, set_rate
 
 _all_ = ['Recipe', 'in_epochs', 'Evaluation', 'evaluate', 'predict', 'Diverged'] # recipe and evaluation belong to training: one import gets all
@@ -111,6 +114,25 @@ class Snapshot:
     ) -> 'Snapshot': # itself, if it is one
         "A state as the beginning of a run"
         return source if isinstance(source, cls) else cls(step, as_state(source))
+
+    def save(self,
+        path:Path|str # .safetensors, to make or replace
+    ) -> Path: # the file
+        "Write one file, whole or not at all: state, the optimizer's memory, step and loss"
+        tensors = {f'{part}/{k}': v for part in ('state', 'optimizer') for k, v in getattr(self, part).items()}
+        save_tensors(Path(path), tensors, dict(snapshot=json.dumps(dict(step=self.step, loss=self.loss, way=self.way))))
+        return Path(path)
+
+    @classmethod
+    def load(cls,
+        path:Path|str # a file that `save` wrote
+    ) -> 'Snapshot': # on the CPU
+        "What `save` wrote; raises `FileNotFoundError`, and `ValueError` for another or a damaged file"
+        if not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}: give one that Snapshot.save wrote')
+        try:
+            tensors, notes = load_tensors(Path(path))
+            return cls(state=part_of(tensors, 'state'), optimizer=part_of(tensors, 'optimizer'), **json.loads(notes['snapshot']))
+        except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no snapshot, or is not as it was written: save it again') from None
 
     def rewound(self) -> 'Snapshot': # its loss is not a number: nothing was trained since
         "The same weights at the same step, with a fresh optimizer (Data Diet §2; design of IMP with rewinding)"

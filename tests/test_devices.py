@@ -45,7 +45,7 @@ from lottery_diet.whitening import ZCA, whitened
 
 digits = load_data('digits')
 some, look = digits.train.take(torch.arange(160)), digits.test.take(torch.arange(60))
-exact = replace(some, x=some.inputs(some.x).double())
+exact = some.like(some.inputs(some.x).double(), some.y)
 nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet, (1, 8, 8), depth=8),
             conv_net=partial(conv_net, (1, 8, 8), width=16, depth=2), conv4=partial(conv4, (1, 8, 8)))
 short = Recipe(12, 32, lr=.02, weight_decay=1e-3, milestones=(8,), warmup=2)

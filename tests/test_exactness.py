@@ -94,7 +94,7 @@ def test_rewinding_restores_everything():
 
 def test_extra_loss_is_added():
     make, pull = nets['mlp'], lambda net: .1*sum(p.square().sum() for p in net.parameters())
-    exact = replace(digits, x=digits.inputs(digits.x).double())
+    exact = digits.like(digits.inputs(digits.x).double(), digits.y)
     plain = replace(rich, cutmix=0., crop=0, flip=False, weight_decay=0.)
     extra = fit(initialize(make, 0).double(), exact, plain, extra_loss=pull)
     decay = fit(initialize(make, 0).double(), exact, replace(plain, weight_decay=.2))
@@ -136,7 +136,7 @@ def test_masks_equal_torchs_own_pruning_level_after_level():
     (dict(nesterov=True, weight_decay=.01, lr=.03), lambda p: torch.optim.SGD(p, lr=.03, momentum=.9, nesterov=True, weight_decay=.01)),
     (dict(momentum=0., lr=.03), lambda p: torch.optim.SGD(p, lr=.03))], ids=['adam, weight decay', 'nesterov', 'no momentum'])
 def test_optimizers_against_a_hand_written_loop(change, by_hand):
-    exact = replace(digits, x=digits.inputs(digits.x).double())
+    exact = digits.like(digits.inputs(digits.x).double(), digits.y)
     recipe = Recipe(30, 100, **change)
     net = initialize(nets['mlp'], 0).double()
     optimizer = by_hand(net.parameters())

@@ -36,7 +36,7 @@ def test_closed_form_has_the_bits_of_autograd(make, recipe, share):
 
 @pytest.mark.parametrize('recipe', recipes.values(), ids=recipes)
 def test_sparse_agrees_to_rounding(recipe):
-    mask, exact = sparse_mask(wide, .06), replace(digits.train, x=digits.train.inputs(digits.train.x).double())
+    mask, exact = sparse_mask(wide, .06), digits.train.like(digits.train.inputs(digits.train.x).double(), digits.train.y)
     plain, fast = (fit(initialize(wide, 0).double(), exact, recipe, mask=mask, way=way) for way in ('autograd', None))
     assert fast.way == 'sparse'
     assert distance(plain.state, fast.state) < 1e-10*distance(plain.state, initialize(wide, 0).double().state_dict())

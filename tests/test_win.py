@@ -1,5 +1,4 @@
 "Why Lottery Tickets Win: the penalty in every way to train, distances against another implementation, presets against the protocol table."
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +21,7 @@ from lottery_diet.train import Recipe, Snapshot, fit
 from lottery_diet.win_presets import win_about, win_panels
 
 digits = load_data('digits')
-exact = replace(digits.train, x=digits.train.inputs(digits.train.x).double())
+exact = digits.train.like(digits.train.inputs(digits.train.x).double(), digits.train.y)
 resnet = partial(cifar_resnet, (1, 8, 8), depth=8, width=16) # wide enough for channels-last weights
 
 def random_mask(make, share, seed=0):

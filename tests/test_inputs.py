@@ -1,0 +1,757 @@
+"What users bring, networks, states and data of every kind, is taken rightly or refused in a sentence."
+import copy
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+
+from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, seeded, state_of, stream
+from lottery_diet.data import ImageSet
+from lottery_diet.distill import begin_at
+from lottery_diet.evaluation import evaluate, predict
+from lottery_diet.experiments import Config, RecipeField
+from lottery_diet.forgetting import forgetting
+from lottery_diet.gradient import Condensing, match_gradients
+from lottery_diet.gradient_scores import grand
+from lottery_diet.imp import Mask, imp, prune_global_magnitude, shuffle_layerwise
+from lottery_diet.ingredients import Network
+from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
+from lottery_diet.lmc import loss_path, recalibrate_batchnorm
+from lottery_diet.many import train_many
+from lottery_diet.models import code_of, find_model, initialize, mlp
+from lottery_diet.recipe import Recipe, in_epochs
+from lottery_diet.records import save_tensors
+from lottery_diet.scores import el2n, keep_easiest, keep_hardest, keep_window
+from lottery_diet.sources import load_data
+from lottery_diet.ticket import Ticket
+from lottery_diet.train import Snapshot, fit, train
+from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
+from lottery_diet.weights import check_tied, count_prunable, prunable
+
+splits = load_data('digits')
+data, test = splits.train.take(torch.arange(96)), splits.test.take(torch.arange(60))
+recipe = Recipe(4, 32, lr=.05)
+
+def flat(*layers): return nn.Sequential(nn.Flatten(), *layers)
+def tail(): return nn.Linear(8, 10)
+
+class Rows(nn.Module):
+    "A recurrent network over the rows of an image"
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.rows, self.head = kind(8, 8, batch_first=True, **options), nn.Linear(options.get('proj_size') or 8, 10)
+    def forward(self, x): return self.head(self.rows(x[:, 0])[0][:, -1])
+
+class Cells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(8, 8), tail()
+    def forward(self, x):
+        h = x.new_zeros(len(x), 8)
+        for row in x[:, 0].unbind(1): h = self.cell(row, h)
+        return self.head(h)
+
+class Vit(nn.Module):
+    def __init__(self, dropout=0.):
+        super().__init__()
+        self.patch, self.places = nn.Conv2d(1, 8, 4, 4), nn.Parameter(torch.zeros(4, 8))
+        self.block, self.head = nn.TransformerEncoderLayer(8, 2, 16, dropout, batch_first=True, norm_first=True), tail()
+    def forward(self, x): return self.head(self.block(self.patch(x).flatten(2).transpose(1, 2) + self.places).mean(1))
+
+class Unlike(nn.Module):
+    "Attention whose keys are of another size: three matrices instead of one"
+    def __init__(self):
+        super().__init__()
+        self.mix, self.head = nn.MultiheadAttention(8, 2, kdim=4, vdim=4, batch_first=True), tail()
+    def forward(self, x): return self.head(self.mix(x[:, 0], x[:, 0, :, :4], x[:, 0, :, :4])[0].mean(1))
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.into, self.a, self.b, self.out = nn.Linear(64, 8), nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False), tail()
+        self.b.weight = self.a.weight
+    def forward(self, x): return self.out(self.b(torch.relu(self.a(torch.relu(self.into(x.flatten(1)))))))
+
+class Bare(nn.Module):
+    "A matrix of its own, in no layer"
+    def __init__(self):
+        super().__init__()
+        self.matrix, self.head = nn.Parameter(torch.randn(64, 8, generator=stream(0, 'bare'))*.1), tail()
+    def forward(self, x): return self.head(torch.relu(x.flatten(1) @ self.matrix))
+
+class Pairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.two = nn.Bilinear(32, 32, 10)
+    def forward(self, x): return self.two(*x.flatten(1).chunk(2, 1))
+
+class Codes(nn.Module):
+    "An embedding of the pixels' levels"
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(4, 8), nn.Linear(64*8, 10)
+    def forward(self, x): return self.head(self.table(x.flatten(1).add(1).clamp(0, 3).long()).flatten(1))
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(64, 10)
+    def forward(self, x): return self.f(x.sub_(.5).div_(.25).flatten(1))
+
+def frozen():
+    net = flat(nn.Linear(64, 8), nn.ReLU(), tail())
+    net[1].requires_grad_(False)
+    return net
+
+conv = lambda *layers: nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), *layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), tail())
+old_style = lambda f: f(nn.Linear(64, 8))
+networks = { # what makes it, how many weights are prunable, and of how many in matrices
+    'linear': (lambda: flat(nn.Linear(64, 8), nn.ReLU(), tail()), 592, 592),
+    'no bias': (lambda: flat(nn.Linear(64, 8, bias=False), nn.ReLU(), nn.Linear(8, 10, bias=False)), 592, 592),
+    'convolution': (lambda: conv(nn.BatchNorm2d(8)), 72 + 80, 152),
+    'InstanceNorm': (lambda: conv(nn.InstanceNorm2d(8, affine=True)), 152, 152),
+    'LayerNorm over pixels': (lambda: conv(nn.LayerNorm([8, 8, 8])), 152, 152),
+    'grouped': (lambda: conv(nn.Conv2d(8, 8, 3, padding=1, groups=4)), 152 + 144, 296),
+    'transposed': (lambda: conv(nn.ConvTranspose2d(8, 8, 2, 2)), 152 + 256, 408),
+    'weight_norm': (lambda: flat(parametrizations.weight_norm(nn.Linear(64, 8)), nn.ReLU(), tail()), 592, 592),
+    'spectral_norm': (lambda: flat(parametrizations.spectral_norm(nn.Linear(64, 8)), nn.ReLU(), tail()), 592, 592),
+    'orthogonal': (lambda: flat(nn.Linear(64, 8), parametrizations.orthogonal(nn.Linear(8, 8)), tail()), 592, 656),
+    'weight_norm of old': (lambda: flat(old_style(nn.utils.weight_norm), nn.ReLU(), tail()), 592, 592),
+    'spectral_norm of old': (lambda: flat(old_style(nn.utils.spectral_norm), nn.ReLU(), tail()), 592, 592),
+    'attention': (Vit, 128 + 192 + 64 + 256 + 80, 720 + 32),
+    'attention of unlike sizes': (Unlike, 64 + 32 + 32 + 64 + 80, 272),
+    'LSTM': (partial(Rows, nn.LSTM), 256 + 256 + 80, 592),
+    'LSTM with projection': (partial(Rows, nn.LSTM, proj_size=4), 256 + 128 + 32 + 40, 456),
+    'GRU': (partial(Rows, nn.GRU), 192 + 192 + 80, 464),
+    'GRU cell': (Cells, 192 + 192 + 80, 464),
+    'bilinear': (Pairs, 10240, 10240),
+    'tied': (Tied, 512 + 64 + 80, 656),
+    'bare parameter': (Bare, 80, 592),
+    'embedding': (Codes, 5120, 5152),
+    'frozen': (frozen, 80, 592),
+    'in place': (InPlace, 640, 640),
+    'DataParallel': (lambda: nn.DataParallel(flat(nn.Linear(64, 8), nn.ReLU(), tail())), 592, 592),
+    'PReLU': (lambda: flat(nn.Linear(64, 8), nn.PReLU(8), tail()), 592, 592),
+    'dropout': (lambda: flat(nn.Linear(64, 8), nn.Dropout(.5), tail()), 592, 592)}
+
+def make(name): return initialize(networks[name][0], 0)
+def quietly(f, *args, **kwargs):
+    with warnings.catch_warnings(action='ignore'): return f(*args, **kwargs)
+
+@pytest.mark.parametrize('name', networks)
+def test_what_is_counted_is_what_trains_and_what_is_left_out_is_named(name):
+    _, pruned, of = networks[name]
+    net = make(name)
+    with warnings.catch_warnings(record=True, action='always') as said: names = prunable(net)
+    said = [str(w.message) for w in said if 'never pruned' in str(w.message)]
+    parameters = dict(net.named_parameters())
+    assert sum(parameters[k].numel() for k in names) == pruned == quietly(count_prunable, net) == quietly(Mask.dense, net).size
+    assert len(said) == (pruned < of) and (pruned == of or f'{(of - pruned)/of:.0%}' in said[0])
+
+@pytest.mark.parametrize('name', networks)
+def test_a_pruned_weight_is_zero_in_what_the_layer_multiplies_by(name):
+    net = make(name)
+    *_, last = quietly(lambda: list(imp(net, data, recipe, Snapshot(0, state_of(net)), levels=1, prune_rate=.4)))
+    assert last.mask.kept == last.mask.size - -(-last.mask.size*2//5)
+    net.load_state_dict(last.trained.state)
+    net.eval()
+    with torch.no_grad(): net(data.inputs(data.x[:2]))
+    for k, alive in last.mask.items():
+        layer, _, attribute = k.partition('.parametrizations.')[0].rpartition('.') if '.parametrizations.' not in k else (k.split('.parametrizations.')[0], '', k.split('.')[-2])
+        weight = getattr(net.get_submodule(layer), attribute.removesuffix('_v').removesuffix('_orig'))
+        assert not weight[~alive].any() and weight[alive].any()
+    for other, first in last.mask.ties.items(): assert torch.equal(last.trained.state[other], last.trained.state[first])
+
+@pytest.mark.parametrize('name', networks)
+def test_a_state_seen_from_outside_is_the_same_as_loaded(name):
+    net = make(name)
+    begin, end = state_of(net), fit(net, data, recipe).state
+    middle = lerp(begin, end, .5)
+    path = loss_path(net, begin, end, test, (.5,))
+    twin = make(name)
+    twin.load_state_dict(middle)
+    by_load = evaluate(twin, test)
+    assert path.table.loss[1] == pytest.approx(by_load.loss, rel=1e-5) and evaluate(net, test, middle) == pytest.approx(by_load, rel=1e-5)
+    dense, half = quietly(Mask.dense, net), None
+    half = prune_global_magnitude(end, dense, .5)
+    twin.load_state_dict(half.apply(end))
+    assert evaluate(twin, test).loss == pytest.approx(loss_path(net, begin, end, test, (.5,), mask=half).table.loss[2], rel=1e-5)
+
+@pytest.mark.parametrize('name', [name for name in networks if name not in ('LSTM', 'LSTM with projection', 'GRU')]) # no batching rule for their kernel
+def test_scores_are_those_of_one_example_at_a_time(name):
+    net, few = make(name), data.take(torch.arange(6))
+    net.eval()
+    lengths, errors = [], []
+    for i in range(len(few)):
+        out = net(few.inputs(few.x[i:i + 1]))
+        g = torch.autograd.grad(F.cross_entropy(out, few.y[i:i + 1]), [p for p in net.parameters() if p.requires_grad])
+        lengths.append(torch.cat([v.flatten() for v in g]).norm())
+        errors.append((out.softmax(1)[0] - F.one_hot(few.y[i], 10)).norm())
+    assert torch.allclose(grand(net, few), torch.stack(lengths).detach(), rtol=1e-3)
+    assert torch.allclose(el2n(net, few), torch.stack(errors).detach(), rtol=1e-4)
+
+def test_include_and_exclude_take_names_patterns_and_kinds():
+    net = make('attention')
+    assert prunable(net, include=['places'])[0] == 'places'
+    assert quietly(prunable, net, exclude=['block.*', nn.Conv2d]) == ['head.weight']
+    with warnings.catch_warnings(action='error'): prunable(net, exclude=['places'])
+    assert quietly(Mask.dense, make('frozen'), include=['1.weight']).size == 592
+    with pytest.raises(ValueError, match="'nothing' is no prunable weight"): prunable(net, exclude=['nothing'])
+    with pytest.raises(ValueError, match='leaves nothing'): quietly(prunable, net, exclude=['*'])
+
+def test_a_filter_of_weight_norm_that_dies_is_refused():
+    net = make('weight_norm')
+    mask = Mask.dense(net)
+    dead = mask['1.parametrizations.weight.original1'].clone()
+    dead[3] = False
+    with pytest.raises(ValueError, match='weight_norm divides by its length'): train(net, data, recipe, mask=Mask(dict(mask) | {'1.parametrizations.weight.original1': dead}))
+
+@pytest.mark.parametrize('pruned', ['torch.nn.utils.prune', 'permanently', 'torch.ao.pruning'])
+def test_networks_that_others_pruned_are_recognized(pruned):
+    net = make('linear')
+    if pruned == 'torch.ao.pruning':
+        from torch.ao.pruning import WeightNormSparsifier
+        sparsifier = WeightNormSparsifier(sparsity_level=.5, sparse_block_shape=(1, 1), zeros_per_block=1)
+        sparsifier.prepare(net, [dict(tensor_fqn='1.weight'), dict(tensor_fqn='3.weight')])
+        sparsifier.step()
+    else:
+        for layer in (net[1], net[3]):
+            prune.l1_unstructured(layer, 'weight', .5)
+            if pruned == 'permanently': prune.remove(layer, 'weight')
+    mask = Mask.from_pruned(net)
+    assert sorted(mask) == ['1.weight', '3.weight'] and mask.density == .5
+    assert all(torch.equal(mask[f'{i}.weight'], net[i].weight != 0) for i in (1, 3))
+    if pruned != 'permanently':
+        with pytest.raises(ValueError, match='take Mask.from_pruned'): Mask.dense(net)
+
+def test_a_mask_goes_to_torch_prune_and_back():
+    net = make('convolution')
+    mask = prune_global_magnitude(state_of(net), Mask.dense(net), .3)
+    worn = mask.to_prune(copy.deepcopy(net))
+    assert Mask.from_pruned(worn) == mask
+    assert torch.equal(predict(worn, test), predict(net, test, mask.apply(net)))
+    worn.train()(test.inputs(test.x[:4])).sum().backward() # leaves a computed weight in the layer, which deepcopy refuses
+    assert torch.equal(predict(worn, test, state_of(worn)), predict(worn, test))
+    recalibrate_batchnorm(worn, worn, data)
+    with pytest.raises(ValueError, match='prune.remove'): train(worn, data, recipe, mask=mask)
+    with pytest.raises(ValueError, match='nothing of this'): Mask.from_pruned(net)
+
+def test_a_tied_weight_is_one_weight(tmp_path):
+    net = make('tied')
+    begin, end = state_of(net), fit(net, data, recipe).state
+    assert aliases(end) == {'b.weight': 'a.weight'}
+    once = [k for k in end if k != 'b.weight']
+    assert distance(begin, end) == distance(begin, end, once) and angle(begin, end) == angle(begin, end, once)
+    mask = shuffle_layerwise(prune_global_magnitude(end, Mask.dense(net), .5), 1)
+    save_tensors(tmp_path/'end.safetensors', end, {})
+    for state in (end, tmp_path/'end.safetensors', {k: v.clone() for k, v in end.items()}):
+        worn = mask.apply(state)
+        assert torch.equal(worn['a.weight'], worn['b.weight']) and not worn['b.weight'][~mask['a.weight']].any()
+    with pytest.raises(ValueError, match='two values for it'): evaluate(net, test, end | {'b.weight': end['b.weight'] + 1})
+    with pytest.raises(ValueError, match='two values for it'): train(net, data, recipe, start=end | {'b.weight': end['b.weight'] + 1})
+    plane = plane_of_two(end, begin)
+    assert plane.coordinates(end) == pytest.approx((1, 0), abs=1e-6) and plane.coordinates(begin) == pytest.approx((-1, 0), abs=1e-6)
+    for x, y in ((.3, .7), (1., 0.)): check_tied(net, plane.at(x, y))
+    norm = lambda part: torch.cat([v.flatten() for k, v in part.items() if k != 'b.weight']).norm().item()
+    assert norm(plane.up) == pytest.approx(norm(plane.right), rel=1e-5)
+    surface(net, plane, test, (0., 1.), (0.,))
+
+def test_curvature_of_a_tied_weight_and_of_attention_is_that_of_the_loss():
+    for name in ('tied', 'attention'):
+        net, few = make(name).double(), ImageSet(data.x[:8].double()/16, data.y[:8], 10)
+        here = Curvature(net, net, few)
+        assert len(here) == sum(p.numel() for p in net.parameters())
+        v = torch.randn(len(here), generator=stream(0, 'direction'), dtype=torch.float64)
+        names, sizes = zip(*((k, p.numel()) for k, p in net.named_parameters()))
+        def slope(t):
+            moved = copy.deepcopy(net)
+            with torch.no_grad():
+                for p, part in zip(moved.parameters(), v.split(sizes)): p.add_(t*part.view(p.shape))
+            return torch.cat([g.flatten() for g in torch.autograd.grad(F.cross_entropy(moved.eval()(few.x.clone()), few.y), list(moved.parameters()))])
+        by_differences = (slope(1e-5) - slope(-1e-5))/2e-5
+        assert torch.allclose(here.times(v[None])[0], by_differences, rtol=1e-4, atol=1e-6*by_differences.norm())
+
+def test_as_many_eigenvalues_as_weights_and_no_more():
+    net, few = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2)).double(), ImageSet(data.x[:8].double()/16, data.y[:8] % 2)
+    here = Curvature(net, net, few)
+    whole = torch.linalg.eigvalsh(here.times(torch.eye(4, dtype=torch.float64))).flip(0).numpy()
+    assert np.allclose(top_eigenvalues(here, 4), whole, atol=1e-9) and np.allclose(top_eigenvalues(here, 2), whole[:2], atol=1e-4)
+    with pytest.raises(ValueError, match='no more eigenvalues'): top_eigenvalues(here, 5)
+
+class Drawing(nn.Module):
+    "Draws whatever its mode"
+    def __init__(self):
+        super().__init__()
+        self.f = nn.Linear(64, 10)
+    def forward(self, x): return self.f(F.dropout(x.flatten(1), .5, training=True))
+
+def test_numbers_do_not_depend_on_the_global_generator():
+    net, images = Drawing(), data.take(torch.arange(20))
+    def numbers(seed):
+        torch.manual_seed(seed)
+        state = torch.random.get_rng_state()
+        found = [predict(net, images), grand(net, images), torch.tensor(evaluate(net, images)), fit(copy.deepcopy(net), images, recipe).state['f.weight']]
+        assert torch.equal(state, torch.random.get_rng_state())
+        return found
+    assert all(map(torch.equal, numbers(1), numbers(2)))
+
+@pytest.mark.parametrize('draws', [lambda: nn.Dropout(.5), lambda: nn.RReLU(), lambda: nn.AlphaDropout(.3)])
+def test_layers_that_draw_draw_the_same_on_the_way_back(draws):
+    net = initialize(lambda: flat(nn.Linear(64, 8), draws(), tail()), 0)
+    start = {k: v.detach() for k, v in net.named_parameters()}
+    target = {k: v + .05*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
+    x, y = data.inputs(data.x[:60]), data.y[:60] # more than a chunk
+    def by(match, seed):
+        torch.manual_seed(seed)
+        return match(start, target, x, y, .05, 4, Feed(60))
+    adjoint, again, unrolled = by(partial(match_by_adjoint, Stepper(net)), 1), by(partial(match_by_adjoint, Stepper(net)), 2), by(partial(match_unrolled, net), 3)
+    assert torch.equal(adjoint.images, again.images)
+    assert adjoint.loss == pytest.approx(unrolled.loss, rel=1e-6) and torch.allclose(adjoint.images, unrolled.images, rtol=1e-3, atol=1e-4*unrolled.images.abs().max())
+    with pytest.raises(ValueError, match='leave compiled=False'): match_by_adjoint(Stepper(net, compiled=True), start, target, x, y, .05, 4, Feed(60))
+
+def test_gradient_matching_draws_from_its_seed_and_stops_where_numbers_end():
+    make_net = lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Dropout(.5), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(16, 10))
+    x, y = begin_at(data, 1)
+    def last(seed, lr):
+        torch.manual_seed(seed)
+        return list(match_gradients(make_net, data, x, y, Condensing(outer=1, inner=2, lr_images=lr, factor=1, net_images=64, batch_real=8)))[-1]
+    assert torch.equal(last(1, .1).images, last(2, .1).images)
+    with pytest.raises(Diverged, match='lower lr_images=1e'): last(1, 1e38)
+
+def test_numbers_that_are_not_finite_end_what_scores_and_looks():
+    net = make('convolution')
+    lost = state_of(net) | {'0.weight': torch.full_like(net[0].weight, torch.nan)}
+    with pytest.raises(Diverged): evaluate(net, test, lost)
+    with pytest.raises(Diverged): loss_path(net, net, lost, test)
+    net.load_state_dict(lost)
+    for score in (el2n, grand):
+        with pytest.raises(Diverged): score(net, test)
+    with pytest.raises(Diverged): Curvature(net, net, test).times(torch.ones(1, len(Curvature(net, net, test))))
+    scores = torch.tensor([0., torch.nan, 1., torch.inf])
+    for keep in (keep_easiest, keep_hardest, keep_window):
+        with pytest.raises(ValueError, match='1 of 4 scores are not numbers'): keep(scores, 2)
+    assert keep_hardest(torch.tensor([0., torch.inf, 1.]), 1).tolist() == [1]
+    with pytest.raises(Diverged, match='lower lr'): fit(make('linear'), data, Recipe(1, 32, lr=1e38, weight_decay=1e3)) # the loss was finite, the update is not
+    with pytest.raises(ValueError, match='not finite'): ImageSet(torch.tensor([[[[torch.nan]]]]), torch.zeros(1, dtype=torch.long))
+
+def test_a_plane_that_extrapolates_variances_below_zero_says_what_to_do():
+    net = make('convolution')
+    a = state_of(net)
+    b = a | {'1.running_var': a['1.running_var']*9}
+    plane = plane_of_two(b | {'0.bias': a['0.bias'] + 1}, a)
+    with pytest.raises(Diverged, match='calibration='): surface(net, plane, test, (-1.5,), (0.,))
+    assert np.isfinite(surface(net, plane, test, (-1.5,), (0.,), calibration=data).loss).all()
+
+def test_looking_changes_nothing_of_the_users():
+    net, x = make('in place'), data.x.float()/255
+    images, before = ImageSet(x, data.y), x.clone()
+    state = state_of(net)
+    for look in (predict, grand, el2n, evaluate): look(net, images)
+    fit(net, images, recipe)
+    recalibrate_batchnorm(net, state, images)
+    Curvature(net, state, images).times(torch.ones(1, 650))
+    assert torch.equal(x, before)
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer('seen', torch.zeros(()))
+            self.f = nn.Linear(64, 10)
+        def forward(self, x):
+            self.seen.add_(len(x))
+            return self.f(x.flatten(1))
+    counts = Counts()
+    own = state_of(counts)
+    predict(counts, test, own)
+    assert own['seen'] == 0
+
+def test_a_training_goes_on_from_its_own_weights():
+    def walk(disturb):
+        net = make('linear')
+        for s in train(net, data, Recipe(9, 32, lr=.05), at=[3, 6], seed=0):
+            yield s
+            disturb(net, s)
+    alone = list(walk(lambda net, s: None))
+    def child(net, s): fit(net, data, Recipe(9, 32, lr=.05), start=s.rewound(), seed=1)
+    with pytest.warns(UserWarning, match='goes on from its own weights of step 3'): beside = list(walk(child))
+    assert all(same(a.state, b.state) and a.loss == b.loss for a, b in zip(alone, beside))
+    with warnings.catch_warnings(action='error'): looked = list(walk(lambda net, s: (evaluate(net, test), net.zero_grad(), loss_path(net, s, alone[0], test))))
+    assert all(same(a.state, b.state) for a, b in zip(alone, looked))
+
+@pytest.mark.parametrize('norm', [nn.BatchNorm1d(8), nn.Sequential(nn.Unflatten(1, (8, 1)), nn.BatchNorm1d(8), nn.Flatten())])
+def test_a_last_batch_of_one_image(norm):
+    net, odd = flat(nn.Linear(64, 8), copy.deepcopy(norm), tail()), data.take(torch.arange(33))
+    for go in (lambda r: train(net, odd, r), lambda r: train_many(net, odd, r, [Snapshot(0, state_of(net))]*2, grouping='in turn')):
+        with pytest.raises(ValueError, match='drop_last=True'): list(go(Recipe(2, 32)))
+    fit(net, odd, Recipe(1, 32)) # does not come so far
+    fit(net, odd, Recipe(2, 32, drop_last=True))
+    fit(make('linear'), odd, Recipe(2, 32))
+
+@pytest.mark.parametrize('wrapped, said', [(lambda out: (out, out), 'gives a tuple'), (lambda out: dict(logits=out), 'gives a dict')])
+def test_outputs_that_are_no_tensor_are_refused(wrapped, said):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(64, 10)
+        def forward(self, x): return wrapped(self.f(x.flatten(1)))
+    for go in (lambda net: fit(net, data, recipe), lambda net: evaluate(net, test), lambda net: grand(net, test)):
+        with pytest.raises(ValueError, match=said): go(Wrapped())
+
+def test_networks_that_do_not_fit_are_refused_in_a_sentence():
+    lazy = lambda: flat(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(10))
+    for go in (Mask.dense, state_of, lambda net: fit(net, data, recipe), lambda net: evaluate(net, test), lambda net: Snapshot(0, net.state_dict()), lambda net: grand(net, test)):
+        with pytest.raises(ValueError, match='lazy'): go(lazy())
+    seen = lazy()
+    seen(data.inputs(data.x[:1]))
+    assert Mask.dense(seen).size == 592
+    with pytest.raises(ValueError, match='float64.*float32'): evaluate(make('linear'), ImageSet(data.x.double(), data.y))
+    with pytest.raises(ValueError, match='3 outputs|outputs for 10 classes'): evaluate(flat(nn.Linear(64, 3)), test)
+    with pytest.raises(ValueError, match='make it for that shape'): evaluate(flat(nn.Linear(65, 10)), test)
+
+def test_a_state_is_taken_from_whatever_holds_it(tmp_path):
+    net = make('convolution')
+    end = fit(net, data, recipe)
+    torch.save(net.state_dict(), tmp_path/'a.pt')
+    torch.save(dict(epoch=3, model_state_dict=OrderedDict(net.state_dict())), tmp_path/'b.pth')
+    save_tensors(tmp_path/'c.safetensors', end.state, {})
+    torch.save(net, tmp_path/'whole.pt')
+    forms = [net, net.state_dict(), end, end.state, tmp_path/'a.pt', str(tmp_path/'b.pth'), tmp_path/'c.safetensors']
+    begin, expected = state_of(make('convolution')), evaluate(net, test)
+    for form in forms:
+        assert same(as_state(form), end.state) and evaluate(net, test, form) == pytest.approx(expected, rel=1e-5) and distance(form, end) == 0
+        assert loss_path(net, form, begin, test, ()).table.loss[0] == pytest.approx(expected.loss)
+        again = [fit(make('convolution'), data, Recipe(1, 32), start=start).state for start in (end.state if form is end else form, Snapshot(0, end.state))]
+        assert same(*again)
+    for wrong, said in ((tmp_path/'whole.pt', 'alone'), (tmp_path/'none.pt', 'no file'), (3, 'is no state')):
+        with pytest.raises((ValueError, TypeError, FileNotFoundError), match=said): as_state(wrong)
+    (tmp_path/'d.safetensors').write_bytes(b'not one')
+    with pytest.raises(ValueError, match='damaged'): as_state(tmp_path/'d.safetensors')
+
+def bare_loop(recipe, net, loss, mask=None):
+    "A plain PyTorch loop on the batches that `train` sees"
+    from lottery_diet.train import batches
+    kinds = dict(sgd=lambda p: torch.optim.SGD(p, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay), adamw=lambda p: torch.optim.AdamW(p, recipe.lr, weight_decay=recipe.weight_decay))
+    if mask: mask.to_prune(net)
+    optimizer = kinds[recipe.optimizer](net.parameters())
+    for _, x, y in batches(data, recipe, 0, recipe.steps):
+        optimizer.zero_grad()
+        loss(net(x), y).backward()
+        if recipe.clip: torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+        optimizer.step()
+    return predict(net, test)
+
+@pytest.mark.parametrize('name', ['linear', 'transposed'])
+@pytest.mark.parametrize('fields, loss', [
+    (dict(optimizer='adamw', weight_decay=.1, lr=.01), F.cross_entropy),
+    (dict(label_smoothing=.2), partial(F.cross_entropy, label_smoothing=.2)),
+    (dict(clip=.5), F.cross_entropy),
+    (dict(loss=lambda out, y: F.multi_margin_loss(out, y)), F.multi_margin_loss)])
+@pytest.mark.parametrize('share', [0., .5])
+def test_a_recipe_does_what_a_plain_loop_does(name, fields, loss, share):
+    how, net = Recipe(6, 32, **{'lr': .1, 'momentum': .9 if share == 0 else 0.} | fields), make(name)
+    mask = prune_global_magnitude(state_of(net), Mask.dense(net), share) if share else None
+    ours = predict(net, test, fit(net, data, how, mask=mask))
+    assert torch.allclose(ours, bare_loop(how, make(name), loss, mask), rtol=1e-4, atol=1e-5)
+
+def test_what_a_recipe_does_not_know_it_says_and_what_it_gained_changes_no_key():
+    for field, meant in dict(learning_rate="'lr'", optimiser="'optimizer'", epochs='in_epochs', batchsize="'batch_size'").items():
+        with pytest.raises(TypeError, match=meant): Recipe(10, **{field: 1})
+    for wrong in (dict(label_smoothing=2.), dict(clip=-1.), dict(loss='mse'), dict(loss=F.cross_entropy, label_smoothing=.1), dict(optimizer='lion')):
+        with pytest.raises(ValueError): Recipe(10, **wrong)
+    class Question(Config):
+        recipe: RecipeField
+    old = Question(recipe=Recipe(10)).identity()['recipe']
+    assert not {'label_smoothing', 'clip', 'loss', 'later'} & old.keys() and 'label_smoothing' not in repr(Recipe(10))
+    assert json.dumps(Question(recipe=Recipe(10, loss=F.multi_margin_loss)).identity())
+    assert Question(recipe=Recipe(10, clip=1.)).identity()['recipe'] == old | dict(clip=1.)
+    assert in_epochs(320, 2, 32, clip=1.) == Recipe(20, 32, clip=1.)
+    assert copy.deepcopy(Recipe(10, clip=1.)) == Recipe(10, clip=1.)
+    with pytest.raises(ValueError, match='cannot take clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), [Snapshot(0, state_of(make('linear')))]*2, grouping='abreast')
+
+pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 7, 3)).astype(np.uint8) # height × width × channels
+labels = np.arange(12) % 3
+
+class Pictures(Dataset):
+    "As torchvision's data sets: pictures of Pillow's, a transform, names of classes"
+    classes = ['ant', 'bee', 'cat']
+    def __init__(self, transform=lambda image: image): self.transform = transform
+    def __len__(self): return len(pixels)
+    def __getitem__(self, i): return self.transform(Image.fromarray(pixels[i])), int(labels[i])
+
+class HuggingFace:
+    "As datasets.Dataset: rows by name, features that know the classes"
+    features = dict(image=object(), label=type('ClassLabel', (), dict(num_classes=3))())
+    def __len__(self): return len(pixels)
+    def __getitem__(self, i): return dict(image=Image.fromarray(pixels[i]), label=int(labels[i]))
+
+def to_tensor(image): return torch.from_numpy(np.array(image)).permute(2, 0, 1).float()/255 # torchvision's ToTensor
+first = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+def bytes_of(image):
+    from io import BytesIO
+    Image.fromarray(image).save(held := BytesIO(), 'PNG')
+    return held.getvalue()
+
+sources = {
+    'tensor': lambda: (first, torch.from_numpy(labels)),
+    'array, channels last': lambda: (pixels, labels),
+    'array, channels first, int64': lambda: (first.numpy().astype(np.int64), labels.astype(np.int32)),
+    'float64 in 0…1': lambda: (pixels/255, labels.astype(float)),
+    'float32 in 0…255': lambda: (pixels.astype(np.float32), labels[:, None]),
+    '16 bits': lambda: (pixels.astype(np.uint16)*257, labels),
+    'nested lists': lambda: (pixels.tolist(), labels.tolist()),
+    'list of tensors, names for labels': lambda: (list(first), np.array(['ant', 'bee', 'cat'])[labels]),
+    'list of pictures': lambda: ([Image.fromarray(p) for p in pixels], labels),
+    'TensorDataset': lambda: (TensorDataset(first, torch.from_numpy(labels)),),
+    'pictures': lambda: (Pictures(),),
+    'pictures, ToTensor': lambda: (Pictures(to_tensor),),
+    'Subset of a Subset': lambda: (Subset(Subset(Pictures(to_tensor), range(12)), range(12)),),
+    'ConcatDataset': lambda: (ConcatDataset([Subset(Pictures(), range(5)), Subset(Pictures(), range(5, 12))]),),
+    'list of pairs': lambda: ([(p, y) for p, y in zip(pixels, labels)],),
+    'Hugging Face': lambda: (HuggingFace(),),
+    'rows with bytes': lambda: ([dict(image=dict(bytes=bytes_of(p), path=None), label=y) for p, y in zip(pixels, labels)],)}
+
+@pytest.mark.parametrize('kind', sources)
+def test_every_kind_of_data_becomes_the_same_tensor(kind):
+    got = ImageSet.of(*sources[kind](), progress=False)
+    assert got.x.dtype == torch.uint8 and torch.equal(got.x, first) and torch.equal(got.y, torch.from_numpy(labels))
+    assert got.classes == 3 and got.mean == pytest.approx(tuple(pixels.mean((0, 1, 2))/255))
+
+def test_what_is_no_data_is_refused_with_what_to_give_instead():
+    for wrong, said in {DataLoader(Pictures()): 'loader.dataset', (i for i in range(3)): 'list', to_tensor: 'transform', 'photos/': 'load_data', 3: 'arrays, lists'}.items():
+        with pytest.raises(TypeError, match=said): ImageSet.of(wrong)
+    with pytest.raises(TypeError, match='holds parts'): ImageSet.of(dict(train=HuggingFace()))
+    for wrong, said in (((pixels, None), 'no pair|ImageSet.of'), ((pixels, labels + 1), 'no image has 0'), ((pixels, labels*2), 'no image has 1'), ((pixels, labels + .5), 'whole numbers'),
+                        ((pixels, labels[:5]), '12 images need 12 labels'), ((pixels.reshape(12, -1), labels), 'reshape flat'), ((pixels.astype(np.int64)*1000, labels), 'scale them'),
+                        ((pixels, np.ones((12, 3))/3), 'argmax'), (([pixels[0], pixels[1, :5]], labels[:2]), 'one size'), ((pixels[:0], labels[:0]), 'at least one|labels')):
+        with pytest.raises(ValueError, match=said): ImageSet.of(*[w for w in wrong if w is not None])
+    jitter = Pictures(lambda image: to_tensor(image) + torch.rand(1))
+    with pytest.raises(ValueError, match='it augments'): ImageSet.of(jitter)
+    assert ImageSet.of(pixels, labels[:, None] + 4, classes=8).classes == 8
+
+def test_a_test_set_takes_the_classes_and_constants_of_its_training_set():
+    train_set = ImageSet.of(pixels, labels)
+    held = ImageSet.of(pixels[:2], labels[:2], like=train_set)
+    assert held.mean == train_set.mean and held.classes == 3
+    with pytest.raises(ValueError, match='one size'): ImageSet.of(pixels[:2, :5], labels[:2], like=train_set)
+    with pytest.raises(ValueError, match='labels must lie'): ImageSet.of(pixels[:2], [0, 3], like=train_set)
+
+def test_images_that_would_be_taken_for_something_else_are_refused():
+    y = torch.from_numpy(labels)
+    for wrong, said in ((torch.from_numpy(pixels), 'permute'), (first.int(), 'uint8'), (first.float()/255*torch.inf, 'finite')):
+        with pytest.raises(ValueError, match=said): ImageSet(wrong, y)
+    with pytest.raises(ValueError, match='would do nothing'): ImageSet(first.float()/255, y, mean=(.5,)*3, std=(.2,)*3)
+    with pytest.raises(ValueError, match='labels begin at 1'): ImageSet(first, y + 1)
+    for wrong in (dict(x=pixels, y=y), dict(x=first, y=labels.tolist())):
+        with pytest.raises(TypeError, match='ImageSet.of'): ImageSet(**wrong)
+    floats = ImageSet(first, y).like(first.float(), y)
+    assert floats.mean == (0., 0., 0.) and floats.std == (1., 1., 1.)
+
+def folder(root, classes, parts=('train', 'test'), n=5, save=lambda image, file: image.save(file)):
+    for part in parts:
+        for c, ending in classes.items():
+            (root/part/c).mkdir(parents=True)
+            for i in range(n): save(Image.fromarray(pixels[i]), root/part/c/f'{i}{ending}')
+    return str(root)
+
+def test_a_class_never_becomes_smaller_without_a_word(tmp_path):
+    with pytest.raises(ValueError, match='0.tif is not read'): load_data(folder(tmp_path/'a', dict(cat='.png', dog='.tif')))
+    root = Path(folder(tmp_path/'b', dict(cat='.png', dog='.png')))
+    (root/'train'/'cat'/'.DS_Store').write_bytes(b'')
+    (root/'train'/'cat'/'Thumbs.db').write_bytes(b'')
+    assert len(load_data(str(root)).train) == 10
+    (root/'train'/'dog'/'more').mkdir()
+    with pytest.raises(ValueError, match='more is not read'): load_data(str(root))
+    (root/'train'/'dog'/'more').rmdir()
+    (root/'train'/'fox').mkdir()
+    (root/'test'/'fox').mkdir()
+    with pytest.raises(ValueError, match='holds no image'): load_data(str(root))
+    with pytest.raises(ValueError, match='different classes'): load_data(str(folder(tmp_path/'c', dict(cat='.png'), ('train',)) and folder(tmp_path/'c', dict(dog='.png'), ('test',))))
+
+def test_sixteen_bits_are_scaled_and_transparency_and_rotation_left_as_stored(tmp_path):
+    levels = np.random.default_rng(1).integers(0, 65536, (8, 8)).astype(np.uint16)
+    folder(tmp_path/'deep', dict(a='.png', b='.png'), save=lambda _, file: Image.fromarray(levels).save(file))
+    assert torch.equal(load_data(str(tmp_path/'deep')).train.x[0, 0], torch.from_numpy(np.round(levels/257).astype(np.uint8)))
+    def clear(image, file):
+        image.putalpha(0)
+        image.save(file)
+    assert torch.equal(load_data(folder(tmp_path/'clear', dict(a='.png', b='.png'), save=clear)).train.x[0], first[0])
+    exif = Image.Exif()
+    exif[274] = 6 # turned by a quarter
+    assert load_data(folder(tmp_path/'turned', dict(a='.png', b='.png'), save=lambda image, file: image.save(file, exif=exif))).train.shape == (3, 6, 7)
+
+def test_npz_of_images_and_labels_is_split_as_folders_are(tmp_path):
+    x, y = np.repeat(pixels, 3, 0), np.repeat(labels, 3)
+    np.savez(tmp_path/'all.npz', x=x, y=y)
+    train_set, _, held = load_data(str(tmp_path/'all.npz'))
+    root = tmp_path/'folders'
+    for c in range(3):
+        (root/str(c)).mkdir(parents=True)
+        for i in np.flatnonzero(y == c): Image.fromarray(x[i]).save(root/str(c)/f'{i:03}.png')
+    assert [len(part) for part in load_data(str(root)) if part] == [len(train_set), len(held)] == [30, 6] and held.y.bincount().tolist() == [2, 2, 2]
+    np.savez(tmp_path/'unlike.npz', x_train=x, y_train=y, x_test=x, y_test=y + 1)
+    with pytest.raises(ValueError, match='holds class 3, which y_train does not'): load_data(str(tmp_path/'unlike.npz'))
+
+def own_module(tmp_path, **files):
+    for name, text in files.items(): (tmp_path/f'{name}.py').write_text(text, encoding='utf-8')
+
+def key_in_a_process(tmp_path):
+    script = 'import json\nfrom lottery_diet.ingredients import Network\nprint(json.dumps(Network(model="own_net:net").identity()))'
+    out = subprocess.run([sys.executable, '-B', '-W', 'ignore', '-c', script], cwd=tmp_path, capture_output=True, encoding='utf-8')
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout)
+
+def test_a_network_that_was_edited_is_another(tmp_path):
+    net = 'import own_parts\nfrom torch import nn\ndef net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(shape[0]*shape[1]*shape[2], own_parts.width), own_parts.act(), nn.Linear(own_parts.width, classes))\n'
+    parts = 'from pathlib import Path\nfrom torch import nn\nwidth = int(Path("width.txt").read_text(encoding="utf-8"))\ndef act(): return nn.ReLU()\n'
+    own_module(tmp_path, own_net=net, own_parts=parts)
+    (tmp_path/'width.txt').write_text('8', encoding='utf-8')
+    here, again = key_in_a_process(tmp_path), key_in_a_process(tmp_path)
+    assert here == again
+    own_module(tmp_path, own_parts=parts.replace('ReLU', 'Tanh')) # what the module uses
+    other = key_in_a_process(tmp_path)
+    assert other['code'] != here['code'] and other['parameters'] == here['parameters']
+    own_module(tmp_path, own_parts=parts)
+    (tmp_path/'width.txt').write_text('9', encoding='utf-8') # what its function reads
+    wider = key_in_a_process(tmp_path)
+    assert wider['code'] == here['code'] and wider['parameters'] != here['parameters']
+    assert Network(model='resnet20').identity() == dict(model='resnet20', options={}, version=1)
+
+def test_a_function_without_a_file_is_known_by_its_byte_code():
+    def compiled(text):
+        names = dict(__name__='nowhere')
+        exec(text, names)
+        return code_of(names['f'])['code']
+    assert compiled('def f(x): return x + 1') == compiled('def f(x):\n    return x + 1') != compiled('def f(x): return x + 2')
+
+def test_functions_of_other_libraries_are_called_as_they_want_it(tmp_path, monkeypatch):
+    own_module(tmp_path, elsewhere_nets='''
+from torch import nn
+def counted(num_classes=1000, width=4): return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, num_classes))
+def passes_on(*, weights=None, **kwargs): return counted(**kwargs)
+def neither(width): return nn.Linear(width, width)
+''')
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ('counted', 'passes_on'): assert find_model(f'elsewhere_nets:{name}')(shape=(1, 8, 8), classes=7, width=3)[2].out_features == 7
+    with pytest.raises(ValueError, match='neither classes= nor num_classes='): find_model('elsewhere_nets:neither')
+    assert find_model('torchvision.models:resnet18')(shape=(3, 32, 32), classes=7).fc.out_features == 7
+
+def test_provenance_claims_no_commit_of_somebody_else(tmp_path):
+    git = lambda *args: subprocess.run(['git', '-c', 'user.name=x', '-c', 'user.email=x@example.org', *args], cwd=tmp_path, check=True, capture_output=True)
+    git('init', '-q'), git('commit', '-q', '--allow-empty', '-m', 'mine')
+    (tmp_path/'unpacked').mkdir()
+    unknown = dict(commit=None, changed_since=None)
+    assert commit_of(tmp_path.resolve())['commit'] and commit_of((tmp_path/'unpacked').resolve()) == commit_of(None) == unknown
+
+def test_every_file_is_text_in_utf8(tmp_path):
+    "Reading and writing says its encoding everywhere, and works where the locale is another"
+    import ast
+    package = Path(sys.modules['lottery_diet'].__file__).parent
+    silent = []
+    for file in (*package.rglob('*.py'), *(package.parent/'tools').glob('*.py')):
+        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+            called = getattr(getattr(node, 'func', None), 'attr', getattr(getattr(node, 'func', None), 'id', '')) if isinstance(node, ast.Call) else ''
+            binary = called == 'open' and (isinstance(node.func, ast.Attribute) or any(isinstance(a, ast.Constant) and 'b' in str(a.value) for a in node.args[1:]))
+            if called in ('read_text', 'write_text', 'open') and not binary and 'encoding' not in {k.arg for k in node.keywords}: silent.append(f'{file.name}:{node.lineno}')
+    assert not silent
+    script = '''
+from pathlib import Path
+from tempfile import mkdtemp
+from lottery_diet.records import verified, write_record
+folder = Path(mkdtemp())/'kind'/'label'
+write_record(folder, dict(name='größer'), [dict(arm='10 % · ü')], {}, dict(where='3×32×32'))
+record = verified(folder)
+assert (record.config['name'], record.metrics.arm[0], record.provenance['where']) == ('größer', '10 % · ü', '3×32×32')
+'''
+    env = {k: v for k, v in os.environ.items() if not k.startswith('LC_') and k != 'LANG'} | dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
+    (tmp_path/'script.py').write_text(script, encoding='utf-8')
+    out = subprocess.run([sys.executable, tmp_path/'script.py'], env=env, capture_output=True)
+    assert out.returncode == 0, out.stderr.decode(errors='replace')
+
+def test_forgetting_and_seeded_blocks_leave_the_generator_alone():
+    before = torch.random.get_rng_state()
+    forgetting(partial(mlp, (1, 8, 8), 10, (4,)), data, Recipe(3, 32))
+    with seeded(0, 'x'): torch.rand(1)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+reader = '''
+import json, sys
+import numpy as np, torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn.utils import prune
+sys.modules['lottery_diet'] = None # not even by chance
+with safe_open('ticket.safetensors', 'pt') as f: tensors, notes = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()
+net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+net.load_state_dict({k.removeprefix('trained/'): v for k, v in tensors.items() if k.startswith('trained/')})
+for k, shape in json.loads(notes['shapes']).items():
+    alive = torch.from_numpy(np.unpackbits(tensors[f'mask/{k}'].numpy(), count=int(np.prod(shape)))).view(shape)
+    assert not net.get_parameter(k)[alive == 0].any()
+    prune.custom_from_mask(net.get_submodule(k.removesuffix('.weight')), 'weight', alive)
+torch.save(net(torch.load('x.pt')), 'logits.pt')
+print(json.loads(notes['recipe'])['lr'], json.loads(notes['origin'])['data'])
+'''
+
+def test_a_ticket_is_read_in_another_process_without_this_package(tmp_path):
+    net, how = make('linear'), Recipe(4, 32, lr=.05, milestones=(2,), clip=1.)
+    start = Snapshot(0, state_of(net))
+    *_, last = imp(net, data, how, start, levels=2, prune_rate=.5)
+    Ticket.of(last, start, how, data='digits').save(tmp_path/'ticket.safetensors')
+    torch.save(test.inputs(test.x), tmp_path/'x.pt')
+    out = subprocess.run([sys.executable, '-c', reader], cwd=tmp_path, capture_output=True, encoding='utf-8')
+    assert out.returncode == 0 and out.stdout.split() == ['0.05', 'digits'], out.stderr
+    assert torch.allclose(torch.load(tmp_path/'logits.pt'), predict(net, test, last), rtol=1e-4, atol=1e-5)
+    again = Ticket.load(tmp_path/'ticket.safetensors')
+    assert again.mask == last.mask and again.recipe == how and same(again.rewind.state, start.state) and again.trained.step == 4
+    assert same(as_state(tmp_path/'ticket.safetensors'), last.trained.state) # where a state is wanted, a ticket's file gives the trained one
+    with pytest.raises(ValueError, match='loss of its own'): Ticket(last.mask, start, Recipe(4, loss=F.multi_margin_loss)).save(tmp_path/'b.safetensors')
+
+@pytest.mark.parametrize('name', ['tied', 'attention', 'weight_norm', 'convolution'])
+def test_masks_and_snapshots_are_saved_alike(name, tmp_path):
+    net = make(name)
+    end = fit(net, data, recipe)
+    mask = prune_global_magnitude(end, quietly(Mask.dense, net), .37)
+    mask.save(tmp_path/'mask.safetensors'), end.save(tmp_path/'end.safetensors')
+    again, back = Mask.load(tmp_path/'mask.safetensors'), Snapshot.load(tmp_path/'end.safetensors')
+    assert again == mask and again.ties == mask.ties and list(again) == list(mask)
+    assert same(back.state, end.state) and same(back.optimizer, end.optimizer) and (back.step, back.loss, back.way) == (end.step, end.loss, end.way)
+    assert same(again.apply(back), mask.apply(end)) and same(as_state(tmp_path/'end.safetensors'), end.state)
+    for kind in (Mask, Snapshot, Ticket):
+        other = tmp_path/('end.safetensors' if kind is Mask else 'mask.safetensors')
+        with pytest.raises(ValueError, match='not as it was written'): kind.load(other)
+        with pytest.raises(FileNotFoundError, match='no file'): kind.load(tmp_path/'none')
+    cut = (tmp_path/'mask.safetensors').read_bytes()
+    (tmp_path/'mask.safetensors').write_bytes(cut[:-1])
+    with pytest.raises(ValueError, match='not as it was written'): Mask.load(tmp_path/'mask.safetensors')
+
+def test_the_packages_names_are_loaded_when_they_are_used():
+    script = '''
+import sys
+import lottery_diet as ld
+assert 'torch' not in sys.modules and 'imp' in dir(ld)
+assert ld.imp is sys.modules['lottery_diet.imp'] and ld.imp.Mask is ld.Mask
+import lottery_diet.train as module
+from lottery_diet.train import train
+assert ld.train is module and module.train is train and callable(ld.train)
+from inspect import ismodule
+assert ismodule(module) and not callable(sys.modules['lottery_diet.data'])
+net = ld.initialize(lambda: ld.find_model('lenet_300_100')((1, 8, 8), 10), 0)
+data = ld.load_data('digits')
+print(len(list(ld.imp(net, data.train, ld.Recipe(1), net, levels=1))))
+for name in ld._homes: getattr(ld, name)
+try: ld.nothing
+except AttributeError as e: print(e)
+'''
+    out = subprocess.run([sys.executable, '-c', script], capture_output=True, encoding='utf-8')
+    assert out.returncode == 0 and out.stdout.split('\n')[:2] == ['2', "module 'lottery_diet' has no attribute 'nothing'"], out.stderr
