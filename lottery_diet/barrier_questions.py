@@ -167,6 +167,15 @@ class ScoreVsBarrier(Diets, Brood):
                 parts.append(pd.DataFrame(dict(spawn_step=steps, score=sum(scores)/len(scores), barrier=sum(found)/len(found), replicates=len(found))))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['spawn_step', 'score', 'barrier', 'replicates'])
 
+    def each_replicate(self,
+        run:Run, # where answers lie
+        steps:int # one of `rewinds`
+    ) -> list[pd.DataFrame]: # columns score and barrier (nats), a row for each example
+        "Score and barrier of every example, in each replicate by itself: its examples are not so many independent ones"
+        scores = [record.tensors['scores'] for judge in self.panel(self.score) if (record := run.read(judge))]
+        asked = [task for columns, task in self.asked() if columns['spawn_step'] == steps]
+        return [pd.DataFrame(dict(score=sum(scores)/len(scores), barrier=record.tensors['scores'])) for task in asked if scores and (record := run.read(task))]
+
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # barrier in nats; columns pearson and spearman are the same in all bins of a step
