@@ -123,13 +123,16 @@ class Judge(Training, Scorer):
     def possible(self):
         "Refuse steps beyond the recipe's, and the released mode of other scores than EL2N"
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
-        if self.mode != 'evaluation' and self.score != 'el2n': raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
-        if self.counted != 'epochs' and self.score != 'forgetting': raise ValueError(f"only forgetting is counted: leave counted='epochs' for {self.score}")
+        if self.mode != 'evaluation' and self.score != 'el2n':
+            raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
+        if self.counted != 'epochs' and self.score != 'forgetting':
+            raise ValueError(f"only forgetting is counted: leave counted='epochs' for {self.score}")
         return self
 
     def label(self) -> str: # such as cifar10-resnet18-seed0-el2n-step780-judge0
         "Data, network, replicate, score"
-        return f'{super().label()}-{self.score}{"-as-released" if self.mode != "evaluation" else ""}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
+        mode = '-as-released' if self.mode != 'evaluation' else ''
+        return f'{super().label()}-{self.score}{mode}{noise_label(self.label_noise)}-step{self.steps}-judge{self.number}'
 
     def scored(self) -> tuple[Images, float]: # the share from 0 to 1
         "The data with its labels"

@@ -45,7 +45,7 @@ def forgetting(
 
 # %% ../nbs/04b_forgetting.ipynb #d3d1281b
 class CountOnBatches:
-    "A forward hook that counts forgetting on the batches that a network is trained on, from its first step; nothing that is recorded calls hooks, so train with way='autograd'"
+    "A forward hook that counts forgetting on the batches of a training, from its first step; recorded updates call no hooks, so train with way='autograd'"
     def __init__(self,
         data:ImageSet, # what is trained on
         recipe:Recipe, # how; its labels must not be mixed

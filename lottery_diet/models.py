@@ -125,7 +125,7 @@ models = dict( # by the names that experiments know them by
     narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
     resnet_ap10=resnet_ap10, small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32), quick_net=quick_net)
 
-versions = dict.fromkeys( # of networks above that were corrected: part of a task's identity, so that answers of an earlier one are never returned; 1 for the others
+versions = dict.fromkeys( # of corrected networks, 1 for the others: part of a task's identity, so that answers of an earlier one are never returned
     ('resnet10', 'resnet18', 'resnet50', 'narrow_resnet10', 'narrow_resnet18'), 2) # drawn as their authors draw them: by fan-out, normalization at scale 1
 
 def find_model(

@@ -125,13 +125,14 @@ def ratio_interval(
     return Interval(float(ratio), abs(t_interval((above - ratio*below)/below.mean()).half), len(above))
 
 def ratio_points(
-    ratios:pd.DataFrame # of `CompressionRatio`: columns arm, level, stored, density, accuracy, accuracy_imp, barrier, barrier_imp; data and network where there are several
-) -> pd.DataFrame: # columns arm, stored, level, density, accuracy, barrier (ratios of means over replicates), rise (a difference of means, nats), and half of the interval of each
+    ratios:pd.DataFrame # of `CompressionRatio`: columns arm, level, stored, density, accuracy, accuracy_imp, barrier, barrier_imp; and data, network
+) -> pd.DataFrame: # columns arm, stored, level, density, accuracy, barrier (ratios of means), rise (a difference, nats), and half of each interval
     "What is drawn: means under distilled masks over means under ordinary ones, and by how much barriers differ, with 95 % intervals"
     columns, rows = [c for c in ('data', 'network', 'arm', 'stored', 'level') if c in ratios], []
     for names, own in ratios.groupby(columns, sort=False):
-        found = dict(accuracy=ratio_interval(own.accuracy, own.accuracy_imp), barrier=ratio_interval(own.barrier, own.barrier_imp), rise=t_interval(own.barrier - own.barrier_imp))
-        rows.append(dict(zip(columns, names)) | dict(density=own.density.mean(), n=len(own)) | {k: v.mean for k, v in found.items()} | {f'{k}_half': v.half for k, v in found.items()})
+        found = dict(rise=t_interval(own.barrier - own.barrier_imp)) | {k: ratio_interval(own[k], own[f'{k}_imp']) for k in ('accuracy', 'barrier')}
+        rows.append(dict(zip(columns, names)) | dict(density=own.density.mean(), n=len(own))
+                    | {k: v.mean for k, v in found.items()} | {f'{k}_half': v.half for k, v in found.items()})
     return pd.DataFrame(rows, columns=None if rows else [*columns, 'density', 'n', 'accuracy', 'barrier', 'rise', 'accuracy_half', 'barrier_half', 'rise_half'])
 
 _network_styles = (('#D55E00', '^'), ('#009E73', 's'), ('#0072B2', 'o'), ('#CC79A7', 'v'), ('#E69F00', 'D'))
@@ -152,7 +153,9 @@ def plot_ratios(
     for names, rows in points.sort_values('level').groupby(['data', 'network', 'arm'] if several else ['arm'], sort=False):
         style = arm_style(names[-1])
         compression = (per_class[names[0]] if several else per_class)/rows.stored.iloc[0]
-        if several: style |= dict(zip(('color', 'marker', 'label'), (*_network_styles[networks.index(names[:2]) % len(_network_styles)], f'{names[1]} on {names[0]}')))
+        if several:
+            color, marker = _network_styles[networks.index(names[:2]) % len(_network_styles)]
+            style |= dict(color=color, marker=marker, label=f'{names[1]} on {names[0]}')
         ax.plot(rows[across], rows.accuracy, ':', color=style['color'], lw=1.2)
         for i, (_, row) in enumerate(rows.iterrows()):
             if row.n > 2: ax.errorbar(row[across], row.accuracy, row.accuracy_half, row[f'{across}_half'], color=style['color'], lw=.7, alpha=.5, zorder=0)

@@ -124,7 +124,8 @@ win_panels = { # figure → panel → scale
 win_about = { # figure → panel → what it shows at the paper's scale
     'win_batch_size': {
         'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)',
-        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift', 'E': 'as A, weight decay 1e-4 as in OpenLTH'},
+        'C': 'Conv-4 on CIFAR-10, destabilized and restored (Fig. 12)', 'D': 'as A, with learned scale and shift',
+        'E': 'as A, weight decay 1e-4 as in OpenLTH'},
     'win_instability': {'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 2)', 'B': 'the same, steps fixed (our control)'},
     'win_repel': {
         'A': 'LeNet-300-100 on MNIST (Figs. 14, 17)', 'B': 'Conv-4 on CIFAR-10 (Fig. 13)',
