@@ -144,8 +144,7 @@ def refuse(
     "Raise `TypeError` in a sentence that says what to give instead; nothing happens to what can be read"
     name, several = type(source).__name__, isinstance(source, Mapping)
     if isinstance(source, str|Path): raise TypeError(f'{str(source)!r} is a path: load_data reads folders and .npz, ImageSet.of a .parquet')
-    if isinstance(source, DataLoader):
-        raise TypeError('a DataLoader gives batches, which training makes itself: give its data set, ImageSet.of(loader.dataset)')
+    if isinstance(source, DataLoader): raise TypeError('a DataLoader gives batches, which training makes: give its data set, ImageSet.of(loader.dataset)')
     if several: raise TypeError(f'this {name} holds parts ({", ".join(map(str, list(source)[:3]))}): give one of them, ImageSet.of(it["train"])')
     if isinstance(source, IterableDataset|Iterator): raise TypeError(f'a {name} gives its images only once: make a list of it first, ImageSet.of(list(it))')
     if hasattr(source, '__getitem__') and hasattr(source, '__len__'): return

@@ -69,8 +69,8 @@ class ExampleBarriers(Diets, Brood):
     ) -> dict[str, Pretrain]: # such as all_0 or easiest25600_70
         "The four, by the published names"
         return {f'all_{steps}': self.on_all(seed, steps) for steps in self.rewinds} | {
-            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select,
-                self.panel(seed=seed)) for select in ('random', 'easiest')}
+            f'{select}{self.size}_{self.diet_steps}': self.on_diet(seed, self.diet_steps, self.size, select, self.panel(seed=seed))
+            for select in ('random', 'easiest')}
 
     columns: ClassVar[tuple[str, ...]] = ('condition', 'seed', 'bin_left', 'bin_right', 'count', 'values', 'mean', 'below_half')
 

@@ -87,8 +87,8 @@ def in_numbers(
 
 # %% ../nbs/11b_claims.ipynb #d71451a8
 columns = ( # of the table of claims; `holm` and `bh` are the verdicts that are left when all comparisons are counted
-    'figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'p',
-    'holds', 'bh', 'holm', 'needs', 'met', 'why', 'scale', 'setting', 'source')
+    'figure', 'says', 'by', 'published', 'ours', 'low', 'high', 'n', 'unit', 'expects', 'threshold', 'p', 'holds', 'bh', 'holm',
+    'needs', 'met', 'why', 'scale', 'setting', 'source')
 
 def only_if(
     needs:str, # what must hold, in words
@@ -119,7 +119,8 @@ def as_table(
 ) -> pd.DataFrame: # a row each; numbers to six decimals, as they are written
     "Claims as they are committed"
     claims = list(claims)
-    rows = [asdict(c) | dict(holds=c.holds, p=float(f'{c.p:.3g}'), bh=bh, holm=holm) for c, bh, holm in zip(claims, adjusted(claims), adjusted(claims, 'holm'))]
+    verdicts = zip(claims, adjusted(claims), adjusted(claims, 'holm'))
+    rows = [asdict(c) | dict(holds=c.holds, p=float(f'{c.p:.3g}'), bh=bh, holm=holm) for c, bh, holm in verdicts]
     return pd.DataFrame(rows, columns=columns).round(dict(ours=6, low=6, high=6))
 
 def claims_file() -> Path:

@@ -61,10 +61,14 @@ def aliases(
     "Names under which a tensor stands a second time: tied weights are one weight"
     first, found = {}, {}
     for k, v in state.items():
-        place = v.untyped_storage().data_ptr() if v.layout == torch.strided else 0
-        whole = (place, v.device, v.storage_offset(), v.shape, v.stride()) if place else k
-        if first.setdefault(whole, k) != k: found[k] = first[whole]
+        if first.setdefault(_place_of(v), k) != k: found[k] = first[_place_of(v)]
     return found
+
+def _place_of(v):
+    "Where a tensor lies in memory; the object itself where that cannot be told"
+    try: place = v.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError): place = 0
+    return (place, v.device, v.storage_offset(), v.shape, v.stride()) if place else id(v)
 
 def mapped(
     f:Callable, # of a name, and of each state's entry of that name

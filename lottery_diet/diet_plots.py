@@ -66,8 +66,9 @@ def plot_published(
     if not len(published): return ax
     named = 'published ± std' if 'published ± std' not in ax.get_legend_handles_labels()[1] else '_'
     ax.plot(x, 100*published.accuracy_mean, color=color, marker='x', ls='-', lw=2.5, alpha=.3, ms=3.5, zorder=0, label=named)
-    if 'accuracy_std' in published: ax.fill_between(x, *(100*(published.accuracy_mean + sign*published.accuracy_std) for sign in (-1, 1)),
-                                                    color=color, alpha=.08, lw=0, zorder=0)
+    if 'accuracy_std' in published:
+        ends = (100*(published.accuracy_mean + sign*published.accuracy_std) for sign in (-1, 1))
+        ax.fill_between(x, *ends, color=color, alpha=.08, lw=0, zorder=0)
     return ax
 
 def plot_published_diets(
@@ -79,8 +80,8 @@ def plot_published_diets(
     shown = published[(published.series == 'all') | (published.subset_size == size)]
     for rows, *_, style in diet_lines(shown.assign(score='')):
         ax.plot(100*rows.weights_remaining, 100*rows.accuracy_mean, **style | dict(ms=4, lw=1.4))
-        ax.fill_between(100*rows.weights_remaining, *(100*(rows.accuracy_mean + sign*rows.accuracy_std) for sign in (-1, 1)), color=style['color'],
-                        alpha=.13, lw=0)
+        ends = (100*(rows.accuracy_mean + sign*rows.accuracy_std) for sign in (-1, 1))
+        ax.fill_between(100*rows.weights_remaining, *ends, color=style['color'], alpha=.13, lw=0)
     if len(shown):
         label_sparsity(ax, 100*shown.groupby('level').weights_remaining.mean().to_numpy())
         ax.get_legend().remove()
@@ -97,7 +98,7 @@ def plot_diet_sizes(
     for rows, series, steps, style in diet_lines(table):
         per_size = rows.assign(percent=100*rows.accuracy).groupby('size').percent.agg(t_interval)
         if series == 'all': ax.axhline(per_size.iloc[0].mean, color=style['color'], ls='--', lw=1.4, label=style['label'])
-        else: plot_intervals(per_size.index, list(per_size), ax, **style)
+        else: plot_intervals(per_size.index, list(per_size), ax, **style | (dict(ls='') if len(per_size) < 3 else {})) # two sizes make no trend
         if published is not None and series != 'all':
             theirs = published[(published.series == series) & (published.pretrain_steps == steps)]
             plot_published(theirs.subset_size, theirs, ax, style['color'])
@@ -179,8 +180,8 @@ def correlation(
 def correlation_over(
     tables:Sequence[pd.DataFrame], # one of each replicate: columns x and y, a row for each example
     kind:str='spearman' # or 'pearson'
-) -> str: # mean over replicates with its t-interval: what examples of one network say is not as many opinions as examples
-    "A correlation in each replicate by itself"
+) -> str: # mean over replicates with its t-interval
+    "A correlation in each replicate by itself: examples of one network are not so many opinions"
     values = [t[['x', 'y']].corr(kind).iloc[0, 1] for t in tables]
     found = t_interval(values)
     return f'{found.mean:+.2f} ± {found.half:.2f} (n={found.n})' if found.n > 2 else f'{found.mean:+.2f} (n={found.n}, no interval)'
@@ -217,8 +218,8 @@ def plot_early(
     for series, rows in table.groupby('series', sort=False):
         per_step = rows.assign(drawn=scale*rows[column]).groupby('step').drawn.agg(t_interval)
         each = [list(v) for _, v in rows.assign(drawn=scale*rows[column]).groupby('step').drawn]
-        plot_intervals(per_step.index, list(per_step), ax, each, limits, color=conditions[series], ls='-' if series == 'easiest' else '--',
-                       label=f'trained on {series}')
+        plot_intervals(per_step.index, list(per_step), ax, each, limits, color=conditions[series],
+                       ls='-' if series == 'easiest' else '--', label=f'trained on {series}')
         if published is not None:
             theirs = published[published.series == series]
             ax.plot(theirs.step, scale*theirs.value, color='black', lw=.8, ls='-' if series == 'easiest' else '--', label=f'published, {series}')

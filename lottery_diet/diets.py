@@ -127,7 +127,8 @@ class Judge(Training, Scorer):
         if self.steps > self.recipe.steps: raise ValueError(f'steps={self.steps} must not exceed the {self.recipe.steps} steps of the recipe')
         if self.mode != 'evaluation' and self.score != 'el2n':
             raise ValueError(f"only EL2N was released in another mode: leave mode='evaluation' for {self.score}")
-        if self.counted != 'epochs' and self.score != 'forgetting': raise ValueError(f"only forgetting is counted: leave counted='epochs' for {self.score}")
+        if self.counted != 'epochs' and self.score != 'forgetting':
+            raise ValueError(f"only forgetting is counted: leave counted='epochs' for {self.score}")
         return self
 
     def label(self) -> str: # such as cifar10-resnet18-seed0-el2n-step780-judge0

@@ -198,6 +198,7 @@ def title_of(
     network = spoken.get(figure.network.model, figure.network.model) + (f' of width {width}' if (width := figure.network.options.get('width')) else '')
     ways = {'MTT (ready images)' if inner.arm == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None
             for inner in getattr(figure, 'inners', ()) if inner.arm in ('ready', 'distilled')}
+    if hasattr(figure, 'beside'): data, network = 'several data sets', 'several networks'
     settings = f'{data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}'
     unbroken = ', '.join(words.replace(' ', '\u00a0') for words in settings.split(', ')) # a long title does not break within these
     return f'{what}: {unbroken}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')

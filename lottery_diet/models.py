@@ -14,6 +14,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
+from importlib.metadata import PackageNotFoundError, version
 from inspect import getsource, signature, unwrap
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -131,7 +132,7 @@ models = dict( # by the names that experiments know them by
     narrow_resnet10=partial(resnet10, width=32), narrow_resnet18=partial(resnet18, width=32),
     resnet_ap10=resnet_ap10, small_resnet=partial(cifar_resnet, depth=8), small_conv_net=partial(conv_net, width=32), quick_net=quick_net)
 
-versions = dict.fromkeys( # of networks that were corrected, 1 for the others: part of a task's identity, so that answers of an earlier one are never returned
+versions = dict.fromkeys( # of corrected networks, 1 for the others: part of a task's identity, so that answers of an earlier one are never returned
     ('resnet10', 'resnet18', 'resnet50', 'narrow_resnet10', 'narrow_resnet18'), 2) # drawn as their authors draw them: by fan-out, normalization at scale 1
 
 def find_model(
@@ -171,9 +172,15 @@ def code_of(
 def _digest_of(f):
     "Once for each function: what was imported, not what the file has become since"
     module, h = sys.modules.get(f.__module__), hashlib.sha256()
+    h.update(repr(_version_of(f.__module__.split('.')[0])).encode())
     for part in sorted(own_modules(module), key=lambda m: m.__name__): h.update(f'{part.__name__}\n{_source_of(part)}'.encode())
     if not _source_of(module): h.update(repr(_compiled(f)).encode())
     return h.hexdigest()[:16]
+
+def _version_of(package):
+    "None for what was not installed"
+    try: return version(package)
+    except PackageNotFoundError: return None
 
 def _source_of(x):
     try: return getsource(x)
@@ -190,12 +197,12 @@ installed = {'site-packages', 'dist-packages'} # folders that installed packages
 def own_modules(
     module:ModuleType|None # that a function was found in
 ) -> set[ModuleType]: # itself among them
-    "The module and those of the same project that it uses, and they use; not what was installed beside them, nor this package"
+    "The module and those of the same project that it uses, and they use; not what was installed beside them, nor this package; of an installed one it alone"
     file = getattr(module, '__file__', None)
     if not file: return set()
     name, root, found, todo = module.__name__, Path(file).resolve().parent, set(), [module]
     for _ in name.split('.')[1 if Path(file).stem != '__init__' else 0:]: root = root.parent
-    if root.name in installed: root = root/name.split('.')[0]
+    if root.name in installed: return {module}
     while todo:
         m = todo.pop()
         found.add(m)

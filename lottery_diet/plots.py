@@ -58,8 +58,7 @@ def plot_intervals(
     intervals:Sequence[Interval], # one for each x
     ax:Axes, # to draw on
     values:Sequence[Sequence[float]]|None=None, # of the replicates at each x
-    limits:tuple[float, float]=(-np.inf,
-                                np.inf), # between which they must lie: a cosine, a barrier; a band that would leave them gives way to the values themselves
+    limits:tuple[float, float]=(-np.inf, np.inf), # between which values must lie: a band that would leave them gives way to the values themselves
     **style # of the line
 ) -> Axes: # the same
     "Means as a line, and their 95 % intervals as a band where all are of more than two values"

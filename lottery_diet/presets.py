@@ -110,14 +110,13 @@ diets = { # accuracy against sparsity, and against subset size: the same runs
     'smoke': DietAccuracy(**smoke, rewinds=(0, 10, 20), diet_steps=10, sizes=(64, 256), levels=4, prune_rate=.5),
     'mini': DietAccuracy(**on_quick, **fresh, rewinds=(0, 5, 10), diet_steps=5, sizes=(250, 1250), selects=every_select, levels=3, prune_rate=four_levels),
     'paper': DietAccuracy(**on_cifar10, rewinds=(0, 200, 400), diet_steps=200,
-        sizes=(256, 512, 1024, 2048, 3200, 6400, 12_800, 25_600), levels=20, seeds=(0, 1, 2,
-            3))} # 200 steps see 25,600 images: the published random ones are all data's own run
+        sizes=(256, 512, 1024, 2048, 3200, 6400, 12_800, 25_600), levels=20, seeds=(0, 1, 2, 3))} # 200 steps see 25,600 images
 paper_panels = { # the same figure on other data
     'C': DietAccuracy(**on_cifar100, rewinds=(0, 400, 800), diet_steps=400, sizes=(256, 512, 1024, 2048, 3200, 6400), levels=20, seeds=(0, 1, 2, 3)),
     'D': DietAccuracy(**on_cinic10, rewinds=(0, 200, 400), diet_steps=200, sizes=(12_800, 25_600, 51_200), levels=16, seeds=(0, 1, 2, 3)),
     'E': DietAccuracy(**on_cinic10, rewinds=(0, 400, 800), diet_steps=400, sizes=(12_800, 25_600, 51_200, 102_400), levels=16, seeds=(0, 1, 2, 3)),
-    'V': DietAccuracy(**composer_cifar10 | dict(network=Network(model='vgg16')), rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 3200), levels=26,
-                      seeds=(0, 1, 2, 3))}
+    'V': DietAccuracy(**composer_cifar10 | dict(network=Network(model='vgg16')),
+        rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 3200), levels=26, seeds=(0, 1, 2, 3))}
 panels = { # what each panel of `with_panels` shows at the paper's scale
     'A': 'CIFAR-10, ResNet-20, diets of 200 steps', 'C': 'CIFAR-100, ResNet-32, 400 steps',
     'D': 'CINIC-10, ResNet-56, 200 steps', 'E': 'CINIC-10, ResNet-56, 400 steps',
@@ -139,8 +138,8 @@ presets = dict.fromkeys(with_panels, diets) | { # figure → scale → what it a
             rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
         'mini': DietAccuracy(**on_quick | dict(judge_recipe=replace(quick_recipe, steps=2000), judge_steps=2000, judges_each=False), **fresh,
             selects=('easiest, balanced',), scores=('el2n', 'forgetting'), rewinds=(0, 5, 10), diet_steps=5, sizes=(1250,), levels=3, prune_rate=four_levels),
-        'paper': DietAccuracy(**composer_cifar10, forgetting_recipe=forgetting_judge, selects=('easiest',), scores=('el2n', 'forgetting'),
-                              balanced=('easiest',),
+        'paper': DietAccuracy(**composer_cifar10, forgetting_recipe=forgetting_judge,
+            selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
             rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
     'dd_example_barriers': {
         'smoke': ExampleBarriers(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(10, 20), diet_steps=10, size=256, limits=(-1., 2.)),
@@ -202,7 +201,7 @@ def substitute(
     small:DietAccuracy, # panel A at its scale
     panel:str # one of `panels`
 ) -> DietAccuracy: # on the same data and network
-    "A panel's proportions on the small scale's data: diets of half the longest pre-training (as C, D and E), E twice as long as D; raises `ValueError` for V"
+    "A panel's proportions on the small scale's data: diets of half the longest pre-training, E twice as long as D; raises `ValueError` for V"
     if panel == 'V': raise ValueError('panel V is drawn at paper only')
     longer = 2 if panel == 'E' else 1
     return varied(small, dict(rewinds=tuple(longer*r for r in small.rewinds), diet_steps=longer*small.diet_steps))

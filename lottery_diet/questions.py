@@ -78,8 +78,8 @@ class Diets(Figure):
     judges: Count # whose scores are averaged
     judge_seed: Step = 0 # what their initializations derive from
     judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # of EL2N: see `Judge`
-    forgetting_recipe: RecipeField|None = None # of networks that count forgetting on their batches; as `judge_recipe`, looking once an epoch, if None
-    judges_each: bool = False # every replicate has judges of its own, so that intervals hold what the choice of examples varies by
+    forgetting_recipe: RecipeField|None = None # of networks that count forgetting on their batches; if None `judge_recipe`'s, looking once an epoch
+    judges_each: bool = False # every replicate has judges of its own, so that intervals hold how the choice of examples varies
     balanced: tuple[str, ...] = () # selections that take equally many images of each class, as those that end in ', balanced' do
 
     @model_validator(mode='after')

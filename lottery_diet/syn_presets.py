@@ -48,8 +48,7 @@ distill_settings = dict( # by scale
 syn_fields = dict(batch_size=64, weight_decay=5e-4, gamma=.2) # of every recipe that first falls at two thirds
 def _two_thirds(steps, lr, **fields): return Recipe(steps, lr=lr, milestones=(steps*2//3, steps*5//6), **syn_fields | fields)
 
-idc_constants = ((.4914, .4822, .4465), (.2023, .1994,
-                                         .201)) # mean and std of CIFAR-10 and CIFAR-100 in IDC's and SYN's code; the size of brightness rests on them
+idc_constants = ((.4914, .4822, .4465), (.2023, .1994, .201)) # of CIFAR-10 and CIFAR-100 in IDC's and SYN's code; DSA's brightness is in their units
 idc = DSA('color_crop_flip_scale_rotate', mode='idc') # augmentation of what networks learn from, as in IDC
 imagenet_augment = DSA('color_flip_zoom_lighting', mode='all') # the same for ImageNet-10
 by_idc = dict( # while images are learned: no flips, and no cut-outs where images are mixed
@@ -93,8 +92,8 @@ def _condensed(source, per_class, **how):
 conv_net_3 = dict( # fields of ConvNet-3 on CIFAR-10, with its distilled images
     network=Network(model='conv_net'), inners=(Inner(arm='distilled', source=cifar_source),))
 imagenet_source = Distill( # ImageNet-10 distilled by IDC, 10 stored images per class
-    data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10, recipe=_two_thirds(15_000, .01,
-        normalization=imagenet_constants), every=25, **by_idc,
+    data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10,
+    recipe=_two_thirds(15_000, .01, normalization=imagenet_constants), every=25, **by_idc,
     how=Condensing(outer=500, factor=3, metric='absolute', lr_images=3e-3, net_images=500, net_epochs=10, cutmix=1.))
 on_imagenet10 = dict( # fields of ResNet-10 on ImageNet-10, with its distilled images
     data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)),

@@ -105,7 +105,8 @@ def plot_instability(
     "Instability of sub-networks against batch size, a line for each round (WIN, Fig. 2)"
     for color, (_, rows) in zip(recipe_colors, table.groupby('level')):
         found = rows.groupby('batch_size').instability.agg(lambda v: t_interval(100*v))
-        plot_intervals(found.index, list(found), ax, color=color, marker='o', label=f'{100*rows.density.mean():.3g} % remaining')
+        each = [list(100*v) for _, v in rows.groupby('batch_size').instability]
+        plot_intervals(found.index, list(found), ax, each, (0, np.inf), color=color, marker='o', label=f'{100*rows.density.mean():.3g} % remaining')
     sizes = sorted(table.batch_size.unique())
     ax.set_xscale('log', base=2)
     if sizes: ax.set_xticks(sizes, [f'{s:,}' for s in sizes])
@@ -172,7 +173,7 @@ def plot_weights(
         style = ladder_style(ladder)
         ax.stairs(share, edges, color=style['color'], ls=style['ls'], lw=1.4, label=style['label'], fill=False)
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set(xlabel='weight', ylabel='living weights (%)', ylim=(0, None))
+    ax.set(xlabel='weight (outermost bins: all beyond)', ylabel='living weights (%)', ylim=(0, None))
     sns.despine(ax=ax)
     return ax
 
