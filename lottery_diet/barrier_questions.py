@@ -124,7 +124,7 @@ class Rewinding(Figure, Brood):
         diet = dict(fraction=self.fraction, select=self.select, balanced=self.balanced, judges=self.scorers(seed)) if steps and self.fraction < 1 else {}
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=steps, **diet)
 
-    def rungs(self,
+    def trainings(self,
         seed:int # the replicate
     ) -> Iterator[tuple[dict, Task]]: # as (columns, level of a ladder)
         "Every level of every ladder, the dense run first"
@@ -135,15 +135,15 @@ class Rewinding(Figure, Brood):
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Ladders, then their controls; replicate after replicate"
         for seed in self.seeds:
-            rungs = list(self.rungs(seed))
-            yield from ((columns | dict(arm='ticket'), task) for columns, task in rungs)
-            yield from ((columns | dict(arm=control), Controls(ticket=task, arm=control)) for columns, task in rungs
+            trainings = list(self.trainings(seed))
+            yield from ((columns | dict(arm='ticket'), task) for columns, task in trainings)
+            yield from ((columns | dict(arm=control), Controls(ticket=task, arm=control)) for columns, task in trainings
                         if columns['level'] and columns['pretrain_steps'] == self.rewinds[-1] for control in self.controls)
 
     def between(self) -> Iterator[tuple[dict, Barriers]]: # as (columns, task)
         "Barriers between the children of every rewind point, without a mask at level 0"
         for seed in self.seeds:
-            for columns, task in self.rungs(seed):
+            for columns, task in self.trainings(seed):
                 yield columns, self.barriers(self.start(seed, columns['pretrain_steps']), task if columns['level'] else None)
 
     def tasks(self) -> list[Task]: # tickets first
