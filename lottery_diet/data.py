@@ -6,9 +6,12 @@
 __all__ = ['ImageSet', 'pixel_statistics', 'front', 'by_class', 'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip']
 
 # %% ../nbs/01_data.ipynb #bdeef144
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +83,16 @@ class ImageSet:
         return like.like(x, y, name) if like else cls(x, y, classes, mean, std, own)
 
     def __len__(self): return len(self.x)
+    def _repr_html_(self):
+        from matplotlib.image import imsave
+        first = [int((self.y == c).nonzero()[0, 0]) for c in self.y.unique()[:10]]
+        x = self.x[first, :3 if self.shape[0] > 2 else 1].float().cpu().expand(-1, 3, -1, -1)
+        low, high = (0, 255) if self.x.dtype == torch.uint8 else (x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True))
+        strip = torch.cat(list((x - low)/(high - low + 1e-12)), 2).permute(1, 2, 0)
+        imsave(held := BytesIO(), strip.contiguous().numpy(), format='png')
+        return (f'{escape(repr(self))}<br><img alt="an image of each class" style="height:48px; image-rendering:pixelated" '
+                f'src="data:image/png;base64,{b64encode(held.getvalue()).decode()}">')
+
     def __repr__(self): return f'ImageSet({self.name}: {len(self):,} images {"×".join(map(str, self.shape))}, {self.classes} classes, {self.x.device})'
 
     @property

@@ -223,7 +223,7 @@ def imp(
     model:nn.Module, # trained in place, over and over
     data:ImageSet, # what masks are searched on; the final training may use other data
     recipe:Recipe, # of every level, trained to its end
-    rewind:Snapshot, # where every level starts
+    rewind:Snapshot|Solution, # where every level starts: a snapshot, or a state, at step 0
     levels:int, # how often to prune
     prune_rate:float=.2, # share of living weights that each level removes
     mask:Mask|None=None, # mask of the first level; dense if None
@@ -238,7 +238,7 @@ def imp(
     if dense and mask: raise ValueError('a finished dense run is level 0 of the dense mask: give dense or mask, not both')
     if mask is None: mask = Mask.dense(model)
     check_ladder(mask.kept, levels - first, prune_rate)
-    return _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, seed, kwargs)
+    return _imp(model, data, recipe, Snapshot.of(rewind), levels, prune_rate, mask, first, dense, seed, kwargs)
 
 def _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, seed, kwargs):
     for level in range(first, levels + 1):
@@ -260,9 +260,10 @@ def imp_many(
     "`imp` of several replicates, level by level together; raises what `imp` and `train_many` raise"
     seeds, masks = range(len(rewinds)) if seeds is None else seeds, [Mask.dense(model)]*len(rewinds)
     check_ladder(masks[0].kept, levels, prune_rate)
+    rewinds = [Snapshot.of(rewind).rewound() for rewind in rewinds]
     for level in range(levels + 1):
         noises = [noise_of(seed, level) for seed in seeds]
-        ends = fit_many(model, data, recipe, [Snapshot.of(r).rewound() for r in rewinds], masks=masks, seeds=noises, **kwargs)
+        ends = fit_many(model, data, recipe, rewinds, masks=masks, seeds=noises, **kwargs)
         yield tuple(map(Level, [level]*len(ends), masks, ends, noises))
         masks = [prune_global_magnitude(end.state, mask, prune_rate) for end, mask in zip(ends, masks)]
 

@@ -36,6 +36,17 @@ class LossPath:
         "Mean loss (nats) and error (0 to 1) at each point"
         return pd.DataFrame(dict(alpha=self.alphas, loss=self.losses.double().mean(1), error=self.wrong.double().mean(1)))
 
+    def __repr__(self):
+        loss, error = self.table.loss, self.table.error
+        return f'LossPath({len(self.alphas)} points, loss {loss.iloc[0]:.3f} to {loss.iloc[-1]:.3f}, at most {loss.max():.3f}; error at most {error.max():.1%})'
+
+    def _repr_html_(self):
+        loss, width, height = self.table.loss, 240, 60
+        low, high = loss.min(), max(loss.max(), loss.min() + 1e-12)
+        points = ' '.join(f'{4 + a*(width - 8):.1f},{4 + (high - v)/(high - low)*(height - 8):.1f}' for a, v in zip(self.alphas, loss))
+        return (f'<svg width="{width}" height="{height}" role="img" aria-label="mean loss along the path">'
+                f'<polyline points="{points}" fill="none" stroke="currentColor" stroke-width="1.5"/></svg><br>{self!r}')
+
     def at(self,
         alpha:float # one of `alphas`
     ) -> int: # its place in `alphas`
@@ -159,7 +170,8 @@ def spawn(
     **kwargs # of `train`: mask, way, …
 ) -> list[Snapshot]: # their ends
     "Train children of one state to the end (linear mode connectivity analysis; Data Diet, Fig. 1); raises what `train` raises"
-    return [fit(model, data, recipe, start=Snapshot.of(parent).rewound(), seed=order, augment_seed=augment, **kwargs)
+    start = Snapshot.of(parent).rewound()
+    return [fit(model, data, recipe, start=start, seed=order, augment_seed=augment, **kwargs)
             for order, augment in child_seeds(seed, children, noise)]
 
 def instability(

@@ -62,6 +62,10 @@ class Recipe:
         for name in fields.keys() - cls.__dataclass_fields__.keys(): raise TypeError(misnamed(name, cls.__dataclass_fields__))
         return super().__new__(cls)
 
+    def _repr_markdown_(self):
+        said = [f for f in dataclasses.fields(self) if getattr(self, f.name) != f.default]
+        return '\n'.join(['| recipe | |', '|-|-|', *(f'| {f.name} | {getattr(self, f.name)} |' for f in said), '', 'all else as by default'])
+
     def __repr__(self):
         shown = (f.name for f in dataclasses.fields(self) if f.name not in self.later or getattr(self, f.name) != f.default)
         return f'Recipe({", ".join(f"{name}={getattr(self, name)!r}" for name in shown)})'

@@ -138,6 +138,10 @@ class Snapshot:
         "The same weights at the same step, with a fresh optimizer (Data Diet §2; design of IMP with rewinding)"
         return replace(self, optimizer={}, loss=math.nan, way='')
 
+    def _repr_markdown_(self):
+        rows = [f'| {k} | {"×".join(map(str, v.shape)) or "1"} | {str(v.dtype).removeprefix("torch.")} |' for k, v in self.state.items()]
+        return '\n'.join([f'`{self!r}`', '', '| tensor | shape | type |', '|-|-|-|', *rows])
+
     def __repr__(self): return f'Snapshot(step={self.step}, loss={self.loss:.4g}, {len(self.state)} tensors)'
 
 

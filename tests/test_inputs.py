@@ -29,7 +29,7 @@ from lottery_diet.gradient_scores import grand
 from lottery_diet.imp import Mask, imp, prune_global_magnitude, shuffle_layerwise
 from lottery_diet.ingredients import Network
 from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
-from lottery_diet.lmc import loss_path, recalibrate_batchnorm
+from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.many import train_many
 from lottery_diet.models import code_of, find_model, initialize, mlp
 from lottery_diet.recipe import Recipe, in_epochs
@@ -755,3 +755,27 @@ except AttributeError as e: print(e)
 '''
     out = subprocess.run([sys.executable, '-c', script], capture_output=True, encoding='utf-8')
     assert out.returncode == 0 and out.stdout.split('\n')[:2] == ['2', "module 'lottery_diet' has no attribute 'nothing'"], out.stderr
+
+def test_a_network_as_rewind_point_is_what_it_was_at_the_call():
+    net = make('linear')
+    start = Snapshot(0, state_of(net))
+    by_snapshot = [level.trained for level in imp(make('linear'), data, recipe, start, levels=2)]
+    assert all(same(a.state, b.trained.state) for a, b in zip(by_snapshot, imp(net, data, recipe, net, levels=2), strict=True))
+    net.load_state_dict(start.state)
+    children = spawn(net, data, recipe, net)
+    assert all(same(a.state, b.state) for a, b in zip(children, spawn(make('linear'), data, recipe, start)))
+
+def test_what_a_notebook_shows_of_data_paths_snapshots_and_recipes():
+    import base64
+    import re
+    from io import BytesIO
+    for shown in (ImageSet.of(pixels, labels), ImageSet(torch.randn(4, 1, 5, 5, generator=stream(0, 'x')), torch.tensor([0, 1, 0, 1]))):
+        html = shown._repr_html_()
+        strip = Image.open(BytesIO(base64.b64decode(re.search('base64,([^"]+)', html)[1])))
+        assert strip.size == (shown.classes*shown.shape[2], shown.shape[1]) and 'images' in html
+    assert np.array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(re.search('base64,([^"]+)', ImageSet.of(pixels, labels)._repr_html_())[1]))).convert('RGB'))[:, :7], pixels[0])
+    net = make('linear')
+    end = fit(net, data, recipe)
+    path = loss_path(net, make('linear'), end, test, (.5,))
+    assert path._repr_html_().count(',') >= 3 and repr(path).startswith('LossPath(3 points')
+    assert end._repr_markdown_().count('\n') == 3 + len(end.state) and '| lr | 0.05 |' in recipe._repr_markdown_() and 'momentum' not in recipe._repr_markdown_()
