@@ -107,17 +107,19 @@ class Record:
         "What was asked"
         return json.loads((self.folder/'config.json').read_text(encoding='utf-8'))
 
-    @property
-    def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''; the caller's own
+    @cached_property
+    def metrics(self) -> pd.DataFrame: # missing numbers as nan, missing words as ''
         "Its table; raises `Damaged` for what is no table"
-        if 'metrics' not in self.kept: self.kept['metrics'] = self._read_metrics()
-        return self.kept['metrics'].copy()
+        return self._read_metrics()
 
     @property
     def rows(self) -> list[dict]: # of `metrics`; the caller's own
-        "Its table, row by row"
-        if 'rows' not in self.kept: self.kept['rows'] = self.metrics.to_dict('records')
-        return [dict(row) for row in self.kept['rows']]
+        "Its table, row by row, parsed once in a process"
+        return [dict(row) for row in self._once('rows', lambda: self._read_metrics().to_dict('records'))]
+
+    def _once(self, name, read):
+        if name not in self.kept: self.kept[name] = read()
+        return self.kept[name]
 
     def _read_metrics(self):
         try: return pd.read_csv(self.folder/'metrics.csv', keep_default_na=False, na_values=['nan'])
@@ -127,11 +129,12 @@ class Record:
     @property
     def provenance(self) -> dict: # as JSON has it; empty where it is none of ours
         "Where it came from: commit, versions, device, seconds"
-        if 'provenance' not in self.kept:
-            try: found = json.loads((self.folder/'provenance.json').read_text(encoding='utf-8'))
-            except (ValueError, RecursionError): found = None
-            self.kept['provenance'] = found if isinstance(found, dict) else {}
-        return dict(self.kept['provenance'])
+        return dict(self._once('provenance', self._read_provenance))
+
+    def _read_provenance(self):
+        try: found = json.loads((self.folder/'provenance.json').read_text(encoding='utf-8'))
+        except (ValueError, RecursionError): found = None
+        return found if isinstance(found, dict) else {}
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]: # by name, such as 'state/conv1.weight'

@@ -105,8 +105,11 @@ if __name__ == '__main__':
         return what()
     process = subprocess.Popen([sys.executable, script])
     assert by(120, lambda: len(list((tmp_path/'runs'/'.locks').glob('*'))) == 2) # both are at work
-    workers = [int(pid) for pid in Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()]
-    assert len(workers) >= 2 and all(map(alive, workers))
+    def below(pid): # all that it started, and all that these did
+        children = [int(child) for child in Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+        return children + [pid for child in children for pid in below(child)]
+    workers = below(process.pid)
+    assert len(workers) >= 3 and all(map(alive, workers))
     process.kill()
     process.wait()
     assert by(20, lambda: not any(map(alive, workers)))
