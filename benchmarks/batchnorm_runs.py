@@ -7,9 +7,10 @@ import torch
 from report import report
 
 from lottery_diet.core import lerp
+from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.models import initialize, quick_net
 from lottery_diet.sources import load_data
-from lottery_diet.train import Recipe, evaluate, train
+from lottery_diet.train import Recipe, train
 
 recipe = Recipe(160, 125, lr=.1, weight_decay=5e-4, cosine=True, crop=2, flip=True) # of 20,000 images
 
@@ -18,7 +19,7 @@ def ordinary(model):
     model.to(memory_format=torch.contiguous_format)
     return torch.contiguous_format
 
-def brood(data, make, seed):
+def siblings(data, make, seed):
     "Accuracy of one training, and the error barrier (points) between it and another that leaves it at step 20"
     net = initialize(make, seed)
     early, one = train(net, data.train, recipe, at=(20,), seed=seed)
@@ -32,8 +33,8 @@ def rows(pairs):
     data = data._replace(train=data.train.take(torch.arange(20_000)), test=data.test.take(torch.arange(3_000)))
     make = partial(quick_net, images=data.train.inputs(data.train.x[:5000]))
     for seed in range(pairs):
-        channels_last = brood(data, make, seed)
-        with patch('lottery_diet.steps.channels_last', ordinary): contiguous = brood(data, make, seed)
+        channels_last = siblings(data, make, seed)
+        with patch('lottery_diet.engine.evaluation.channels_last', ordinary): contiguous = siblings(data, make, seed)
         yield dict(seed=seed, **{f'{k}_channels_last': v for k, v in channels_last.items()}, **{f'{k}_contiguous': v for k, v in contiguous.items()})
 
 if __name__ == '__main__':

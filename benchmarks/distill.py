@@ -17,12 +17,12 @@ from statistics import median
 import torch
 from report import write_results
 
-from lottery_diet.augment import DSA
 from lottery_diet.core import stream
 from lottery_diet.distill import augmented_by
+from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
+from lottery_diet.engine.augment import DSA
+from lottery_diet.engine.cpu import keep_freed_memory
 from lottery_diet.models import conv_net, initialize
-from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
-from lottery_diet.tune import keep_freed_memory
 
 cases = [(1, n, way) for n in (10, 20, 30, 50) for way in ('unrolled', 'adjoint', 'detached')] + [(10, 10, way) for way in ('unrolled', 'adjoint', 'detached')] + [(10, 50, 'adjoint')]
 

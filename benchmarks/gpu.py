@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from report import report
 
 from lottery_diet.core import pick_device
-from lottery_diet.many import fit_many
 from lottery_diet.models import initialize, lenet_300_100, resnet20
 from lottery_diet.sources import load_data
-from lottery_diet.train import Recipe, Snapshot, fit
+from lottery_diet.train import Recipe, Snapshot, fit, fit_many
 
 
 def eager(model, data, recipe):
@@ -69,7 +68,7 @@ def lenets(device, steps, rounds):
         net, starts = initialize(lenet_300_100, 0).to(device), [Snapshot(0, initialize(lenet_300_100, seed).state_dict()) for seed in range(runs)]
         plain = initialize(lenet_300_100, 0).to(device)
         contestants = {'sequential eager PyTorch': lambda: [eager(plain, data, recipe) for _ in range(runs)], 'in turn, recorded': partial(fit_many, net, data, recipe, starts, grouping='in turn'),
-                       'abreast': partial(fit_many, net, data, recipe, starts, grouping='abreast')}
+                       'in parallel': partial(fit_many, net, data, recipe, starts, grouping='in parallel')}
         yield from rows(f'LeNet-300-100, MNIST, batch 128, {runs} at once', contestants, steps, runs, rounds)
 
 def main():

@@ -1,4 +1,4 @@
-"""What R runs at once are worth: abreast against in turn, and what `train_many` chooses against R plain runs one after the other.
+"""What R runs at once are worth: in parallel against in turn, and what `train_many` chooses against R plain runs one after the other.
 
     python benchmarks/many.py                # needs MNIST (LOTTERY_DIET_DATA)
 """
@@ -14,16 +14,15 @@ import torch
 from report import report
 from speed import by_turns
 
-from lottery_diet.many import fit_many, grouping_for
+from lottery_diet.engine.cpu import keep_freed_memory
 from lottery_diet.models import cifar_resnet, initialize, lenet_300_100
 from lottery_diet.sources import load_data
-from lottery_diet.train import Recipe, Snapshot
-from lottery_diet.tune import keep_freed_memory
+from lottery_diet.train import Recipe, Snapshot, fit_many, grouping_for
 
 resnet8 = partial(cifar_resnet, (1, 8, 8), depth=8, width=8)
 cases = [('LeNet-300-100', lenet_300_100, 'mnist', 60), ('LeNet-300-100', lenet_300_100, 'mnist', 128), ('LeNet-300-100', partial(lenet_300_100, (1, 8, 8)), 'digits', 32),
          ('ResNet-8, width 8', resnet8, 'digits', 16), ('ResNet-8, width 8', resnet8, 'digits', 64)]
-ways = dict(plain=dict(grouping='in turn', way='autograd'), in_turn=dict(grouping='in turn'), abreast=dict(grouping='abreast'))
+ways = dict(plain=dict(grouping='in turn', way='autograd'), in_turn=dict(grouping='in turn'), in_parallel=dict(grouping='in parallel'))
 
 def setting(case, runs, steps):
     "Network, data, recipe and starts of one case"
@@ -53,7 +52,7 @@ def row(case, runs, rounds):
     ratio = lambda a, b: round(median(x/y for x, y in zip(took[a], took[b])), 2)
     chosen = grouping_for(net, data, recipe, runs)
     return dict(network=name, data=source, batch=batch, runs=runs, chosen=chosen, plain_ms_per_step_and_run=round(1000*median(took['plain'])/recipe.steps/runs, 2),
-                abreast_times_as_fast=ratio('in_turn', 'abreast'), chosen_times_as_fast_as_plain=ratio('plain', chosen.replace(' ', '_')),
+                parallel_times_as_fast=ratio('in_turn', 'in_parallel'), chosen_times_as_fast_as_plain=ratio('plain', chosen.replace(' ', '_')),
                 plain_peak_mib=round(elsewhere(case, runs, 'plain')), chosen_peak_mib=round(elsewhere(case, runs, chosen.replace(' ', '_'))), rounds=rounds)
 
 def main():

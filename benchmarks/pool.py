@@ -12,8 +12,8 @@ from report import report
 from speed import by_turns, rows
 from torch import nn
 
+from lottery_diet.engine.cpu import keep_freed_memory
 from lottery_diet.models import conv_net, initialize
-from lottery_diet.tune import keep_freed_memory
 
 
 def usual(net):

@@ -15,14 +15,14 @@ import torch
 from report import report
 from speed import by_turns
 
-from lottery_diet.evaluation import evaluate
+from lottery_diet.engine.cpu import keep_freed_memory, multiplies_bfloat16
+from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.imp import imp
 from lottery_diet.models import conv_net, initialize, lenet_300_100
+from lottery_diet.networks.residual import cifar_resnet, resnet20
 from lottery_diet.plots import t_interval
-from lottery_diet.resnets import cifar_resnet, resnet20
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
-from lottery_diet.tune import keep_freed_memory, multiplies_bfloat16
 
 precisions = ('float32', 'bfloat16')
 narrow = partial(cifar_resnet, depth=8, width=8)
@@ -44,7 +44,7 @@ def times(rounds):
                    times_as_fast=round(median(a/b for a, b in zip(*took.values())), 2), rounds=rounds)
 
 def accuracies(seeds):
-    "What a ladder ends with, level by level of `ladders`"
+    "What a ladder ends with, level by level of `all_arms`"
     for make, called, source, recipe, levels, rate in ladders:
         data, found = load_data(source, download=False), {}
         for seed in range(seeds):

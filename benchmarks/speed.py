@@ -25,15 +25,14 @@ import torch.nn.functional as F
 from report import write_results
 
 from lottery_diet.core import state_of
-from lottery_diet.evaluation import channels_last
-from lottery_diet.gradient_scores import grand
+from lottery_diet.engine.cpu import keep_freed_memory, multiplies_bfloat16
+from lottery_diet.engine.evaluation import channels_last, evaluate
 from lottery_diet.imp import Mask, prune_random
-from lottery_diet.lmc import barrier, loss_path, see
+from lottery_diet.lmc import barrier, loss_path, per_example
 from lottery_diet.models import initialize, models
-from lottery_diet.scores import el2n
+from lottery_diet.scores import el2n, grand
 from lottery_diet.sources import default_data_root, load_data, patch_torchvision
-from lottery_diet.train import Recipe, Snapshot, evaluate, fit
-from lottery_diet.tune import keep_freed_memory, multiplies_bfloat16
+from lottery_diet.train import Recipe, Snapshot, fit
 
 patch_torchvision()
 from torch.utils.data import DataLoader  # noqa: E402
@@ -187,7 +186,7 @@ def barriers_ours(n):
     "Each solution is looked at once, then the middles of all pairs"
     net, found, data = resnet(), solutions(3), images(n)
     def run():
-        seen = [see(net, s, data) for s in found]
+        seen = [per_example(net, s, data) for s in found]
         for i, j in combinations(range(len(found)), 2): barrier(loss_path(net, found[i], found[j], data, (.5,), ends=(seen[i], seen[j])))
     return run
 

@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 import torch
 from report import write_results
 
-from lottery_diet.experiments import Run
-from lottery_diet.ingredients import Images
-from lottery_diet.sweeps import sweep
-from lottery_diet.tickets import Dense
+from lottery_diet.engine.cpu import cores, keep_freed_memory
+from lottery_diet.experiments.ingredients import Images
+from lottery_diet.experiments.sweeps import sweep
+from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.tickets import Dense
 from lottery_diet.train import Recipe
-from lottery_diet.tune import cores, keep_freed_memory
 
 
 def main():

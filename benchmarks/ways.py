@@ -13,12 +13,12 @@ import torch
 from report import report
 from speed import by_turns
 
-from lottery_diet.evaluation import evaluate
+from lottery_diet.engine.cpu import keep_freed_memory
+from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.imp import imp
 from lottery_diet.models import initialize, lenet_300_100, resnet20
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit, way_for
-from lottery_diet.tune import keep_freed_memory
 
 
 def ladder(rounds, levels=20, steps=1500, timed=200):

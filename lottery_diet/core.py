@@ -7,12 +7,13 @@ __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases'
            'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'as_vector', 'as_vectors', 'distance',
            'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'choose', 'unknown', 'project_root',
            'shipped', 'at_home', 'checkout', 'runs_root', 'aside', 'clear_leftovers', 'write_whole', 'code_digest',
-           'commit_of', 'provenance']
+           'commit_of', 'provenance', 'Damaged', 'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors']
 
-# %% ../nbs/00_core.ipynb #4e59ce08
+# %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
 import difflib
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -293,7 +294,7 @@ def project_root(
     return start
 
 def shipped(
-    path:str # its place in the repository: 'nbs/figures/dd_schematic.ipynb'
+    path:str # its place in the repository: 'nbs/papers/data_diet/dd_schematic.ipynb'
 ) -> Path: # where it lies here
     "A notebook or a table that comes with the package: in the checkout, or beside the installed modules; raises `FileNotFoundError`"
     places = [project_root()/path, Path(__file__ if '__file__' in globals() else '.').resolve().parent/'shipped'/path]
@@ -412,3 +413,55 @@ def provenance(
     device = torch.device(device)
     return _code_and_machine() | dict(device=str(device), threads=torch.get_num_threads(),
                                       accelerator=torch.cuda.get_device_name(device) if device.type == 'cuda' else None)
+
+# %% ../nbs/00_core.ipynb #f5d8c51a
+class Damaged(Exception):
+    "A file is not as it was written"
+
+def digest(
+    tensors:State, # on the CPU
+    notes:Mapping[str, str]|None=None # kept with them
+) -> str: # SHA-256
+    "Of names, shapes, types and values, and of the notes if there are any"
+    h = hashlib.sha256()
+    for k in sorted(tensors):
+        v = tensors[k].contiguous()
+        h.update(f'{k} {tuple(v.shape)} {v.dtype}'.encode())
+        if v.numel(): h.update(v.view(-1).view(torch.uint8).numpy())
+    if notes: h.update(json.dumps(notes, sort_keys=True).encode())
+    return h.hexdigest()
+
+def on_cpu(
+    tensors:State # by name, on any device
+) -> dict[str, Tensor]: # copies, contiguous
+    "Tensors as files want them"
+    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+
+def part_of(
+    tensors:State, # with prefixed names: 'state/conv1.weight'
+    prefix:str # 'state'
+) -> dict[str, Tensor]: # without the prefix
+    "Tensors whose name begins with `prefix/`"
+    return {k.removeprefix(prefix + '/'): v for k, v in tensors.items() if k.startswith(prefix + '/')}
+
+def save_tensors(
+    path:Path, # file to make or replace
+    tensors:State, # by name, on any device
+    notes:Mapping[str, str] # read back with them
+) -> None:
+    "Tensors and notes with the digest of both, whole or not at all"
+    from safetensors.torch import save_file
+    tensors = on_cpu(tensors)
+    write_whole(path, lambda p: save_file(tensors, p, metadata=dict(notes, digest=digest(tensors, notes))))
+
+def load_tensors(
+    path:Path # what `save_tensors` wrote
+) -> tuple[dict[str, Tensor], dict[str, str]]: # tensors; notes
+    "What was saved; raises `Damaged`, naming the file"
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, 'pt') as f:
+            tensors, notes = {k: f.get_tensor(k).clone() for k in f.keys()}, f.metadata() # copied: what is mapped changes with the file
+        if notes.pop('digest') in (digest(tensors, notes), digest(tensors)): return tensors, notes # the second of files from before notes were among it
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError): pass
+    raise Damaged(f'{path} is not as it was written')

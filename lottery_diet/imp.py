@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['Mask', 'pruned_parts', 'share_of', 'prune_global_magnitude', 'flat', 'unflat', 'Level', 'noise_of', 'train_ticket',
-           'imp', 'imp_many', 'check_ladder', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls']
+           'imp', 'imp_many', 'check_ladder', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls', 'Ticket']
 
-# %% ../nbs/05_imp.ipynb #1f2764cb
+# %% ../nbs/05_imp.ipynb #5c2b83b5
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,13 +21,12 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 
-from .core import Solution, as_state, derive, same, stream
+from .core import Damaged, Solution, as_state, derive, load_tensors, part_of, provenance, same, save_tensors, stream
 from .data import ImageSet
+from .engine.recipe import Recipe
 from .models import initialize, prunable
-from .many import fit_many
-from .records import Damaged, load_tensors, save_tensors
-from .train import Recipe, Snapshot, check_boolean, check_mask, fit
-from .weights import Which, masked, ties
+from .networks.weights import Which, masked, ties
+from .train import Snapshot, check_boolean, check_mask, fit, fit_many
 
 # %% ../nbs/05_imp.ipynb #a29eef60
 class Mask(Mapping[str, Tensor]):
@@ -192,7 +192,7 @@ def unflat(
 # %% ../nbs/05_imp.ipynb #c211c5ee
 @dataclass(frozen=True, eq=False)
 class Level:
-    "One rung of the ladder"
+    "One level of the ladder"
     level:int # how often was pruned
     mask:Mask # who lives
     trained:Snapshot # the end of training under that mask
@@ -308,9 +308,60 @@ def controls(
     rewind:Snapshot, # the ticket's
     mask:Mask, # the ticket's
     seed:int=0, # the replicate
-    level:int|None=None # draw fresh weights for this level alone; the same ones at every level if None
+    level:int|None=None # draw re-initialized weights for this level alone; the same ones at every level if None
 ) -> dict[str, tuple[Snapshot, Mask]]: # where to start and who lives, by name of the control
     "The three controls of a ticket, for `train_ticket`"
     return {'re-initialized': (reinitialize(make, seed, level), mask),
             'shuffled': (rewind, shuffle_layerwise(mask, seed)),
             'random': (rewind, prune_random(mask, seed))}
+
+# %% ../nbs/05_imp.ipynb #6b0c3d45
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    "A mask and all that another needs to train it"
+    mask:Mask # who lives
+    rewind:Snapshot # where training starts
+    recipe:Recipe|None=None # how it is trained, to its end
+    trained:Snapshot|None=None # the end of training
+    origin:Mapping=field(default_factory=provenance) # where it comes from: commit, versions, device, and what else is known; plain data
+
+    @classmethod
+    def of(cls,
+        level:Level, # of a ladder
+        rewind:Snapshot|Solution, # where its levels start
+        recipe:Recipe|None=None, # how they are trained
+        **notes # plain data: the data set, the network, seeds, …
+    ) -> 'Ticket':
+        "A level of a ladder with its rewind point"
+        device = next(iter(level.trained.state.values())).device
+        return cls(level.mask, Snapshot.of(rewind), recipe, level.trained, provenance(device) | dict(level=level.level) | notes)
+
+    def save(self,
+        path:Path|str # .safetensors, to make or replace
+    ) -> Path: # the file
+        "Write one file, whole or not at all; raises `ValueError` for a recipe with a loss of its own, which no file can hold"
+        if self.recipe and self.recipe.loss:
+            raise ValueError('the recipe has a loss of its own, which no file can hold: save with recipe=None, and say in origin what it was')
+        tensors, notes = self.mask.packed()
+        for part in ('rewind', 'trained'):
+            if (snapshot := getattr(self, part)) is None: continue
+            tensors |= {f'{part}/{k}': v for k, v in snapshot.state.items()}
+            notes |= {part: json.dumps(dict(step=snapshot.step, loss=snapshot.loss, way=snapshot.way))}
+        notes |= dict(recipe=json.dumps(self.recipe and dataclasses.asdict(self.recipe)), origin=json.dumps(dict(self.origin), default=str))
+        save_tensors(Path(path), tensors, notes | dict(format='lottery_diet ticket 1'))
+        return Path(path)
+
+    @classmethod
+    def load(cls,
+        path:Path|str # a file that `save` wrote
+    ) -> 'Ticket': # on the CPU
+        "What `save` wrote; raises `FileNotFoundError`, and `ValueError` for another or a damaged file"
+        if not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}: give one that Ticket.save wrote')
+        try:
+            tensors, notes = load_tensors(Path(path))
+            mask, recipe = Mask.unpacked(tensors, notes), json.loads(notes['recipe'])
+            rewind, trained = (Snapshot(state=part_of(tensors, part), **json.loads(notes[part])) if part in notes else None for part in ('rewind', 'trained'))
+            return cls(mask, rewind, recipe and Recipe(**recipe), trained, json.loads(notes['origin']))
+        except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no ticket, or is not as it was written: save it again') from None
+
+    def __repr__(self): return f'Ticket({self.mask}, rewound to step {self.rewind.step}{f", trained to step {self.trained.step}" if self.trained else ""})'

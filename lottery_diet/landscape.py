@@ -6,7 +6,7 @@
 __all__ = ['Plane', 'plane_of_two', 'plane_of_four', 'surface', 'check_variances', 'Curvature', 'diagonal', 'sample_diagonal',
            'top_eigenvalues', 'trace']
 
-# %% ../nbs/07_landscape.ipynb #944283a6
+# %% ../nbs/07_landscape.ipynb #1b880577
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +19,9 @@ from torch.func import functional_call, grad, jvp, vmap
 
 from .core import Diverged, Solution, State, aliases, as_state, mapped, require_finite, require_same_shapes, stream
 from .data import ImageSet
-from .evaluation import check_state, device_of, differentiable, evaluate, evaluating
+from .engine.evaluation import check_state, device_of, differentiable, evaluate, evaluating
 from .lmc import recalibrate_batchnorm
-from .weights import masked, ties
+from .networks.weights import masked, ties
 
 # %% ../nbs/07_landscape.ipynb #a4983141
 @dataclass(frozen=True, eq=False)

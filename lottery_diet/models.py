@@ -8,7 +8,7 @@ __all__ = ['models', 'versions', 'installed', 'HalvingPool', 'mlp', 'lenet_300_1
            'resnet20', 'resnet32', 'resnet50', 'resnet56', 'resnet_ap10', 'Init', 'Shape', 'count_prunable',
            'initialize', 'kaiming_fan_out', 'kaiming_normal', 'kaiming_uniform', 'prunable']
 
-# %% ../nbs/02_models.ipynb #371c5701
+# %% ../nbs/02_models.ipynb #12cd19a5
 import hashlib
 import importlib
 import sys
@@ -23,11 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from .core import choose
-from .quick_net import quick_net
-from .resnets import cifar_resnet, resnet10, resnet18, resnet20, resnet32, resnet50, resnet56, resnet_ap10
+from .networks.quick import quick_net
+from .networks.residual import cifar_resnet, resnet10, resnet18, resnet20, resnet32, resnet50, resnet56, resnet_ap10
+from .networks.weights import Init, Shape, count_prunable, drawn, initialize, kaiming_fan_out, kaiming_normal, kaiming_uniform, prunable
 from .sources import patch_torchvision
-from .weights import Init, Shape, count_prunable, drawn, initialize, kaiming_fan_out, kaiming_normal, kaiming_uniform, prunable
 
+# %% ../nbs/02_models.ipynb #371c5701
 _all_ = ['quick_net', 'cifar_resnet', 'resnet10', 'resnet18', 'resnet20', 'resnet32', 'resnet50', 'resnet56', 'resnet_ap10',
          'Init', 'Shape', 'count_prunable', 'initialize', 'kaiming_fan_out', 'kaiming_normal', 'kaiming_uniform', 'prunable']
 

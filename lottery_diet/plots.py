@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['arms', 'rewind_colors', 'Interval', 't_interval', 'signed', 'plot_intervals', 'plot_accuracy_vs_sparsity',
            'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_dense', 'label_sparsity', 'legend_below', 'below_dense',
-           'matching', 'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level']
+           'matching', 'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level', 'Correlation', 'correlation']
 
-# %% ../nbs/10_plots.ipynb #cec786a7
+# %% ../nbs/10_plots.ipynb #6b68f027
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -232,3 +232,26 @@ def plot_barriers_by_level(
     ax.axhline(0, color='gray', lw=.6, zorder=0)
     label_sparsity(ax, 100*densities.to_numpy()).set(ylabel='barrier of the training loss (nats)')
     return ax
+
+# %% ../nbs/10_plots.ipynb #f7560688
+class Correlation(NamedTuple):
+    "A correlation and its 95 % interval"
+    value:float # -1 to 1
+    low:float # end of the interval
+    high:float # the other end
+    n:int # pairs
+    def __str__(self): return f'{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}, n={self.n})'
+
+def correlation(
+    x:Sequence[float], # one value for each thing
+    y:Sequence[float], # as many
+    kind:str='pearson' # or 'spearman'
+) -> Correlation:
+    "How strongly two lists go together; raises `ValueError` for fewer than four pairs or an unknown kind"
+    x, y = pd.Series(np.asarray(x, float)), pd.Series(np.asarray(y, float))
+    if kind not in ('pearson', 'spearman'): raise ValueError(f"kind={kind!r} must be 'pearson' or 'spearman'")
+    if len(x) < 4: raise ValueError(f'a correlation with an interval needs four pairs: there are {len(x)}')
+    r = float((x.rank() if kind == 'spearman' else x).corr(y.rank() if kind == 'spearman' else y))
+    error = np.sqrt((1 + r*r/2 if kind == 'spearman' else 1)/(len(x) - 3))
+    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    return Correlation(r, float(np.tanh(z - 1.96*error)), float(np.tanh(z + 1.96*error)), len(x))

@@ -16,32 +16,27 @@ import pandas as pd
 import pytest
 import torch
 
-from lottery_diet.augment import DSA, dsa, operations
 from lottery_diet.core import stream
 from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
-from lottery_diet.distillation import pixel_limits
-from lottery_diet.dynamics import Walk
-from lottery_diet.evaluation import evaluate, predict
-from lottery_diet.experiments import Run, Task
-from lottery_diet.experts import train_experts
-from lottery_diet.forgetting import forgetting
-from lottery_diet.gradient import Condensing, match_gradients
-from lottery_diet.gradient_scores import grand, grand_last_layer
+from lottery_diet.distillation.gradient import Condensing, match_gradients
+from lottery_diet.distillation.trajectory import Matching, match_trajectories, train_experts
+from lottery_diet.distillation.whitening import ZCA, whitened
+from lottery_diet.engine.augment import DSA, dsa, operations
+from lottery_diet.engine.evaluation import evaluate, predict
+from lottery_diet.experiments.distilling import pixel_limits
+from lottery_diet.experiments.dynamics import Walk
+from lottery_diet.experiments.sweeps import varied
+from lottery_diet.experiments.tasks import Run, Task
 from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
 from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
 from lottery_diet.lmc import instability, loss_path, spawn
-from lottery_diet.many import fit_many
 from lottery_diet.models import cifar_resnet, conv4, conv_net, initialize, lenet_300_100
-from lottery_diet.presets import preset, presets
-from lottery_diet.regions import disagreement, distance_matrix, matched_units, threshold, weight_counts
-from lottery_diet.repel import repulsion
-from lottery_diet.scores import el2n
+from lottery_diet.papers.catalogue import preset, presets
+from lottery_diet.papers.stable_subnetworks.protocols import distill_settings
+from lottery_diet.regions import disagreement, distance_matrix, matched_units, repulsion, threshold, weight_counts
+from lottery_diet.scores import el2n, forgetting, grand, grand_last_layer
 from lottery_diet.sources import load_data
-from lottery_diet.sweeps import varied
-from lottery_diet.syn_presets import distill_settings
-from lottery_diet.train import Recipe, Snapshot, fit, train
-from lottery_diet.trajectory import Matching, match_trajectories
-from lottery_diet.whitening import ZCA, whitened
+from lottery_diet.train import Recipe, Snapshot, fit, fit_many, train
 
 digits = load_data('digits')
 some, look = digits.train.take(torch.arange(160)), digits.test.take(torch.arange(60))
@@ -139,7 +134,7 @@ computations = dict(
     adam=partial(training, make='conv_net', recipe=replace(short, optimizer='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
     closed_form=partial(training, make='mlp', way='closed form'),
     graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimizer='adam', lr=.001)),
-    repelled=repelled, in_turn=partial(at_once, grouping='in turn'), abreast=partial(at_once, grouping='abreast'), pruning_mlp=partial(pruning, make='mlp'),
+    repelled=repelled, in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'), pruning_mlp=partial(pruning, make='mlp'),
     pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
     beginnings=beginnings, trajectories=trajectories, trajectories_in_batches=partial(trajectories, batch_size=4, average=.5), gradients=gradients,
     **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, landscape) for make in ('mlp', 'resnet', 'conv_net')},
@@ -229,7 +224,7 @@ def test_every_kind_of_task_is_answered_elsewhere(there, tmp_path):
     assert {kind for kind, *_ in ours.values()} == {kind.__name__ for kind in answerable}
 
 @pytest.mark.long
-@pytest.mark.parametrize('notebook', ['04_scores', '05_imp', '06_lmc']) # 08d_distill takes minutes; its tasks are answered above
+@pytest.mark.parametrize('notebook', ['04_scores', '05_imp', '06_lmc']) # 08_distill takes minutes; its tasks are answered above
 def test_notebooks_take_the_device_that_is_there(tmp_path, monkeypatch, notebook):
     folder = Path(__file__).parent
     startup = tmp_path/'ipython'/'profile_default'/'startup'/'elsewhere.py'

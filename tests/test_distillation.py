@@ -8,19 +8,19 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lottery_diet import distillation, gradient
-from lottery_diet.augment import DSA
 from lottery_diet.core import stream
-from lottery_diet.diets import Pretrain
 from lottery_diet.distill import augmented_by
-from lottery_diet.distillation import Distill, ExpertRun, Taught, read_looks
-from lottery_diet.distilled_pruning import Inner, InnerLevel
-from lottery_diet.experiments import Run
-from lottery_diet.gradient import Condensing, match_gradients
-from lottery_diet.ingredients import Images, Network
+from lottery_diet.distillation import gradient
+from lottery_diet.distillation.gradient import Condensing, match_gradients
+from lottery_diet.distillation.trajectory import Feed, Matching, Stepper, match_by_adjoint, match_unrolled
+from lottery_diet.engine.augment import DSA
+from lottery_diet.experiments import distilling as distillation
+from lottery_diet.experiments.distilling import Distill, ExpertRun, Inner, InnerLevel, Taught, read_looks
+from lottery_diet.experiments.ingredients import Images, Network
+from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.training import Pretrain
 from lottery_diet.models import conv_net, initialize
 from lottery_diet.sources import load_data
-from lottery_diet.trajectory import Feed, Matching, Stepper, match_by_adjoint, match_unrolled
 
 
 class Alive(TorchDispatchMode):

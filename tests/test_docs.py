@@ -19,7 +19,7 @@ from filelock import FileLock
 from lottery_diet.core import project_root
 
 root = project_root(Path(__file__).parent)
-modules = sorted(p.stem for p in (root/'lottery_diet').glob('*.py') if not p.stem.startswith('_'))
+modules = sorted(p.relative_to(root/'lottery_diet').with_suffix('').as_posix().replace('/', '.') for p in (root/'lottery_diet').rglob('*.py') if not p.stem.startswith('_'))
 pytestmark = pytest.mark.long
 
 class Page(HTMLParser):

@@ -13,17 +13,18 @@ from torch.nn.utils import prune
 
 from lottery_diet.core import same, state_of, stream
 from lottery_diet.data import ImageSet
+from lottery_diet.engine.evaluation import evaluate, predict
 from lottery_diet.imp import Mask, flat, imp, prune_global_magnitude, prune_random, share_of, shuffle_layerwise
 from lottery_diet.models import cifar_resnet, conv_net, initialize, lenet_300_100
 from lottery_diet.plots import t_interval
 from lottery_diet.sources import load_data
-from lottery_diet.train import Recipe, Snapshot, batches, cutmix, evaluate, fit, predict, train
+from lottery_diet.train import Recipe, Snapshot, batches, cutmix, fit, train
 
 SCRIPT = '''
 import hashlib, torch
 from functools import partial
-from lottery_diet.sources import load_data
 from lottery_diet.models import cifar_resnet, initialize
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
 end = fit(initialize(partial(cifar_resnet, (1, 8, 8), depth=8), 0), load_data('digits').train, Recipe(8, 32, crop=1, flip=True, cutmix=.5, weight_decay=1e-3), seed=3)
 print(hashlib.sha256(b''.join(v.contiguous().numpy().tobytes() for v in [*end.state.values(), *end.optimizer.values()])).hexdigest())

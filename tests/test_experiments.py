@@ -19,18 +19,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lottery_diet import experiments
-from lottery_diet.cluster import beginning, chunks, judges_of, submit, work_through
 from lottery_diet.core import pick_device, same
-from lottery_diet.diets import Judge, Pretrain, Training
-from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, TaskFailed
+from lottery_diet.experiments import tasks as experiments
+from lottery_diet.experiments.ingredients import Images, Network
+from lottery_diet.experiments.records import record_files, verified
+from lottery_diet.experiments.sweeps import chunks, grid, judges_of, submit, sweep, varied, work_through
+from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, TaskFailed
+from lottery_diet.experiments.tickets import Control, Dense, TicketLevel, at_level, ladder
+from lottery_diet.experiments.training import Judge, Pretrain, Training
 from lottery_diet.imp import Mask
-from lottery_diet.ingredients import Images, Network
-from lottery_diet.presets import preset
-from lottery_diet.records import record_files, verified
+from lottery_diet.papers.catalogue import preset
 from lottery_diet.sources import load_data
-from lottery_diet.sweeps import grid, sweep, varied
-from lottery_diet.tickets import Controls, Dense, Tickets, ladder, rung
 from lottery_diet.train import Recipe
 
 recipe = Recipe(300, 64, lr=.05)
@@ -87,9 +86,9 @@ def test_workers_leave_with_a_killed_sweep(tmp_path):
     script = tmp_path/'it.py'
     script.write_text(f'''
 from pathlib import Path
-from lottery_diet.diets import Pretrain
-from lottery_diet.experiments import Run
-from lottery_diet.sweeps import sweep
+from lottery_diet.experiments.sweeps import sweep
+from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.training import Pretrain
 from lottery_diet.train import Recipe
 
 if __name__ == '__main__':
@@ -180,10 +179,10 @@ def test_nothing_old_is_returned_when_version_default_or_field_changes(monkeypat
     keys = {task.key for task in (begin, varied(begin, dict(seed=1)), varied(begin, {'recipe': Recipe(300, 64, lr=.051)}), varied(begin, {'network.options': dict(hidden=[5])}), varied(begin, {'data.examples': 100}))}
     assert len(keys) == 5
     monkeypatch.setattr(Pretrain, 'version', 2)
-    fresh = Tickets(pretrain=Pretrain(recipe=recipe, steps=50), level=1)
-    assert fresh.pretrain.key not in keys and fresh.key != Tickets(pretrain=begin, level=2).key
+    fresh = TicketLevel(pretrain=Pretrain(recipe=recipe, steps=50), level=1)
+    assert fresh.pretrain.key not in keys and fresh.key != TicketLevel(pretrain=begin, level=2).key
     monkeypatch.setattr(Pretrain, 'version', 1)
-    assert Tickets(pretrain=Pretrain(recipe=recipe, steps=50), level=1).key != fresh.key
+    assert TicketLevel(pretrain=Pretrain(recipe=recipe, steps=50), level=1).key != fresh.key
     class Other(Task): lr: float = .1
     before = Other().key
     class Other(Task): lr: float = .2
@@ -232,7 +231,7 @@ def test_diets_are_chosen_by_judges(tmp_path):
 
 def test_a_failure_is_a_row_and_what_needs_it_says_so(tmp_path):
     wild = Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=50)
-    found = sweep([*ladder(wild, 1), *ladder(begin, 1), Tickets(pretrain=begin, level=60, prune_rate=.9)], run=run_in(tmp_path), progress=False)
+    found = sweep([*ladder(wild, 1), *ladder(begin, 1), TicketLevel(pretrain=begin, level=60, prune_rate=.9)], run=run_in(tmp_path), progress=False)
     assert found.counts == dict(cached=0, run=2, failed=3, left=0)
     assert ['diverged' in r for r in found.table.reason] == [True, True, False, False, False] and 'no weight is left' in found.table.reason.iloc[-1]
     with pytest.raises(TaskFailed, match='diverged'): run_in(tmp_path).ask(ladder(wild, 1)[0])
@@ -266,7 +265,7 @@ def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(
 
 @pytest.mark.long
 def test_two_processes_answer_as_one_does(tmp_path):
-    tasks = [*ladder(begin, 2, .5, arms=('shuffled',)), *ladder(varied(begin, dict(seed=1)), 1, .5), Tickets(pretrain=Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=10), level=1)]
+    tasks = [*ladder(begin, 2, .5, arms=('shuffled',)), *ladder(varied(begin, dict(seed=1)), 1, .5), TicketLevel(pretrain=Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=10), level=1)]
     alone, together = (sweep(tasks, workers=n, run=run_in(tmp_path/str(n)), progress=False) for n in (1, 2))
     assert alone.counts == together.counts == dict(cached=0, run=7, failed=1, left=0)
     pd.testing.assert_frame_equal(alone.table.drop(columns='seconds'), together.table.drop(columns='seconds'))
@@ -335,8 +334,8 @@ def test_submitit_jobs_answer_as_this_process_does(tmp_path):
 wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
                         recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimizer='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
                         data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
-         Tickets: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Controls: dict(arm=['shuffle', None], ticket=[begin, None])}
-good = {Pretrain: dict(recipe=recipe, steps=50), Tickets: dict(pretrain=begin, level=1), Controls: dict(ticket=Tickets(pretrain=begin, level=1), arm='random')}
+         TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Control: dict(arm=['shuffle', None], ticket=[begin, None])}
+good = {Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=TicketLevel(pretrain=begin, level=1), arm='random')}
 
 def test_a_job_holds_one_rewind_point_and_judges_go_first():
     "Of the largest figure, at the published scale: its ladders share the judges of their diets"
@@ -344,7 +343,7 @@ def test_a_job_holds_one_rewind_point_and_judges_go_first():
     jobs = chunks(tasks, 8)
     assert sorted(t.key for job in jobs for t in job) == sorted(t.key for t in tasks)
     for job in jobs:
-        begins = [beginning(t).key for t in job]
+        begins = [t.beginning().key for t in job]
         assert begins.index(begins[-1]) < 8 # what stands before the last ladder did not fill a job
     assert {type(t).__name__ for t in judges_of(tasks)} == {'Judge'} and len(judges_of(tasks)) == 16
 
@@ -366,14 +365,14 @@ def test_there_are_enough_bad_questions_and_the_good_ones_are_good():
     for kind, fields in good.items(): assert kind(**fields).key
 
 def test_a_record_says_what_it_is_without_our_code(tmp_path):
-    record = run_in(tmp_path).ask(rung(begin, 1, .5))
+    record = run_in(tmp_path).ask(at_level(begin, 1, .5))
     config = json.loads((record.folder/'config.json').read_text())
     origin = json.loads((record.folder/'provenance.json').read_text())
     assert (config['kind'], config['level'], config['pretrain']['recipe']['lr']) == ('ticket', 1, .05)
     assert {'commit', 'torch', 'device', 'seconds', 'way', 'threads'} <= origin.keys() and origin['way'] == 'closed form'
     row = pd.read_csv(record.folder/'metrics.csv').iloc[0]
     assert row.density == Mask(record.part('mask')).density and 0 < row.accuracy <= 1
-    assert isinstance(rung(begin, 0), Dense) and issubclass(Dense, Training)
+    assert isinstance(at_level(begin, 0), Dense) and issubclass(Dense, Training)
 
 def test_a_job_computes_on_what_its_node_has(tmp_path):
     "Whoever submits from a machine without a GPU, or from one that has more than the nodes, gets what the node has"

@@ -19,21 +19,22 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lottery_diet import core, records
-from lottery_diet.cluster import work_through
-from lottery_diet.core import aside, clear_leftovers, pick_device, provenance, same, write_whole
-from lottery_diet.diets import Pretrain
-from lottery_diet.experiments import Outcome, OutOfTime, Run, Task, load_checkpoint, save_checkpoint
-from lottery_diet.figures import FigureParameters, read_parameters, require_some, require_writable, save_results
-from lottery_diet.gallery import gallery
-from lottery_diet.ingredients import Images, Network
-from lottery_diet.parameters import DistillParameters, ScoreParameters, SpawnParameters
-from lottery_diet.records import Damaged, all_records, checksum, key_of, pack, record_files, unpack, verified, write_record
+from lottery_diet import core
+from lottery_diet.core import Damaged, aside, clear_leftovers, pick_device, provenance, same, write_whole
+from lottery_diet.experiments import records
+from lottery_diet.experiments.ingredients import Images, Network
+from lottery_diet.experiments.records import all_records, checksum, key_of, pack, record_files, unpack, verified, write_record
+from lottery_diet.experiments.sweeps import grid, status, sweep, varied, work_through
+from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, load_checkpoint, save_checkpoint
+from lottery_diet.experiments.tickets import Dense
+from lottery_diet.experiments.training import Pretrain
+from lottery_diet.experiments.workers import Schedule, answer, needed
+from lottery_diet.pages.chapters import DistillParameters, ScoreParameters, SpawnParameters
+from lottery_diet.pages.figure import read_parameters, require_some, require_writable, save_results
+from lottery_diet.pages.gallery import gallery
+from lottery_diet.papers.parameters import FigureParameters
 from lottery_diet.sources import load_data
-from lottery_diet.sweeps import answer, grid, status, sweep, varied
-from lottery_diet.tickets import Dense
 from lottery_diet.train import Recipe, Snapshot
-from lottery_diet.workers import Schedule, needed
 
 recipe = Recipe(300, 64, lr=.05)
 files = (*record_files, 'checksums.json')
@@ -429,9 +430,9 @@ def test_a_dead_worker_costs_its_task_alone(tmp_path):
 def script(tmp_path, body, guard=True):
     (tmp_path/'it.py').write_text(f'''
 from pathlib import Path
-from lottery_diet.diets import Pretrain
-from lottery_diet.experiments import Outcome, Run, Task
-from lottery_diet.sweeps import sweep
+from lottery_diet.experiments.sweeps import sweep
+from lottery_diet.experiments.tasks import Outcome, Run, Task
+from lottery_diet.experiments.training import Pretrain
 from lottery_diet.train import Recipe
 run = Run(root=Path({str(tmp_path)!r})/'runs', checkpoint_every=1e9)
 class Own(Task):
@@ -451,7 +452,7 @@ def test_a_script_needs_a_guard_only_for_classes_of_its_own_and_is_told_so(tmp_p
 long_task = '''
 from functools import partial
 from pathlib import Path
-from lottery_diet import experiments
+from lottery_diet.experiments import tasks as experiments
 from lottery_diet.models import initialize, mlp
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe
@@ -635,7 +636,7 @@ def test_an_unwritable_folder_is_found_first(tmp_path):
     with pytest.raises(ValueError, match='nothing can be written'): require_writable(tmp_path/'file'/'figures')
 
 def test_more_workers_than_cores_are_not_started(tmp_path, monkeypatch):
-    monkeypatch.setattr('lottery_diet.sweeps.cores', lambda: 1)
+    monkeypatch.setattr('lottery_diet.engine.cpu.cores', lambda: 1)
     with pytest.warns(UserWarning, match='workers=1000 are more than the cores.*1 are started'):
         assert sweep([Square(n=5)], workers=1000, run=run_in(tmp_path), progress=False).counts['run'] == 1
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lottery_diet.command import main, make_parser
+from lottery_diet.cli import main, make_parser
 from lottery_diet.core import project_root
-from lottery_diet.gallery import about_figures
-from lottery_diet.pages import notebook_of, run_figure
-from lottery_diet.presets import preset, presets
-from lottery_diet.sweeps import varied, with_needs
+from lottery_diet.experiments.sweeps import varied, with_needs
+from lottery_diet.pages.figure import notebook_of, run_figure
+from lottery_diet.pages.gallery import about_figures
+from lottery_diet.papers.catalogue import preset, presets
 
 root = project_root(Path(__file__).parent)
 
 def lottery_diet(*words, runs, **kwargs):
     "The command as a user types it"
-    return subprocess.run([sys.executable, '-c', 'import sys; from lottery_diet.command import main; sys.exit(main())', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
+    return subprocess.run([sys.executable, '-c', 'import sys; from lottery_diet.cli import main; sys.exit(main())', *map(str, words)], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs), OMP_NUM_THREADS='1'), capture_output=True, text=True, **kwargs)
 
 @pytest.fixture(scope='session')
 def runs(tmp_path_factory):
@@ -177,7 +177,7 @@ def test_a_panel_is_drawn_from_the_command_line(runs):
     drawn = lottery_diet('figure', 'dd_accuracy_vs_subset_size', '--panel', 'E', '--seeds', '1', runs=runs)
     assert drawn.returncode == 0, drawn.stderr[-2000:]
     table = pd.read_csv(runs/'figures'/'dd_accuracy_vs_subset_size_E_smoke.csv')
-    assert sorted(table[table.series == 'all'].pretrain_steps.unique()) == [0, 20, 40] and set(table[table.series != 'all'].pretrain_steps) == {20}
+    assert sorted(table[table.arm == 'all'].pretrain_steps.unique()) == [0, 20, 40] and set(table[table.arm != 'all'].pretrain_steps) == {20}
     refused = lottery_diet('figure', 'dd_noisy_labels', '--panel', 'E', runs=runs)
     assert refused.returncode == 1 and "panel" in refused.stderr.splitlines()[-1]
 
@@ -263,7 +263,7 @@ def test_ratios_on_cifar100_are_the_published_protocol():
     assert on_cifar(p) == ('cifar100', None, None, False, .01, 64, .9, 5e-4, .2, .5, 'idc')
     assert (p.network.model, p.levels, p.recipe.steps) == ('conv_net', (4, 9), 300*782)
     assert [(i.source.data.name, i.stored, i.source.how.factor, i.source.how.lr_images, r.steps) for i, r in zip(p.inners, p.inner_recipes)] == [('cifar100', 10, 2, 5e-3, 63_000), ('cifar100', 20, 2, 1e-2, 125_000)]
-    with pytest.raises(ValueError, match='panel E is drawn at paper only'): preset('syn_ratio', 'mini', panel='E')
+    with pytest.raises(ValueError, match='panel E of syn_ratio is drawn at paper only'): preset('syn_ratio', 'mini', panel='E')
     with pytest.raises(ValueError, match="'E' is unknown"): preset('syn_barrier_surface', 'paper', panel='E')
 
 def test_imagenet_and_predecessor_presets_are_the_published_protocol():
@@ -286,7 +286,7 @@ def test_imagenet_and_predecessor_presets_are_the_published_protocol():
 
 def test_small_figures_of_distilled_pruning_read_the_runs_of_the_first():
     "At mini only what a figure is about is trained beyond them"
-    from lottery_diet.sweeps import with_needs
+    from lottery_diet.experiments.sweeps import with_needs
     first = {t.key for t in with_needs(preset('syn_accuracy_vs_sparsity', 'mini').tasks())}
     beyond = {name: {type(t).__name__ for t in with_needs(preset(f'syn_{name}', 'mini').tasks()) if t.key not in first} for name in ('masks', 'barrier_surface', 'landscape', 'hessian')}
     assert beyond == dict(masks=set(), barrier_surface={'Barriers'}, landscape={'Surface'}, hessian={'Sharpness'})

@@ -7,14 +7,14 @@ import torch
 
 from lottery_diet.core import distance, stream
 from lottery_diet.distill import begin_at
-from lottery_diet.gradient import Condensing, match_gradients
+from lottery_diet.distillation.gradient import Condensing, match_gradients
+from lottery_diet.engine.evaluation import evaluate
+from lottery_diet.engine.update import can_compile
 from lottery_diet.imp import Mask, prune_random
-from lottery_diet.many import fit_many, grouping_for
 from lottery_diet.models import cifar_resnet, conv_net, initialize, lenet_300_100
 from lottery_diet.plots import t_interval
 from lottery_diet.sources import load_data
-from lottery_diet.steps import can_compile
-from lottery_diet.train import Recipe, Snapshot, evaluate, fit, way_for
+from lottery_diet.train import Recipe, Snapshot, fit, fit_many, grouping_for, way_for
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 digits = load_data('digits')
@@ -39,7 +39,7 @@ def test_a_recorded_update_is_the_plain_one(make, optimizer):
 def test_the_choice_on_a_gpu():
     net = initialize(nets['mlp'], 0).cuda()
     assert way_for(net, Recipe(99)) == 'autograd' and way_for(net, Recipe(100)) == 'graph' and way_for(net, Recipe(5000)) == ('compiled graph' if can_compile() else 'graph') and way_for(net, Recipe(100), extra_loss=len) == 'autograd'
-    assert grouping_for(net, on_gpu, Recipe(100), 16) == 'abreast' and grouping_for(initialize(nets['resnet'], 0).cuda(), on_gpu, Recipe(100), 16) == 'in turn'
+    assert grouping_for(net, on_gpu, Recipe(100), 16) == 'in parallel' and grouping_for(initialize(nets['resnet'], 0).cuda(), on_gpu, Recipe(100), 16) == 'in turn'
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason='one GPU')
 def test_the_second_gpu_trains_too():
@@ -55,11 +55,11 @@ def test_networks_learn_between_steps_on_images():
     look = list(match_gradients(partial(conv_net, (1, 8, 8), width=8, depth=2), data, images, labels, plan))[-1]
     assert look.images.isfinite().all() and not torch.equal(look.images, images.cpu())
 
-def test_runs_abreast_are_the_runs_alone():
+def test_runs_in_parallel_are_the_runs_alone():
     recipe = Recipe(60, 64, lr=.02, precision='float32')
     starts = [Snapshot(0, initialize(nets['mlp'], seed).state_dict()) for seed in range(8)]
     net = initialize(nets['mlp'], 0).cuda()
-    for seed, (alone, together) in enumerate(zip(*(fit_many(net, on_gpu, recipe, starts, grouping=g) for g in ('in turn', 'abreast')))):
+    for seed, (alone, together) in enumerate(zip(*(fit_many(net, on_gpu, recipe, starts, grouping=g) for g in ('in turn', 'in parallel')))):
         assert distance(alone.state, together.state) < .05*distance(alone.state, {k: v.cuda() for k, v in starts[seed].state.items()})
 
 @pytest.mark.parametrize('way, precision', [('graph', 'tf32'), ('compiled graph', 'tf32'), ('graph', 'bfloat16')])

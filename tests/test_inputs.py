@@ -18,28 +18,23 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, seeded, state_of, stream
+from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, save_tensors, seeded, state_of, stream
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
-from lottery_diet.evaluation import evaluate, predict
-from lottery_diet.experiments import Config, RecipeField
-from lottery_diet.forgetting import forgetting
-from lottery_diet.gradient import Condensing, match_gradients
-from lottery_diet.gradient_scores import grand
-from lottery_diet.imp import Mask, imp, prune_global_magnitude, shuffle_layerwise
-from lottery_diet.ingredients import Network
+from lottery_diet.distillation.gradient import Condensing, match_gradients
+from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
+from lottery_diet.engine.evaluation import evaluate, predict
+from lottery_diet.engine.recipe import Recipe, in_epochs
+from lottery_diet.experiments.ingredients import Network
+from lottery_diet.experiments.tasks import Config, RecipeField
+from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, shuffle_layerwise
 from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
-from lottery_diet.many import train_many
 from lottery_diet.models import code_of, find_model, initialize, mlp
-from lottery_diet.recipe import Recipe, in_epochs
-from lottery_diet.records import save_tensors
-from lottery_diet.scores import el2n, keep_easiest, keep_hardest, keep_window
+from lottery_diet.networks.weights import check_tied, count_prunable, prunable
+from lottery_diet.scores import el2n, forgetting, grand, keep_easiest, keep_hardest, keep_window
 from lottery_diet.sources import load_data
-from lottery_diet.ticket import Ticket
-from lottery_diet.train import Snapshot, fit, train
-from lottery_diet.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
-from lottery_diet.weights import check_tied, count_prunable, prunable
+from lottery_diet.train import Snapshot, fit, train, train_many
 
 splits = load_data('digits')
 data, test = splits.train.take(torch.arange(96)), splits.test.take(torch.arange(60))
@@ -240,13 +235,13 @@ def test_networks_that_others_pruned_are_recognized(pruned):
 def test_a_mask_goes_to_torch_prune_and_back():
     net = make('convolution')
     mask = prune_global_magnitude(state_of(net), Mask.dense(net), .3)
-    worn = mask.to_prune(copy.deepcopy(net))
-    assert Mask.from_pruned(worn) == mask
-    assert torch.equal(predict(worn, test), predict(net, test, mask.apply(net)))
-    worn.train()(test.inputs(test.x[:4])).sum().backward() # leaves a computed weight in the layer, which deepcopy refuses
-    assert torch.equal(predict(worn, test, state_of(worn)), predict(worn, test))
-    recalibrate_batchnorm(worn, worn, data)
-    with pytest.raises(ValueError, match='prune.remove'): train(worn, data, recipe, mask=mask)
+    applied = mask.to_prune(copy.deepcopy(net))
+    assert Mask.from_pruned(applied) == mask
+    assert torch.equal(predict(applied, test), predict(net, test, mask.apply(net)))
+    applied.train()(test.inputs(test.x[:4])).sum().backward() # leaves a computed weight in the layer, which deepcopy refuses
+    assert torch.equal(predict(applied, test, state_of(applied)), predict(applied, test))
+    recalibrate_batchnorm(applied, applied, data)
+    with pytest.raises(ValueError, match='prune.remove'): train(applied, data, recipe, mask=mask)
     with pytest.raises(ValueError, match='nothing of this'): Mask.from_pruned(net)
 
 def test_a_tied_weight_is_one_weight(tmp_path):
@@ -258,8 +253,8 @@ def test_a_tied_weight_is_one_weight(tmp_path):
     mask = shuffle_layerwise(prune_global_magnitude(end, Mask.dense(net), .5), 1)
     save_tensors(tmp_path/'end.safetensors', end, {})
     for state in (end, tmp_path/'end.safetensors', {k: v.clone() for k, v in end.items()}):
-        worn = mask.apply(state)
-        assert torch.equal(worn['a.weight'], worn['b.weight']) and not worn['b.weight'][~mask['a.weight']].any()
+        applied = mask.apply(state)
+        assert torch.equal(applied['a.weight'], applied['b.weight']) and not applied['b.weight'][~mask['a.weight']].any()
     with pytest.raises(ValueError, match='two values for it'): evaluate(net, test, end | {'b.weight': end['b.weight'] + 1})
     with pytest.raises(ValueError, match='two values for it'): train(net, data, recipe, start=end | {'b.weight': end['b.weight'] + 1})
     plane = plane_of_two(end, begin)
@@ -478,7 +473,7 @@ def test_what_a_recipe_does_not_know_it_says_and_what_it_gained_changes_no_key()
     assert Question(recipe=Recipe(10, clip=1.)).identity()['recipe'] == old | dict(clip=1.)
     assert in_epochs(320, 2, 32, clip=1.) == Recipe(20, 32, clip=1.)
     assert copy.deepcopy(Recipe(10, clip=1.)) == Recipe(10, clip=1.)
-    with pytest.raises(ValueError, match='cannot take clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), [Snapshot(0, state_of(make('linear')))]*2, grouping='abreast')
+    with pytest.raises(ValueError, match='cannot take clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), [Snapshot(0, state_of(make('linear')))]*2, grouping='in parallel')
 
 pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 7, 3)).astype(np.uint8) # height × width × channels
 labels = np.arange(12) % 3
@@ -607,7 +602,7 @@ def own_module(tmp_path, **files):
     for name, text in files.items(): (tmp_path/f'{name}.py').write_text(text, encoding='utf-8')
 
 def key_in_a_process(tmp_path):
-    script = 'import json\nfrom lottery_diet.ingredients import Network\nprint(json.dumps(Network(model="own_net:net").identity()))'
+    script = 'import json\nfrom lottery_diet.experiments.ingredients import Network\nprint(json.dumps(Network(model="own_net:net").identity()))'
     out = subprocess.run([sys.executable, '-B', '-W', 'ignore', '-c', script], cwd=tmp_path, capture_output=True, encoding='utf-8')
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)
@@ -668,7 +663,7 @@ def test_every_file_is_text_in_utf8(tmp_path):
     script = '''
 from pathlib import Path
 from tempfile import mkdtemp
-from lottery_diet.records import verified, write_record
+from lottery_diet.experiments.records import verified, write_record
 folder = Path(mkdtemp())/'kind'/'label'
 write_record(folder, dict(name='größer'), [dict(arm='10 % · ü')], {}, dict(where='3×32×32'))
 record = verified(folder)

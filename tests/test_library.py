@@ -1,9 +1,9 @@
 "The exported library runs where only torch, numpy, pandas, seaborn and tqdm are, and names what it exports."
 import ast
 import importlib
-import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ import pytest
 import lottery_diet
 
 package = Path(lottery_diet.__file__).parent
-modules = sorted(p.stem for p in package.glob('*.py') if not p.stem.startswith('_'))
-floor_of = lambda name: int(re.search(r'File to edit: \.\./nbs/(\d\d)', (package/f'{name}.py').read_text())[1])
-lean = [m for m in modules if floor_of(m) in (*range(9), 10)] # 09, 11 and 12 are experiments, notebooks and commands
+modules = sorted(p.relative_to(package).with_suffix('').as_posix().replace('/', '.') for p in package.rglob('*.py') if not p.stem.startswith('_'))
+rules = ConfigParser()
+rules.read(package.parent/'.importlinter', encoding='utf-8')
+science = [room.removeprefix('lottery_diet.') for room in rules['importlinter:contract:lean']['source_modules'].split()]
+lean = [m for m in modules if any(m == room or m.startswith(f'{room}.') for room in science)] # the others are experiments, papers and pages
 not_on_a_gpu_box = ['nbdev', 'fastcore', 'execnb', 'papermill', 'submitit', 'filelock', 'pydantic', 'sklearn', 'scipy', 'IPython', 'ipykernel', 'joblib', 'torchvision']
 
 def test_science_runs_without_notebook_tools():
@@ -35,6 +37,11 @@ print([rung.mask.kept for rung in imp(net, data, Recipe(2, 16), Snapshot(0, stat
     assert out.returncode == 0, out.stderr
     kept = ast.literal_eval(out.stdout)
     assert kept[1] == kept[0] - -(-kept[0]//5)
+
+def test_rooms_import_only_downward():
+    "The rules of .importlinter: floors, papers that do not know each other, science without notebook tools"
+    checked = subprocess.run([Path(sys.executable).parent/'lint-imports', '--no-cache'], cwd=package.parent, capture_output=True, text=True)
+    assert checked.returncode == 0 and '0 broken' in checked.stdout, checked.stdout[-3000:]
 
 def described():
     "The modules as the site's pages of names read them"

@@ -33,7 +33,7 @@ def test_what_figures_import_is_installed_with_the_package():
     ini = ConfigParser(delimiters=['='])
     ini.read(root/'settings.ini', encoding='utf-8')
     known = {re.match(r'[\w-]+', word)[0] for word in ini['DEFAULT']['requirements'].split()} | {'lottery_diet', *sys.stdlib_module_names}
-    for file in (root/'nbs'/'figures').glob('*.ipynb'):
+    for file in (root/'nbs'/'papers').glob('*/*_*.ipynb'):
         code = '\n'.join(''.join(cell['source']) for cell in json.loads(file.read_text())['cells'] if cell['cell_type'] == 'code')
         needed = {name.split('.')[0] for node in ast.walk(ast.parse(code)) for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else [])}
         assert needed <= known, (file.name, needed - known)
@@ -72,9 +72,9 @@ def test_a_wheel_finds_tickets_of_a_users_network(installed):
     programs, empty = installed
     (empty/'mine.py').write_text('''
 from torch import nn
-from lottery_diet.sources import load_data
 from lottery_diet.imp import imp
 from lottery_diet.models import initialize
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
 net, data, recipe = initialize(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10)), 0), load_data('digits'), Recipe(20, 64, lr=.05)
 print([rung.mask.kept for rung in imp(net, data.train, recipe, fit(net, data.train, recipe, stop=2), levels=2)])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lottery_diet.core import project_root
-from lottery_diet.presets import panels_of, preset, presets
+from lottery_diet.papers.catalogue import panels_of, preset, presets
 
 protocols = pd.read_csv(project_root()/'data'/'protocols.csv', keep_default_na=False)
 asked = [(figure, panel) for figure in presets for panel in list(panels_of(figure)) or [None]]

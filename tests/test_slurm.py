@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 from test_experiments import assert_equal_answers, begin, run_in, tables_and_tensors
 
-from lottery_diet.cluster import submit
-from lottery_diet.experiments import load_checkpoint
-from lottery_diet.sweeps import sweep, varied
-from lottery_diet.tickets import Dense, ladder
+from lottery_diet.experiments.sweeps import submit, sweep, varied
+from lottery_diet.experiments.tasks import load_checkpoint
+from lottery_diet.experiments.tickets import Dense, ladder
 from lottery_diet.train import Recipe
 
 missing = [tool for tool in ('sbatch', 'slurmctld', 'slurmd', 'munged') if not shutil.which(tool, path=os.environ['PATH'] + ':/usr/sbin')]

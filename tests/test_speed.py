@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from lottery_diet.core import distance, same, state_of, stream
+from lottery_diet.core import Diverged, distance, same, state_of, stream
 from lottery_diet.data import ImageSet
+from lottery_diet.engine.closed_form import linear_layers
+from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.imp import Mask, flat, imp, imp_many, prune_random
-from lottery_diet.many import fit_many, grouping_for, train_many
-from lottery_diet.mlp_steps import linear_layers
 from lottery_diet.models import cifar_resnet, initialize, lenet_300_100, mlp
 from lottery_diet.sources import load_data
-from lottery_diet.train import Diverged, Recipe, Snapshot, batches, evaluate, fit, train, way_for
+from lottery_diet.train import Recipe, Snapshot, batches, fit, fit_many, grouping_for, train, train_many, way_for
 
 digits = load_data('digits')
 recipes = dict(nesterov=Recipe(60, 64, lr=.02, nesterov=True, weight_decay=1e-3, milestones=(20, 40), warmup=5, crop=1, flip=True),
@@ -118,18 +118,18 @@ def test_ladders_in_turn_are_the_ladders_alone_to_the_bit():
         for rung, level in zip(together, imp(make(), digits.train, recipe, starts[r], levels=2, prune_rate=.5, seed=seed)):
             assert torch.equal(flat(rung[r].mask), flat(level.mask)) and same(rung[r].trained.state, level.trained.state) and rung[r].noise == level.noise
 
-def test_runs_abreast_stop_and_resume_to_the_bit():
+def test_runs_in_parallel_stop_and_resume_to_the_bit():
     make = partial(cifar_resnet, (1, 8, 8), depth=8, width=4)
     recipe = Recipe(8, 32, lr=.003, optimizer='adam', flip=True)
     starts = [Snapshot(0, initialize(make, seed).state_dict()) for seed in range(3)]
-    assert grouping_for(make(), digits.train, recipe, 3) == 'abreast'
+    assert grouping_for(make(), digits.train, recipe, 3) == 'in parallel'
     early, late = train_many(make(), digits.train, recipe, starts, at=[3])
-    assert late[0].way == 'abreast, autograd'
+    assert late[0].way == 'in parallel, autograd'
     again = fit_many(make(), digits.train, recipe, early)
     assert all(same(a.state, b.state) and same(a.optimizer, b.optimizer) for a, b in zip(again, late))
 
 def test_a_diverging_run_is_named_whoever_trains_it():
     net = initialize(mlps['lenet'], 0)
     starts = [Snapshot(0, net.state_dict())]*3
-    for grouping in ('in turn', 'abreast'):
+    for grouping in ('in turn', 'in parallel'):
         with pytest.raises(Diverged, match='diverged'): fit_many(net, digits.train, Recipe(20, 32, lr=1e7), starts, grouping=grouping)

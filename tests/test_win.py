@@ -7,18 +7,17 @@ import torch
 from torch import nn
 
 from lottery_diet.core import distance, same, stream
-from lottery_diet.experiments import Run
+from lottery_diet.experiments.connectivity import level_of, levels_of
+from lottery_diet.experiments.ingredients import Images, Network
+from lottery_diet.experiments.sweeps import sweep, varied
+from lottery_diet.experiments.tasks import Run
 from lottery_diet.imp import Mask, imp
-from lottery_diet.ingredients import Images, Network
 from lottery_diet.models import cifar_resnet, initialize, lenet_300_100, mlp, resnet20, resnet50
-from lottery_diet.presets import panels_of, preset
-from lottery_diet.regions import distance_matrix, matched_units, measures
-from lottery_diet.repel import repulsion
-from lottery_diet.solutions import level_of, levels_of
+from lottery_diet.papers.catalogue import panels_of, preset
+from lottery_diet.papers.why_tickets_win.protocols import about, figures
+from lottery_diet.regions import distance_matrix, matched_units, measures, repulsion
 from lottery_diet.sources import load_data
-from lottery_diet.sweeps import sweep, varied
 from lottery_diet.train import Recipe, Snapshot, fit
-from lottery_diet.win_presets import win_about, win_panels
 
 digits = load_data('digits')
 exact = digits.train.like(digits.train.inputs(digits.train.x).double(), digits.train.y)
@@ -156,12 +155,12 @@ def test_what_else_is_published():
     assert sum(p.numel() for p in resnet20().parameters()) == 272_474 and sum(p.numel() for p in resnet50().parameters()) == 25_557_032
 
 def test_mini_has_fresh_seeds_and_a_size_that_two_cores_manage():
-    for figure, panels in win_panels.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name == 'mnist'
+    for figure, panels in figures.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name == 'mnist'
     asked = preset('win_instability', 'mini')
     assert len({recipe_of(r) for r in asked.recipes}) == 10 and len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == 10
 
 def test_panels_are_named_and_refused_where_they_are_not_drawn():
-    for figure, panels in win_panels.items(): assert set(win_about[figure]) == set(panels) and (panels_of(figure) == win_about[figure] or len(panels) == 1)
+    for figure, panels in figures.items(): assert set(about[figure]) == set(panels) and (panels_of(figure) == about[figure] or len(panels) == 1)
     with pytest.raises(ValueError, match='panel C of win_repel is drawn at paper only'): preset('win_repel', 'mini', panel='C')
     with pytest.raises(ValueError, match="panel 'E' is unknown"): preset('win_repel', 'paper', panel='E')
     with pytest.raises(ValueError, match='has no panels'): preset('win_one_shot', 'smoke', panel='A')
@@ -180,7 +179,7 @@ def test_one_shot_pruning_on_a_made_folder(tmp_path):
     run = Run(root=tmp_path/'runs', device='cpu')
     assert sweep(asked.tasks(), run=run, progress=False).counts['failed'] == 0
     table = asked.table(run)
-    assert sorted(table.ladder) == ['re-initialized']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
+    assert sorted(table.arm) == ['re-initialized']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
 
 def test_ladders_know_their_levels():
     p = preset('win_repel', 'smoke')
@@ -194,7 +193,7 @@ def test_normalization_without_scale_and_shift_trains_and_predicts():
     net = initialize(make, 0)
     assert not any(isinstance(m, nn.BatchNorm2d) and m.affine for m in net.modules())
     end = fit(net, digits.train, Recipe(60, 64, lr=.1))
-    from lottery_diet.evaluation import evaluate, predict
+    from lottery_diet.engine.evaluation import evaluate, predict
     net.eval()
     with torch.no_grad(): plain = net(digits.test.inputs(digits.test.x))
     assert torch.allclose(predict(net, digits.test, end.state), plain, atol=1e-3) and evaluate(net, digits.test, end.state).accuracy > .7

@@ -40,7 +40,9 @@ class Module:
     @cached_property
     def imported(self) -> dict[str, str]:
         "Modules of this package that names come from"
-        return {a.asname or a.name: node.module for node in self.tree.body if isinstance(node, ast.ImportFrom) and node.level for a in node.names}
+        package = self.name.split('.')[:-1]
+        above = lambda node: '.'.join([*package[:len(package) - node.level + 1], *filter(None, [node.module])])
+        return {a.asname or a.name: above(node) for node in self.tree.body if isinstance(node, ast.ImportFrom) and node.level for a in node.names}
 
     def text(self, node:ast.AST|None) -> str:
         "As it is written"
@@ -53,10 +55,10 @@ def names_of(node:ast.stmt) -> list[str]:
     return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []
 
 def described_modules(package:Path) -> dict[str, Module]:
-    "All modules of a package, in the order of their notebooks"
-    found = [(path.read_text(encoding='utf-8'), path.stem) for path in package.glob('*.py') if not path.stem.startswith('_')]
-    floor = lambda source: re.search(r'File to edit: \S*?([^/]+)\.ipynb', source)[1]
-    return {name: Module(name, source) for source, name in sorted(found, key=lambda pair: floor(pair[0]))}
+    "All modules of a package, chapters first, then folder by folder"
+    found = {path.relative_to(package).with_suffix('').as_posix().replace('/', '.'): path.read_text(encoding='utf-8') for path in package.rglob('*.py') if not path.stem.startswith('_')}
+    notebook = lambda name: re.search(r'File to edit: \S*?([^/]+)\.ipynb', found[name])[1]
+    return {name: Module(name, found[name]) for name in sorted(found, key=lambda name: (name.count('.'), name.rpartition('.')[0], notebook(name)))}
 
 def cell(text:str) -> str:
     "Fit for a table: a bar outside code would end it"

@@ -14,10 +14,8 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 root = Path(__file__).resolve().parent.parent
-floors = { # how the notebooks are grouped, by the beginning of their numbers
-    'Ground': ('00', '01'), 'Networks and training': ('02', '03'), 'Examples': ('04',), 'Tickets': ('05',), 'Between solutions': ('06', '07'),
-    'Distillation': ('08',), 'Experiments': ('09',), 'Plots and figures': ('10', '11', '12')}
-papers = {'dd': 'Data Diet', 'win': 'Why Lottery Tickets Win', 'syn': 'Distilled pruning'} # by the beginning of a figure's name
+rooms = {'Networks': 'networks', 'Engine': 'engine', 'Distillation': 'distillation', 'Experiments': 'experiments', 'Pages': 'pages'} # folders of notebooks, after the chapters
+papers = {'data_diet': 'Data Diet', 'why_tickets_win': 'Why Lottery Tickets Win', 'stable_subnetworks': 'Stable subnetworks'} # folders in papers/
 tutorials = ('own_network', 'three_papers', 'new_experiment', 'from_laptop_to_slurm') # the order of tutorials; others follow
 link, blocks, spans = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)'), r'^```.*?^```', r'`[^`\n]+`' # in markdown
 
@@ -76,7 +74,7 @@ def output_of(output:dict, picture:Path) -> str:
 def page_of(notebook:Path, staged:Path) -> str:
     "A notebook as a page; its pictures are written beside it"
     cells, source = json.loads(notebook.read_text(encoding='utf-8'))['cells'], notebook.read_text(encoding='utf-8')
-    module = re.search(r'#\| *default_exp (\w+)', source)
+    module = re.search(r'#\| *default_exp ([\w.]+)', source)
     parts, pictures = [], staged/notebook.relative_to(root).parent/f'{notebook.stem}_pictures'
     for i, cell in enumerate(cells):
         if cell['cell_type'] == 'markdown': parts.append(with_math(''.join(cell['source'])))
@@ -91,16 +89,18 @@ def title_of(notebook:Path) -> str:
     return next(m[1].replace('`', '') for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells'] if (m := re.match(r'# (.+)', ''.join(cell['source']))))
 
 def navigation(notebooks:list[Path], modules:list[str]) -> list:
-    "Home, tutorials, the floors, figures by paper, lessons, API"
+    "Home, tutorials, chapters and rooms, papers with their figures, lessons, API"
     number = lambda p: f'{m[0]} ' if (m := re.match(r'\d+[a-z]*', p.name)) else ''
     entry = lambda p: {number(p) + title_of(p): f'{p.relative_to(root).with_suffix(".md")}'}
-    inside = lambda folder: [p for p in notebooks if p.parent.name == folder]
-    floor = {name: [entry(p) for p in inside('nbs') if p.name[:2] in numbers] for name, numbers in floors.items()}
-    figures = {paper: [entry(p) for p in inside('figures') if p.name.startswith(f'{short}_')] for short, paper in papers.items()}
+    inside = lambda folder: [p for p in notebooks if p.parent == root/'nbs'/folder]
+    floor = {'Chapters': [entry(p) for p in inside('') if p.name[:2].isdigit() or p.stem == 'sources']} | {title: [entry(p) for p in inside(folder)] for title, folder in rooms.items()}
+    floor['Papers'] = [entry(p) for p in inside('papers')]
+    floor['Command line'] = [entry(p) for p in inside('') if p.stem == 'cli']
+    figures = {title: [entry(p) for p in inside(f'papers/{paper}')] for paper, title in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
     taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
     found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
-             {'Figures': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
+             {'Papers': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
     return [section for section in found if all(section.values())]
 
 def stage(staged:Path) -> list:
@@ -110,7 +110,7 @@ def stage(staged:Path) -> list:
     pages = {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in notebooks}
     pages |= {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in sorted((root/'results').rglob('*.ipynb'))}
     pages |= {Path(name): (root/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')}
-    source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp (\w+)', p.read_text(encoding='utf-8')))}
+    source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp ([\w.]+)', p.read_text(encoding='utf-8')))}
     pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
     pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *(f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())])
     for page, text in pages.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from lottery_diet.core import project_root, runs_root, write_whole
-from lottery_diet.gallery import drawn_in
+from lottery_diet.pages.gallery import drawn_in
 
 width = 900 # pixels, of each picture
 

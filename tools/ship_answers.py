@@ -2,11 +2,12 @@
 import sys
 from pathlib import Path
 
-from lottery_diet.answers import Answer, ship_answers
 from lottery_diet.core import project_root
-from lottery_diet.experiments import Run
-from lottery_diet.presets import panels_of, preset, presets, rewind_settings, spawn_settings
-from lottery_diet.sweeps import with_needs
+from lottery_diet.experiments.answers import Answer, ship_answers
+from lottery_diet.experiments.sweeps import with_needs
+from lottery_diet.experiments.tasks import Run
+from lottery_diet.papers.catalogue import panels_of, preset, presets
+from lottery_diet.papers.data_diet.protocols import rewind_settings, spawn_settings
 
 
 def studies(scale, figures):
