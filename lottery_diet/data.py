@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .core import stream
 

@@ -200,8 +200,7 @@ def _listing(folder:Path, files:Sequence[Path]) -> str:
     h = hashlib.sha256()
     for file in files:
         try:
-            with open(file,
-                      'rb') as f: h.update(f'{file.relative_to(folder)} {hashlib.file_digest(f, "sha256").hexdigest()}\n'.encode(errors='surrogateescape'))
+            with open(file, 'rb') as f: h.update(os.fsencode(f'{file.relative_to(folder)} {hashlib.file_digest(f, "sha256").hexdigest()}\n'))
         except OSError as e: raise ValueError(f'{file} cannot be read as an image ({e.strerror}): repair or delete it') from None
     return h.hexdigest()
 

@@ -266,8 +266,8 @@ def _answered(executor, cluster, groups, run, own_device, minutes, progress):
     "Status and reason of each task, by key, once all jobs have ended"
     found = {}
     try:
-        with quiet_threads(): jobs = executor.map_array(work_through, *zip(*((group, run, 60*max(minutes - 1, .5), own_device, code_digest())
-            for group in groups)))
+        each = [(group, run, 60*max(minutes - 1, .5), own_device, code_digest()) for group in groups]
+        with quiet_threads(): jobs = executor.map_array(work_through, *zip(*each))
     except RuntimeError as e: raise ValueError(f'cannot submit to {cluster!r}: {str(e).strip().splitlines()[-1]}') from None # sbatch refused
     with tqdm(total=sum(map(len, groups)), desc=f'tasks on {cluster}', disable=not progress) as bar:
         for job, group in zip(jobs, groups):

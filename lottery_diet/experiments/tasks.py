@@ -162,7 +162,7 @@ class Run:
     def ask(self,
         task:Task # locked against other processes while it is computed
     ) -> Record: # its table, tensors and provenance
-        "Read or compute it; raises `TaskFailed`, `OutOfTime` behind the deadline, `Busy` where the run is not patient, `OSError` for what cannot be read"
+        "Read or compute it; raises `TaskFailed`, `OutOfTime` after the deadline, `Busy` where the run is not patient, `OSError` for what cannot be read"
         if found := self._found(task): return found
         began = time.perf_counter()
         try:
