@@ -277,7 +277,7 @@ def test_a_checkpoint_that_is_none_is_named_and_begun_anew(tmp_path, what):
     if what == 'folder': place.mkdir()
     elif what == 'file for its folder': place.parent.write_text('x')
     elif what == 'dangling link': place.symlink_to(tmp_path/'nowhere')
-    else: records.save_tensors(place, {'state/x': torch.ones(2)}, dict(task=task.key, step='3p0', total='x', seconds='1') if what == 'not a number' else {})
+    else: core.save_tensors(place, {'state/x': torch.ones(2)}, dict(task=task.key, step='3p0', total='x', seconds='1') if what == 'not a number' else {})
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         assert answer(task, run_in(tmp_path, checkpoint_every=0.)) == ('run', '')
@@ -299,9 +299,9 @@ def test_a_record_is_compared_once_in_a_process_and_again_when_it_changes(tmp_pa
 
 def test_git_is_asked_once_a_process(monkeypatch):
     asked = []
-    monkeypatch.setattr(core.subprocess, 'run', lambda *args, **kwargs: asked.append(args) or subprocess.CompletedProcess(args, 0, 'abc', ''))
+    monkeypatch.setattr(core.subprocess, 'run', lambda *args, **kwargs: asked.append(args) or subprocess.CompletedProcess(args, 0, str(core.checkout()), ''))
     core._code_and_machine.cache_clear()
-    try: assert provenance() == provenance() and len(asked) == 2 and len(provenance()['code']) == 16
+    try: assert provenance() == provenance() and len(asked) == 3 and len(provenance()['code']) == 16
     finally: core._code_and_machine.cache_clear()
 
 class Wanting(Task):
@@ -597,8 +597,8 @@ def test_names_that_no_file_can_have_are_refused_in_a_sentence(name):
 refused = [(SpawnParameters, dict(noise='augmentation'), 'needs images that are augmented'), (SpawnParameters, dict(model='os:system'), 'no function of shape and classes'),
            (SpawnParameters, dict(model='os:path'), 'no function of shape'), (SpawnParameters, dict(model='builtins:print'), 'no function of shape'), (SpawnParameters, dict(model=':'), 'no function of shape'),
            (SpawnParameters, dict(model='x'*300), 'is unknown'), (SpawnParameters, dict(model='no.such:thing'), 'cannot be imported'), (SpawnParameters, dict(seeds=10**9), 'seeds=1000000000 must be'),
-           (SpawnParameters, dict(points=10**9), 'points=1000000000 must be'), (SpawnParameters, dict(workers=0), 'workers=0 must be'), (SpawnParameters, dict(dataset='x'*300), 'is unknown'),
-           (SpawnParameters, dict(out_dir='/proc/none'), 'nothing can be written to /proc/none'), (SpawnParameters, dict(budget='soon'), 'length of time'), (SpawnParameters, dict(every=10**12), 'beyond the'),
+           (SpawnParameters, dict(spawns='soon'), 'separated by spaces'), (SpawnParameters, dict(workers=0), 'workers=0 must be'), (SpawnParameters, dict(dataset='x'*300), 'is unknown'),
+           (SpawnParameters, dict(out_dir='/proc/none'), 'nothing can be written to /proc/none'), (SpawnParameters, dict(budget='soon'), 'length of time'), (SpawnParameters, dict(spawns=f'0 {10**12}'), 'beyond the'),
            (DistillParameters, dict(per_class=10**9), 'per_class=1000000000 must be'), (DistillParameters, dict(iterations=10**12), 'iterations=1000000000000 must be'),
            (ScoreParameters, dict(steps=10**9), 'must not exceed'), (ScoreParameters, dict(label_noise=float('nan')), 'label_noise=nan must be'), (FigureParameters, dict(seeds=0), 'seeds=0 must be')]
 
@@ -636,7 +636,7 @@ def test_an_unwritable_folder_is_found_first(tmp_path):
     with pytest.raises(ValueError, match='nothing can be written'): require_writable(tmp_path/'file'/'figures')
 
 def test_more_workers_than_cores_are_not_started(tmp_path, monkeypatch):
-    monkeypatch.setattr('lottery_diet.engine.cpu.cores', lambda: 1)
+    monkeypatch.setattr('lottery_diet.experiments.sweeps.cores', lambda: 1)
     with pytest.warns(UserWarning, match='workers=1000 are more than the cores.*1 are started'):
         assert sweep([Square(n=5)], workers=1000, run=run_in(tmp_path), progress=False).counts['run'] == 1
 

@@ -82,7 +82,7 @@ def test_what_one_machine_computed_another_draws(runs, tmp_path):
 
 @pytest.mark.parametrize('words, says', [
     (['unpack', 'nowhere.zip'], 'there is no file nowhere.zip: make one'), (['figure', 'dd_accuracy_vs_sparsity', '--budget', 'soon'], "such as '90s', '9m' or '2h'"),
-    (['figure', 'dd_accuracy_vs_sparsity', '--workers', '0'], 'workers=0'), (['status', 'dd_accuracy_vs_sparsity', '--seeds', '0'], '--seeds 0 must be')])
+    (['figure', 'dd_accuracy_vs_sparsity', '--workers', '0'], 'workers=0'), (['status', 'dd_accuracy_vs_sparsity', '--seeds', '0'], 'seeds=0 must be')])
 def test_what_is_wrong_is_one_sentence_and_exit_code_1(words, says, capsys):
     assert main(words) == 1
     lines = capsys.readouterr().err.strip().splitlines()
@@ -289,4 +289,4 @@ def test_small_figures_of_distilled_pruning_read_the_runs_of_the_first():
     from lottery_diet.experiments.sweeps import with_needs
     first = {t.key for t in with_needs(preset('syn_accuracy_vs_sparsity', 'mini').tasks())}
     beyond = {name: {type(t).__name__ for t in with_needs(preset(f'syn_{name}', 'mini').tasks()) if t.key not in first} for name in ('masks', 'barrier_surface', 'landscape', 'hessian')}
-    assert beyond == dict(masks=set(), barrier_surface={'Barriers'}, landscape={'Surface'}, hessian={'Sharpness'})
+    assert beyond == dict(masks={'MaskOverlap', 'LayerDensities'}, barrier_surface={'Barriers', 'Paths'}, landscape={'Surface', 'Places'}, hessian={'Sharpness'})

@@ -473,7 +473,7 @@ def test_what_a_recipe_does_not_know_it_says_and_what_it_gained_changes_no_key()
     assert Question(recipe=Recipe(10, clip=1.)).identity()['recipe'] == old | dict(clip=1.)
     assert in_epochs(320, 2, 32, clip=1.) == Recipe(20, 32, clip=1.)
     assert copy.deepcopy(Recipe(10, clip=1.)) == Recipe(10, clip=1.)
-    with pytest.raises(ValueError, match='cannot take clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), [Snapshot(0, state_of(make('linear')))]*2, grouping='in parallel')
+    with pytest.raises(ValueError, match='refuse clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), [Snapshot(0, state_of(make('linear')))]*2, grouping='in parallel')
 
 pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 7, 3)).astype(np.uint8) # height × width × channels
 labels = np.arange(12) % 3

@@ -155,13 +155,13 @@ def test_what_else_is_published():
     assert sum(p.numel() for p in resnet20().parameters()) == 272_474 and sum(p.numel() for p in resnet50().parameters()) == 25_557_032
 
 def test_mini_has_fresh_seeds_and_a_size_that_two_cores_manage():
-    for figure, panels in figures.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name == 'mnist'
+    for figure, panels in figures.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name in ('mnist', 'cifar10')
     asked = preset('win_instability', 'mini')
-    assert len({recipe_of(r) for r in asked.recipes}) == 10 and len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == 10
+    assert len({recipe_of(r) for r in asked.recipes}) == 6 and len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == 6
 
 def test_panels_are_named_and_refused_where_they_are_not_drawn():
     for figure, panels in figures.items(): assert set(about[figure]) == set(panels) and (panels_of(figure) == about[figure] or len(panels) == 1)
-    with pytest.raises(ValueError, match='panel C of win_repel is drawn at paper only'): preset('win_repel', 'mini', panel='C')
+    with pytest.raises(ValueError, match='panel B of win_repel is drawn at paper only'): preset('win_repel', 'mini', panel='B')
     with pytest.raises(ValueError, match="panel 'E' is unknown"): preset('win_repel', 'paper', panel='E')
     with pytest.raises(ValueError, match='has no panels'): preset('win_one_shot', 'smoke', panel='A')
 

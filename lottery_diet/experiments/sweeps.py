@@ -70,9 +70,9 @@ def _flat(value, prefix=''):
 class Sweep:
     "What became of many tasks"
     table:pd.DataFrame # what was asked, where tasks differ; what was found; status, reason, seconds, key
-    counts:dict # how many tasks were cached, shipped with the package, run, failed, left
+    counts:dict # how many tasks were cached, run, failed, left; and shipped with the package, where some were
 
-    def __repr__(self): return ', '.join(f'{n} {status}' for status, n in self.counts.items() if n or status != 'shipped')
+    def __repr__(self): return ', '.join(f'{n} {status}' for status, n in self.counts.items())
 
     def _repr_html_(self): return f'<p>{self!r}</p>' + self.table.to_html(index=False, max_rows=20)
 
@@ -181,7 +181,7 @@ def sweep_of(
 ) -> Sweep: # every status is counted, also with 0
     "What became of these tasks, as table and counts"
     counts = Counter(found[task.key][0] for task in tasks)
-    return Sweep(table_of(tasks, run, found), {status: counts[status] for status in ('cached', 'shipped', 'run', 'failed', 'left')})
+    return Sweep(table_of(tasks, run, found), {k: counts[k] for k in ('cached', 'shipped', 'run', 'failed', 'left') if counts[k] or k != 'shipped'})
 
 # %% ../../nbs/experiments/sweeps.ipynb #b3e36028
 def with_needs(
