@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from pydantic import ValidationError
 
 from lottery_diet.core import pick_device, same
 from lottery_diet.experiments import tasks as experiments
+from lottery_diet.experiments.answers import Answer, ship_answers
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import record_files, verified
-from lottery_diet.experiments.sweeps import chunks, grid, judges_of, submit, sweep, varied, work_through
+from lottery_diet.experiments.sweeps import chunks, grid, judges_of, status, submit, sweep, varied, with_needs, work_through
 from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.experiments.tickets import Control, Dense, TicketLevel, at_level, ladder
 from lottery_diet.experiments.training import Judge, Pretrain, Training
@@ -379,3 +381,23 @@ def test_a_job_computes_on_what_its_node_has(tmp_path):
     task, run = Pretrain(recipe=recipe, steps=3), Run(root=tmp_path, device=torch.device('cuda:7'))
     assert [status for _, status, _ in work_through([task], run, 60.)] == ['failed']
     assert [status for _, status, _ in work_through([task], run, 60., own_device=True)] == ['run'] and run.read(task).provenance['device'] == pick_device().type
+
+def test_a_figure_is_drawn_from_shipped_rows_without_a_training(tmp_path, monkeypatch):
+    "Rows of another machine give the same table; what wants tensors, or refuses shipped rows, computes"
+    study = varied(preset('dd_accuracy_vs_sparsity', 'smoke', seeds=1), dict(levels=1, sizes=(64,), selects=('easiest',), rewinds=(0, 10)))
+    there, here = run_in(tmp_path/'there'), run_in(tmp_path/'here')
+    sweep(study.tasks(), run=there, progress=False)
+    tasks = {task.key: task for task in with_needs(study.tasks())}
+    assert ship_answers(((t.kind, t.key, t.label(), Answer.of(there.read(t))) for t in tasks.values()), tmp_path/'answers') == len(tasks)
+    monkeypatch.setattr('lottery_diet.experiments.answers.shipped', lambda path: tmp_path/'answers'/Path(path).name)
+    asked = {t.key for t in study.tasks()}
+    done = sweep(study.tasks(), run=here, progress=False, rows=True)
+    assert done.counts == dict(cached=0, shipped=len(asked), run=0, failed=0, left=0) and not list((tmp_path/'here').glob('*/*/config.json'))
+    pd.testing.assert_frame_equal(study.table(here), study.table(there), check_exact=True)
+    pd.testing.assert_frame_equal(study.classes(here), study.classes(there), check_exact=True)
+    assert status(study.tasks(), here).shipped.sum() == len(tasks) and status(study.tasks(), replace(here, shipped=False)).done.sum() == 0
+    assert len(study.table(replace(here, shipped=False))) == 0
+    assert sweep(study.tasks()[:1], run=replace(here, shipped=False), progress=False, rows=True).counts['run'] == 1
+    deeper = varied(study, dict(levels=2)) # the last level prunes what the one above it trained: rows do not tell
+    more = sweep(deeper.tasks(), run=run_in(tmp_path/'more'), progress=False, rows=True)
+    assert (more.counts['run'], more.counts['failed']) == (len({t.key for t in deeper.tasks()} - asked), 0)

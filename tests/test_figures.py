@@ -15,7 +15,7 @@ from lottery_diet.core import project_root
 from lottery_diet.experiments.sweeps import varied, with_needs
 from lottery_diet.pages.figure import notebook_of, run_figure
 from lottery_diet.pages.gallery import about_figures
-from lottery_diet.papers.catalogue import preset, presets
+from lottery_diet.papers.catalogue import figures, panels_of, preset, presets
 
 root = project_root(Path(__file__).parent)
 
@@ -290,3 +290,9 @@ def test_small_figures_of_distilled_pruning_read_the_runs_of_the_first():
     first = {t.key for t in with_needs(preset('syn_accuracy_vs_sparsity', 'mini').tasks())}
     beyond = {name: {type(t).__name__ for t in with_needs(preset(f'syn_{name}', 'mini').tasks()) if t.key not in first} for name in ('masks', 'barrier_surface', 'landscape', 'hessian')}
     assert beyond == dict(masks={'MaskOverlap', 'LayerDensities'}, barrier_surface={'Barriers', 'Paths'}, landscape={'Surface', 'Places'}, hessian={'Sharpness'})
+
+def test_the_keys_of_smoke_are_what_they_were():
+    "A key that changes orphans every answer that is kept under it: tests/smoke_keys.txt holds them, kind by kind"
+    found = {f'{task.kind} {task.key}' for figure in presets for panel in panels_of(figure) or [None] if 'smoke' in figures[figure][panel or 'A']
+             for task in with_needs(preset(figure, 'smoke', panel=panel).tasks())}
+    assert sorted(found) == (root/'tests'/'smoke_keys.txt').read_text(encoding='utf-8').splitlines()
