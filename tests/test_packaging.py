@@ -8,9 +8,11 @@ import subprocess
 import sys
 import sysconfig
 from configparser import ConfigParser
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import lottery_diet
 from lottery_diet.core import project_root
@@ -27,6 +29,13 @@ def version():
     ini = ConfigParser(delimiters=['='])
     ini.read(root/'settings.ini', encoding='utf-8')
     return ini['DEFAULT']['version']
+
+def test_all_that_is_installed_runs_on_the_oldest_python_we_name():
+    "A pin that needs a later bug-fix release of Python cannot be installed where a system brings an earlier one"
+    ini = ConfigParser(delimiters=['='])
+    ini.read(root/'settings.ini', encoding='utf-8')
+    oldest = ini['DEFAULT']['min_python'] + '.0'
+    assert {d.name: needs for d in distributions() if (needs := d.metadata['Requires-Python']) and oldest not in SpecifierSet(needs)} == {}
 
 def test_what_figures_import_is_installed_with_the_package():
     "A figure's notebook may not need what only those who edit notebooks have"
