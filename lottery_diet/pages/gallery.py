@@ -10,6 +10,7 @@ __all__ = ['papers', 'together', 'badges', 'Drawn', 'drawn_in', 'about_figures',
 import base64
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -259,12 +260,15 @@ def where_figures_are() -> list[Path]: # the first where there is a checkout
 # %% ../../nbs/pages/gallery.ipynb #0593c863
 def overview(
     paper:str, # 'DD', 'WIN' or 'SYN'
-    folder:Path|str, # where figures were saved
+    folder:Path, # where figures were saved
+    page:Path, # folder of the page that shows them
     claims:pd.DataFrame|None=None # as `read_claims` gives them; those of the project if None
-) -> str: # Markdown, links as seen from `nbs/`
+) -> str: # Markdown, links as seen from the page
     "A row for each figure of a paper: notebook, picture, how certain its content is, what stood in, the scale that was reached, the paper's claims"
+    notebooks = project_root()/'nbs'/'papers'
     claims, found = read_claims() if claims is None else claims, drawn_in(folder)
     about = about_figures()
+    link = lambda path: Path(os.path.relpath(path, page)).as_posix()
     rows = ['| figure | shows | | content | data instead | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
         mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name and not d.damaged]
@@ -273,13 +277,13 @@ def overview(
         seeds = next((seeds for d in reversed(best) if (seeds := d.origin['parameters'].get('figure', {}).get('seeds'))), ())
         panel = f', panel {best[-1].parts[1] or "A"}' if best and 'panel' in facts.number else ''
         said = f'{reached}{panel}, n = {len(seeds)}' if seeds and reached != 'smoke' else reached
-        page = next((f'../{Path(folder).name}/{p.relative_to(folder).as_posix()}' for d in best if (p := d.picture.with_suffix('.ipynb')).is_file()), None)
-        picture = (f'<img src="../{Path(folder).name}/{drawn[-1].picture.relative_to(folder).as_posix()}" width="180" alt="{escape(facts.shows)}">'
+        executed = next((link(p) for d in best if (p := d.picture.with_suffix('.ipynb')).is_file()), None)
+        picture = (f'<img src="{link(drawn[-1].picture)}" width="180" alt="{escape(facts.shows)}">'
                    if drawn else '')
         counts = {scale: ', '.join(f'{n} {verdict}' for verdict in badges if (n := int((some.holds == verdict).sum())))
                   for scale, some in mine.groupby('scale', sort=False)}
         verdicts = '; '.join(f'{scale}: {count}' for scale, count in counts.items())
-        rows.append(f'| [{facts.number}](papers/{paper_of[name]}/{name}.ipynb) | {facts.shows} | {picture} '
+        rows.append(f'| [{facts.number}]({link(notebooks/paper_of[name]/f"{name}.ipynb")}) | {facts.shows} | {picture} '
                     f'| {facts.certain} | {_instead(facts, reached) or "–"} '
-                    f'| {f"[{said}]({page})" if page else said} | {verdicts or "–"} |')
+                    f'| {f"[{said}]({executed})" if executed else said} | {verdicts or "–"} |')
     return '\n'.join(rows)
