@@ -1,4 +1,5 @@
 "Every figure at scale smoke, from the command line: drawn, redrawn without training, stopped by a budget, moved to another machine."
+import ast
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import pytest
 from lottery_diet.cli import main, make_parser
 from lottery_diet.core import project_root
 from lottery_diet.experiments.sweeps import varied, with_needs
-from lottery_diet.pages.figure import notebook_of, run_figure
+from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure
 from lottery_diet.pages.gallery import about_figures
 from lottery_diet.papers.catalogue import figures, panels_of, preset, presets
 
@@ -33,6 +34,13 @@ def stamps(runs, name):
     "When each finished run of a figure was written"
     keys = {task.key for task in with_needs(preset(name, 'smoke').tasks())}
     return {p.parent.name: p.stat().st_mtime_ns for p in runs.glob('*/*/checksums.json') if p.parent.name.rsplit('-', 1)[-1] in keys}
+
+@pytest.mark.parametrize('name', presets)
+def test_what_a_notebook_lists_is_what_it_can_be_asked(name):
+    cells = json.loads(notebook_of(name).read_text())['cells']
+    asked = ''.join(next(c for c in cells if 'parameters' in c['metadata'].get('tags', ()))['source'])
+    listed = {line.target.id for line in ast.parse(asked).body if isinstance(line, ast.AnnAssign)}
+    assert listed == set(parameters_of(name).model_fields)
 
 @pytest.mark.figures
 @pytest.mark.parametrize('name', presets)

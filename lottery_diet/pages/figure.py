@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['letters', 'spoken', 'read_parameters', 'injected_names', 'one_sentence', 'require_writable', 'save_results',
-           'JudgedParameters', 'JudgedPanelParameters', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of',
-           'open_page', 'require_some', 'tidied', 'notebook_of', 'run_figure']
+           'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'open_page', 'require_some', 'tidied',
+           'notebook_of', 'run_figure']
 
 # %% ../../nbs/pages/figure.ipynb #eac8f375
 import ast
@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -83,19 +82,6 @@ def save_results(
 
 # %% ../../nbs/pages/figure.ipynb #5979e226
 letters = sorted({letter for figure in presets for letter in panels_of(figure)}) # of all panels
-
-
-class JudgedParameters(FigureParameters):
-    "Parameters of the figures whose subsets were published by scores of a released notebook"
-    judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # how the networks that score look at the images
-
-    @property
-    def variant(self) -> str: # empty for evaluation mode
-        "The mode, where it is not the usual one"
-        return '' if self.judge_mode == 'evaluation' else 'as_released'
-
-class JudgedPanelParameters(PanelParameters, JudgedParameters):
-    "Parameters of such figures that have panels"
 
 # %% ../../nbs/pages/figure.ipynb #524a1ab6
 spoken = dict( # data and networks, as the papers write them

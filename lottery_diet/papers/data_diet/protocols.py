@@ -7,16 +7,18 @@ __all__ = ['lenet', 'on_digits', 'on_mnist', 'on_quick', 'per_epoch', 'on_cifar1
            'composer_cifar10', 'on_resnet50', 'forgetting_judge', 'small', 'spawn_settings', 'rewind_settings',
            'score_settings', 'every_select', 'smoke', 'diets', 'paper_panels', 'panels', 'accuracy', 'noise_diets',
            'cinic_children', 'first_panels', 'title', 'about', 'parameters', 'figures', 'spawn_setting',
-           'rewind_setting', 'stretched']
+           'rewind_setting', 'stretched', 'JudgedParameters', 'JudgedPanelParameters']
 
 # %% ../../../nbs/papers/data_diet/protocols.ipynb #4dfc824c
 from dataclasses import replace
+from typing import Literal
 
 from ...core import choose
 from ...engine.recipe import Recipe, in_epochs
 from ...experiments.ingredients import Images, Network, cifar_like, el2n_judge, four_levels, fresh, imagenet_constants, quick, quick_recipe
 from ...experiments.sweeps import varied
 from ...experiments.tasks import Drawing
+from ..parameters import FigureParameters, PanelParameters
 from .studies import (
     BarriersBySpawn, BarrierVsAccuracy, DietAccuracy, EarlyDynamics, ExampleBarriers, GradientAlignment, Rewinding, ScoreVsBarrier, Scoring)
 
@@ -133,6 +135,19 @@ accuracy = {'A': diets} | { # panel → scale → what it asks; small scales hav
     panel: {scale: stretched(small, 2 if panel == 'E' else 1) for scale, small in diets.items() if panel in 'CDE'} | {'paper': published}
     for panel, published in paper_panels.items()}
 
+# %% ../../../nbs/papers/data_diet/protocols.ipynb #7ad6ed01
+class JudgedParameters(FigureParameters):
+    "Parameters of the figures whose subsets were published by scores of a released notebook"
+    judge_mode: Literal['evaluation', 'as released'] = 'evaluation' # how the networks that score look at the images
+
+    @property
+    def variant(self) -> str: # empty for evaluation mode
+        "The mode, where it is not the usual one"
+        return '' if self.judge_mode == 'evaluation' else 'as_released'
+
+class JudgedPanelParameters(PanelParameters, JudgedParameters):
+    "Parameters of such figures that have panels"
+
 # %% ../../../nbs/papers/data_diet/protocols.ipynb #551945c9
 noise_diets = dict(selects=('easiest', 'random'), label_noises=(0., .1, .5)) # fields of `DietAccuracy`: which diets, and shares of wrong labels
 cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1)) # fields of `Diets` and `Children`, as published for barriers
@@ -178,5 +193,7 @@ first_panels = { # figure → scale → what its first panel asks
 
 title = 'Lottery Tickets on a Data Diet' # of the paper
 about = dict.fromkeys(('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size'), panels) # figure → panel → what it shows at the paper's scale
-parameters = {} # figure → what its notebook can be asked, where that is more than the usual
+parameters = dict( # figure → what its notebook can be asked, where that is more than the usual
+    dd_example_barriers=JudgedParameters, dd_barrier_vs_accuracy=JudgedParameters,
+    dd_accuracy_vs_sparsity=JudgedPanelParameters, dd_accuracy_vs_subset_size=JudgedPanelParameters)
 figures = dict.fromkeys(about, accuracy) | {figure: {'A': by_scale} for figure, by_scale in first_panels.items()} # figure → panel → scale → what it asks

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['lenet_mnist', 'pictures', 'conv4_cifar', 'batch_sizes', 'levers', 'quick_levers', 'digits', 'lenet', 'plain_resnet20',
            'scaled', 'on_mnist', 'on_digits', 'on_quick', 'on_cifar', 'on_conv4', 'rounds', 'tiny', 'short',
-           'from_last', 'on_imagenet', 'figures', 'title', 'about', 'resnet20_cifar', 'unstable_conv4',
+           'from_last', 'on_imagenet', 'figures', 'title', 'parameters', 'about', 'resnet20_cifar', 'unstable_conv4',
            'resnet50_imagenet', 'sgd_mnist', 'quick_over', 'MeasureParameters']
 
 # %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #69a68db1
@@ -163,6 +163,7 @@ figures = { # figure → panel → scale
               'mini': Ladders(**on_quick | dict(levels=1, prune_rate=.7), recipes=tuple(quick_over(lr=lr) for lr in (.3, .1))),
               'paper': Ladders(**on_imagenet, recipes=(resnet50_imagenet(.4), resnet50_imagenet(.1)), levels=1, prune_rate=.7, seeds=(0,))}}}
 title = 'Why Lottery Tickets Win' # of the paper
+parameters = dict(win_regions=MeasureParameters) # figure → what its notebook can be asked, where that is more than the usual
 about = { # figure → panel → what it shows at the paper's scale
     'win_batch_size': {
         'A': 'ResNet-20 on CIFAR-10, epochs fixed (Fig. 1)', 'B': 'the same, steps fixed (our control)',
