@@ -17,7 +17,7 @@ from pydantic import Field, InstanceOf, model_validator
 
 from .ingredients import Images
 from .records import Record
-from .tasks import Outcome, Run, Task
+from .tasks import Outcome, Run, Task, View
 from .tickets import Control, Masked
 from .training import Pretrain, Scorer, Training, outcome_of, snapshot_of
 from ..imp import Mask
@@ -127,18 +127,11 @@ class Barriers(Scorer):
             paths.append(torch.tensor(path.table.to_numpy()))
         return Outcome(rows, dict(example_barriers=torch.stack(examples), scores=torch.stack(examples).mean(0), paths=torch.stack(paths)))
 
-class Paths(Task):
+class Paths(View):
     "The paths whose barriers were measured, as rows"
     kind = 'paths'
+    seen = 'barriers'
     barriers: Barriers # between children
-
-    def needs(self) -> Sequence[Task]:
-        "The barriers"
-        return [self.barriers]
-
-    def label(self) -> str:
-        "That of the barriers"
-        return self.barriers.label()
 
     def compute(self,
         run:Run # asks the barriers
@@ -148,20 +141,13 @@ class Paths(Task):
         return Outcome([dict(alpha=alpha, loss=loss, error=error, pair=pair) for pair, path in zip(found.metrics.pair, found.tensors['paths'])
                         for alpha, loss, error in path.tolist()])
 
-class BarrierCounts(Task):
+class BarrierCounts(View):
     "How many examples have which barrier: a histogram over all examples and pairs"
     kind = 'barrier-counts'
+    seen = 'barriers'
     barriers: Barriers # between children
     limits: tuple[float, float] # nats; what lies beyond is counted in the last bins
     bins: Annotated[int, Field(ge=1)] # all equally wide
-
-    def needs(self) -> Sequence[Task]:
-        "The barriers"
-        return [self.barriers]
-
-    def label(self) -> str:
-        "That of the barriers"
-        return self.barriers.label()
 
     def compute(self,
         run:Run # asks the barriers
@@ -269,18 +255,11 @@ class Line(Task):
         lines = {f'{look}/{column}': torch.tensor(path.table[column].to_numpy()) for look, path in paths.items() for column in ('alpha', 'loss', 'error')}
         return Outcome(rows, lines)
 
-class LinePoints(Task):
+class LinePoints(View):
     "The points of a line, as rows"
     kind = 'line-points'
+    seen = 'line'
     line: Line # between two solutions
-
-    def needs(self) -> Sequence[Task]:
-        "The line"
-        return [self.line]
-
-    def label(self) -> str:
-        "That of the line"
-        return self.line.label()
 
     def compute(self,
         run:Run # asks the line
@@ -291,19 +270,12 @@ class LinePoints(Task):
                         for alpha, loss, error in zip(*(found[f'{look}/{column}'].tolist() for column in ('alpha', 'loss', 'error')))])
 
 # %% ../../nbs/experiments/connectivity.ipynb #a1b2c3d5
-class Threshold(Task):
+class Threshold(View):
     "The magnitude below which the next round would prune (WIN, Figs. 5, 7, 19, 22)"
     kind = 'threshold'
+    seen = 'trained'
     trained: InstanceOf[Task] # a level, or a control of one
     prune_rate: Annotated[float, Field(gt=0, lt=1)] = .2 # share of living weights that goes
-
-    def needs(self) -> Sequence[Task]:
-        "The training"
-        return [self.trained]
-
-    def label(self) -> str:
-        "That of the training"
-        return self.trained.label()
 
     def compute(self,
         run:Run # asks the training
@@ -313,20 +285,13 @@ class Threshold(Task):
         return Outcome([record.metrics.iloc[0][['level', 'density', 'accuracy']].to_dict() | dict(threshold=threshold(record.part('state'), mask,
             self.prune_rate))])
 
-class WeightCounts(Task):
+class WeightCounts(View):
     "How many living weights are how large: a histogram (WIN, Figs. 5–7, 19, 22)"
     kind = 'weight-counts'
+    seen = 'trained'
     trained: InstanceOf[Task] # a level, or a control of one
     widest: Annotated[float, Field(gt=0)] # weight at the histogram's edges; what lies beyond is in its last bins
     bins: Annotated[int, Field(ge=1)] # all equally wide
-
-    def needs(self) -> Sequence[Task]:
-        "The training"
-        return [self.trained]
-
-    def label(self) -> str:
-        "That of the training"
-        return self.trained.label()
 
     def compute(self,
         run:Run # asks the training

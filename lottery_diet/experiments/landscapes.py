@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 
 from .connectivity import Child
-from .tasks import Outcome, Run, Task
+from .tasks import Outcome, Run, Task, View
 from ..imp import Mask
 from ..landscape import Curvature, plane_of_four, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
 
@@ -60,18 +60,11 @@ class Surface(Task):
         table = surface(net, plane, look, along, along, train if self.batchnorm == 're-estimated' else None)
         return Outcome(table.to_dict('records'), dict(solutions=torch.tensor([plane.coordinates(state) for state in states])))
 
-class Places(Task):
+class Places(View):
     "Where the solutions lie in their plane, as rows"
     kind = 'places'
+    seen = 'surface'
     surface: Surface # whose solutions they are
-
-    def needs(self) -> Sequence[Task]:
-        "The surface"
-        return [self.surface]
-
-    def label(self) -> str:
-        "That of the surface"
-        return self.surface.label()
 
     def compute(self,
         run:Run # asks the surface
