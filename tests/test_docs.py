@@ -2,11 +2,8 @@
 import importlib
 import inspect
 import json
-import os
 import posixpath
 import re
-import subprocess
-import sys
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +11,6 @@ from urllib.parse import unquote
 
 import pytest
 from fastcore.docments import docments
-from filelock import FileLock
 
 from lottery_diet.core import project_root
 
@@ -42,18 +38,6 @@ class Page(HTMLParser):
 
     def handle_data(self, text):
         if self.heading: self.texts[self.heading] = self.texts.get(self.heading, '') + text
-
-@pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    "Built once, by whichever test process comes first"
-    mine = tmp_path_factory.getbasetemp()
-    shared = mine.parent if 'PYTEST_XDIST_WORKER' in os.environ else mine
-    with FileLock(shared/'site.lock'):
-        if not (shared/'site').exists():
-            made = subprocess.run([sys.executable, root/'tools'/'make_docs.py', shared/'part'], capture_output=True, text=True, env=os.environ | dict(PYTHONDONTWRITEBYTECODE='1'))
-            assert made.returncode == 0, made.stderr[-3000:]
-            (shared/'part').rename(shared/'site')
-    return shared/'site'
 
 @pytest.fixture(scope='module')
 def pages(site): return {p.relative_to(site).as_posix(): Page(p) for p in site.rglob('*.html') if p.name != '404.html'}

@@ -1,0 +1,70 @@
+"Site and gallery in a browser: every page of the navigation opens, search finds the public name first, nothing is wrong in the console, nothing is wider than a phone."
+import shutil
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+
+from lottery_diet.core import project_root
+from lottery_diet.pages.gallery import gallery, where_figures_are
+
+root = project_root(Path(__file__).parent)
+pytestmark = pytest.mark.long
+playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright: pip install .[docs]')
+
+@pytest.fixture(scope='module')
+def chromium():
+    "The system's, or the one that playwright installed"
+    with playwright.sync_playwright() as p:
+        try: browser = p.chromium.launch(executable_path=shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome'), args=['--no-sandbox'])
+        except playwright.Error as e: pytest.skip(f'there is no Chromium: {str(e).splitlines()[0]}')
+        yield browser
+        browser.close()
+
+@pytest.fixture
+def opened(chromium, request):
+    "A window of the given width and scheme, and what went wrong in it"
+    width, scheme = getattr(request, 'param', (1280, 'light'))
+    window = chromium.new_context(viewport=dict(width=width, height=900), color_scheme=scheme).new_page()
+    window.set_default_timeout(300_000) # of milliseconds, for a busy machine
+    window.wrong = []
+    window.on('console', lambda message: window.wrong.append(message.text) if message.type == 'error' else None)
+    window.on('pageerror', lambda error: window.wrong.append(str(error)))
+    window.on('request', lambda asked: None if asked.url.startswith(('file:', 'data:', 'blob:')) else window.wrong.append(f'fetches {asked.url}'))
+    yield window
+    window.context.close()
+
+everywhere = pytest.mark.parametrize('opened', [(1280, 'light'), (1280, 'dark'), (390, 'light'), (390, 'dark')], indirect=True, ids='desk desk-dark phone phone-dark'.split())
+
+def too_wide(window): return window.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')
+
+@everywhere
+def test_the_gallery_opens_and_its_sections_are_reached(opened, tmp_path_factory):
+    opened.goto(gallery(tmp_path_factory.mktemp('gallery')/'gallery.html', where_figures_are()[:1]).as_uri())
+    for link in opened.locator('nav a').all():
+        link.click()
+        assert opened.locator(opened.evaluate('location.hash')).is_visible()
+    assert opened.locator('article').count() > 20 and too_wide(opened) <= 0 and not opened.wrong
+
+@everywhere
+def test_the_front_page_opens(opened, site):
+    opened.goto((site/'index.html').as_uri())
+    assert opened.locator('h1').first.is_visible() and too_wide(opened) <= 0 and not opened.wrong
+
+def test_every_page_of_the_navigation_opens_without_an_error(opened, site):
+    opened.goto((site/'index.html').as_uri())
+    pages = {urljoin(opened.url, link.get_attribute('href')).split('#')[0] for link in opened.locator('nav a').all()}
+    for page in sorted(page for page in pages if page.startswith('file:')):
+        opened.goto(page)
+        assert opened.locator('h1').first.text_content(), page
+        assert not opened.wrong, (page, opened.wrong)
+    assert len(pages) > 80
+
+@pytest.mark.parametrize(['asked', 'first'], [('barrier', 'api/lmc.html'), ('prune_global_magnitude', 'api/imp.html'), ('el2n', 'api/scores.html')])
+def test_search_finds_what_users_call_before_internals(opened, site, asked, first):
+    opened.goto((site/'index.html').as_uri())
+    opened.locator('input[name=query]').click()
+    opened.locator('input[name=query]').press_sequentially(asked)
+    found = opened.locator('.md-search-result__item a.md-search-result__link')
+    found.first.wait_for()
+    assert first in found.first.get_attribute('href') and not opened.wrong
