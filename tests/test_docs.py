@@ -61,7 +61,7 @@ def test_every_public_name_is_there_with_what_its_parameters_mean(pages, name):
 
 def test_every_notebook_is_reached_from_the_navigation(pages):
     reached = {posixpath.normpath(posixpath.join('api', link)) for link in pages['api/index.html'].nav}
-    notebooks = {p.relative_to(root).with_suffix('.html').as_posix() for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts and p.name != 'index.ipynb'}
+    notebooks = {p.relative_to(root).with_suffix('.html').as_posix() for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts and p != root/'nbs'/'index.ipynb'}
     assert notebooks <= reached and {f'api/{m}.html' for m in modules} <= reached
 
 def test_no_link_leads_nowhere_and_nothing_is_fetched(site, pages):

@@ -3,6 +3,7 @@ import ast
 import base64
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -14,6 +15,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 root = Path(__file__).resolve().parent.parent
+front = root/'nbs'/'index.ipynb' # README.md is made from it
 rooms = {'Networks': 'networks', 'Engine': 'engine', 'Distillation': 'distillation', 'Experiments': 'experiments', 'Pages': 'pages'} # folders of notebooks, after the chapters
 papers = {'data_diet': 'Data Diet', 'why_tickets_win': 'Why Lottery Tickets Win', 'stable_subnetworks': 'Stable subnetworks'} # folders in papers/
 tutorials = ('own_network', 'three_papers', 'new_experiment', 'from_laptop_to_slurm') # the order of tutorials; others follow
@@ -39,7 +41,7 @@ def with_pages(markdown:str, page:Path, staged:Path) -> str:
         if re.match('[a-z]+:', target) or not target: return match[0]
         there = (root/page.parent/target).resolve()
         if there.is_dir(): return text.strip('![]')
-        if there.suffix == '.ipynb': target = 'README.md' if there.stem == 'index' else target[:-6] + '.md'
+        if there.suffix == '.ipynb': target = os.path.relpath(root/'README.md', root/page.parent) if there == front else target[:-6] + '.md'
         elif there.is_file() and there.suffix != '.md': take(there)
         return f'{text}({"#".join([target, *anchor])})'
     def change(text):
@@ -48,11 +50,11 @@ def with_pages(markdown:str, page:Path, staged:Path) -> str:
     return outside(blocks, markdown, change)
 
 def code_of(cell:dict, module:str|None) -> str:
-    "A code cell as its reader sees it: without directives; nothing where it is hidden"
+    "A code cell as its reader sees it: without directives; nothing where it is hidden, or shows only what it gives"
     lines = ''.join(cell['source']).splitlines()
     said = [line.removeprefix('#|').strip().split()[0] for line in lines if line.startswith('#|') and line.strip('#| ')]
     shown = '\n'.join(line for line in lines if not line.startswith('#|')).strip()
-    if not shown or {'hide', 'default_exp'} & set(said): return ''
+    if not shown or {'hide', 'default_exp', 'echo:'} & set(said): return ''
     exported = module and {'export', 'exports'} & set(said)
     if exported and all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(shown).body): return f'<details markdown="1"><summary>Imports of lottery_diet.{module}</summary>\n\n```python\n{shown}\n```\n\n</details>'
     title = f' title="exported to lottery_diet.{module}"' if exported else ''
@@ -78,9 +80,9 @@ def page_of(notebook:Path, staged:Path) -> str:
     parts, pictures = [], staged/notebook.relative_to(root).parent/f'{notebook.stem}_pictures'
     for i, cell in enumerate(cells):
         if cell['cell_type'] == 'markdown': parts.append(with_math(''.join(cell['source'])))
-        if cell['cell_type'] != 'code' or not (code := code_of(cell, module and module[1])): continue
+        if cell['cell_type'] != 'code' or re.match('#[|] *hide', ''.join(cell['source'])): continue
         shown = [shown for j, output in enumerate(cell['outputs']) if (shown := output_of(output, pictures/f'{i}_{j}.png'))]
-        parts += [code, *(f'<div class="output" markdown="1">\n\n{one}\n\n</div>' for one in shown)]
+        parts += [code_of(cell, module and module[1]), *(f'<div class="output" markdown="1">\n\n{one}\n\n</div>' for one in shown)]
     if module: parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({"../"*len(notebook.relative_to(root).parent.parts)}api/{module[1]}.md), notebook `{notebook.relative_to(root)}`.*')
     return '\n\n'.join(parts) + '\n'
 
@@ -92,24 +94,24 @@ def navigation(notebooks:list[Path], modules:list[str]) -> list:
     "Home, tutorials, chapters and rooms, papers with their figures, lessons, API"
     number = lambda p: f'{m[0]} ' if (m := re.match(r'\d+[a-z]*', p.name)) else ''
     entry = lambda p: {number(p) + title_of(p): f'{p.relative_to(root).with_suffix(".md")}'}
-    inside = lambda folder: [p for p in notebooks if p.parent == root/'nbs'/folder]
+    inside = lambda folder: sorted((p for p in notebooks if p.parent == root/'nbs'/folder), key=lambda p: p.stem != 'index')
     floor = {'Chapters': [entry(p) for p in inside('') if p.name[:2].isdigit() or p.stem == 'sources']} | {title: [entry(p) for p in inside(folder)] for title, folder in rooms.items()}
     floor['Papers'] = [entry(p) for p in inside('papers')]
     floor['Command line'] = [entry(p) for p in inside('') if p.stem == 'cli']
     figures = {title: [entry(p) for p in inside(f'papers/{paper}')] for paper, title in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
     taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
-    found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Contributing': 'CONTRIBUTING.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
+    found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Contributing': 'CONTRIBUTING.md'}, {'Code of conduct': 'CODE_OF_CONDUCT.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
              {'Papers': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
     return [section for section in found if all(section.values())]
 
 def stage(staged:Path) -> list:
     "Write all pages as markdown; how one gets to them"
-    notebooks = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts and p.name != 'index.ipynb']
+    notebooks = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts and p != front]
     modules = described_modules(root/'lottery_diet')
     pages = {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in notebooks}
     pages |= {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in sorted((root/'results').rglob('*.ipynb'))}
-    pages |= {Path(name): (root/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')}
+    pages |= {Path(name): (root/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'CODE_OF_CONDUCT.md', 'CHANGELOG.md')}
     source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp ([\w.]+)', p.read_text(encoding='utf-8')))}
     pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
     pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *(f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())])

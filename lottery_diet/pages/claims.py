@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['columns', 'Claim', 'claim', 'in_numbers', 'only_if', 'adjusted', 'as_table', 'claims_file', 'write_claims',
-           'read_claims', 'in_markdown', 'Steiger', 'compare_correlations']
+           'read_claims', 'in_markdown', 'by_verdict', 'Steiger', 'compare_correlations']
 
 # %% ../../nbs/pages/claims.ipynb #2dd92a9b
 from collections.abc import Iterable, Sequence
@@ -152,6 +152,20 @@ def in_markdown(
     def reason(c): return c.why if c.met else f'would need: {c.needs}'
     return '\n'.join([*rows, *(f'| {c.says}{" *Our question.*" if c.by == "ours" else ""} | {c.published or "–"} | {in_numbers(c)} '
                                f'| {c.scale} | **{c.holds}** | {reason(c)} |' for c in claims)])
+
+def by_verdict(
+    claims:pd.DataFrame # rows of `read_claims`
+) -> str: # Markdown
+    "How many claims came out how, and each of them with its numbers, the opposite first"
+    said = {'the opposite': 'The opposite', 'seen': 'Seen', 'not seen': 'Not seen', 'no verdict': 'No verdict', 'not testable': 'Not testable'}
+    counts = claims.holds.value_counts()
+    parts = [' · '.join(f'**{counts[verdict]}** {verdict}' for verdict in said if verdict in counts)]
+    for verdict, title in said.items():
+        rows = [f'- {c.says} *{c.setting}, {c.scale}: {in_numbers(c)}.*' + (f' Likely because: {c.why}.' if c.why and c.met else '')
+                for c in claims[claims.holds == verdict].itertuples()]
+        if rows: parts.append('\n'.join([f'### {title}\n', *rows]))
+    return '\n\n'.join(parts)
+
 
 # %% ../../nbs/pages/claims.ipynb #4c4e188d
 class Steiger(NamedTuple):
