@@ -49,6 +49,12 @@ def with_pages(markdown:str, page:Path, staged:Path) -> str:
         return link.sub(lead, text)
     return outside(blocks, markdown, change)
 
+def with_weight(markdown:str, page:Path) -> str:
+    "What users call is found before internals, chapters before figures, and executed pages last"
+    folder, called = page.parts[0], page.parts[0] == 'api' and page.stem.count('.') == 0
+    weight = 20 if called else 4 if folder == 'api' or page.parent == Path('nbs') else .2 if folder == 'results' else 1
+    return f'---\nsearch:\n  boost: {weight}\n---\n\n{markdown}'
+
 def code_of(cell:dict, module:str|None) -> str:
     "A code cell as its reader sees it: without directives; nothing where it is hidden, or shows only what it gives"
     lines = ''.join(cell['source']).splitlines()
@@ -112,12 +118,13 @@ def stage(staged:Path) -> list:
     pages = {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in notebooks}
     pages |= {p.relative_to(root).with_suffix('.md'): page_of(p, staged) for p in sorted((root/'results').rglob('*.ipynb'))}
     pages |= {Path(name): (root/name).read_text(encoding='utf-8') for name in ('README.md', 'CONTRIBUTING.md', 'CODE_OF_CONDUCT.md', 'CHANGELOG.md')}
+    pages |= {p.relative_to(root): p.read_text(encoding='utf-8') for p in (root/'results').glob('*.md')}
     source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp ([\w.]+)', p.read_text(encoding='utf-8')))}
     pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
     pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *(f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())])
     for page, text in pages.items():
         (staged/page).parent.mkdir(parents=True, exist_ok=True)
-        (staged/page).write_text(with_pages(text, page, staged), encoding='utf-8')
+        (staged/page).write_text(with_weight(with_pages(text, page, staged), page), encoding='utf-8')
     (staged/'tools').mkdir()
     for file in ('extra.css', 'iframe-worker.js'): shutil.copy(root/'tools'/'docs'/file, staged/'tools')
     return navigation(notebooks, list(modules))
