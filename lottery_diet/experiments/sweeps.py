@@ -18,13 +18,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from statistics import median
 
 import pandas as pd
 from tqdm import tqdm
 
 from ..core import Damaged, clear_leftovers, code_digest, pick_device, unknown
 from ..engine.cpu import cores
+from .inventory import state_of
 from .tasks import Run, Task
 from .workers import answer, begin_worker, interruptible, needed, quiet_threads, side_by_side
 
@@ -196,17 +196,8 @@ def status(
     run:Run|None=None # where answers lie
 ) -> pd.DataFrame: # a row for each kind of task, those that are needed included
     "What is done, what failed, what is left, and the minutes that it would take on each device that did some"
-    run, rows = run or Run(), []
-    kinds = {}
-    for task in with_needs(tasks): kinds.setdefault(task.kind, []).append(task)
-    for kind, group in kinds.items():
-        found = [answer for t in group if (answer := run.rows(t))]
-        shipped, failed, paces = sum(not run.read(t) and bool(run.rows(t)) for t in group), sum(bool(run.failure(t)) for t in group), {}
-        for p in (answer.provenance for answer in found): paces.setdefault(p.get('accelerator') or p.get('device', '?'), []).append(p.get('seconds', math.nan))
-        left = len(group) - len(found) - failed
-        rows.append(dict(task=kind, done=len(found), shipped=shipped, failed=failed, left=left)
-                    | {f'minutes left on {device}': round(left*median(seconds)/60, 1) for device, seconds in paces.items()})
-    return pd.DataFrame(rows)
+    run = run or Run()
+    return pd.DataFrame(state_of([task.name for task in with_needs(tasks)], run.root, run.shipped))
 
 # %% ../../nbs/experiments/sweeps.ipynb #65342a78
 def judges_of(
