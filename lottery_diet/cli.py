@@ -15,7 +15,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
+from statistics import fmean
 from threading import current_thread, main_thread
 
 import lottery_diet
@@ -182,25 +184,32 @@ def _figure(asked):
 def _status(asked):
     for name in _names(asked):
         file = asked_file(runs_root(), name, asked.scale, asked.seeds, asked.panel)
-        if (names := kept_names(file)) is None: names = _made_names(name, asked, file)
-        print(f'{name}, scale {asked.scale}', _table(_state(names), lambda column: column != 'task') if names else 'a drawing: it asks for no runs', sep='\n')
+        names, seconds = kept_names(file) or _made_names(name, asked, file)
+        print(f'{name}, scale {asked.scale}')
+        print(_table(_state(names, seconds), lambda column: column != 'task') if names else 'a drawing: it asks for no runs')
 
 def _made_names(figure, asked, file):
-    "Make a figure's tasks, and keep their names"
-    from lottery_diet.experiments.sweeps import with_needs
+    "Make a figure's tasks, time their first steps where nothing of their kind is done, and keep names and times"
+    from lottery_diet.experiments.sweeps import expected, with_needs
+    from lottery_diet.experiments.tasks import Run
     from lottery_diet.pages.figure import parameters_of, read_parameters
     from lottery_diet.papers.catalogue import preset
     given = {k: v for k in ('scale', 'seeds', 'panel') if (v := getattr(asked, k)) is not None}
     read_parameters(parameters_of(figure), given | {'In': [f'# Parameters\n{k} = 0\n' for k in given]})
-    names = [task.name for task in with_needs(preset(figure, asked.scale, asked.seeds, asked.panel).tasks())]
-    keep_names(file, names)
-    return names
+    tasks = with_needs(preset(figure, asked.scale, asked.seeds, asked.panel).tasks())
+    names, new = [task.name for task in tasks], {row['task'] for row in state_of([task.name for task in tasks], runs_root()) if not row['done']}
+    by_key, seconds = expected([task for task in tasks if task.kind in new], Run()), {}
+    for task in tasks: seconds.setdefault(task.kind, []).append(by_key.get(task.key, nan))
+    seconds = {kind: mean for kind, values in seconds.items() if (mean := fmean(values)) == mean}
+    keep_names(file, names, seconds)
+    return names, seconds
 
-def _state(names):
-    "How far each kind of task is; minutes are unknown where none of its kind is done"
+def _state(names, seconds):
+    "How far each kind of task is; minutes are estimated by first steps (≈) where none of its kind is done, or unknown"
     rows = state_of(names, runs_root())
     minutes = list(dict.fromkeys(name for row in rows for name in row if name.startswith('minutes'))) or ['minutes left']
-    return [row | {name: row.get(name, 'unknown' if row['left'] else 0.) for name in minutes} for row in rows]
+    def guess(row): return 0. if not row['left'] else f'≈{row["left"]*seconds[row["task"]]/60:.1f}' if row['task'] in seconds else 'unknown'
+    return [row | {name: row.get(name, guess(row)) for name in minutes} for row in rows]
 
 def _notebook(asked): print(copy_notebook(asked.name, asked.out))
 

@@ -53,14 +53,14 @@ def test_the_status_of_a_figure_that_was_asked_before_imports_nothing_heavy(tmp_
     assert main(['status', 'dd_early_dynamics']) == 0
     first = capsys.readouterr().out
     again, modules = heavy_modules_of(['status', 'dd_early_dynamics'], tmp_path)
-    assert again == first and modules == [] and 'unknown' in first and 'minutes left on cpu' in first
+    assert again == first and modules == [] and '≈' in first and 'unknown' in first and 'minutes left on cpu' in first
 
 def test_names_are_kept_for_each_question_and_for_the_code_that_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
     for words in (['--seeds', '1'], ['--panel', 'C'], []): assert main(['status', 'dd_accuracy_vs_subset_size', *words]) == 0
     asked = [dict(seeds=1), dict(panel='C'), {}]
     kept = [kept_names(asked_file(tmp_path, 'dd_accuracy_vs_subset_size', 'smoke', **given)) for given in asked]
-    assert kept == [[task.name for task in with_needs(preset('dd_accuracy_vs_subset_size', 'smoke', **given).tasks())] for given in asked]
+    assert [names for names, _ in kept] == [[task.name for task in with_needs(preset('dd_accuracy_vs_subset_size', 'smoke', **given).tasks())] for given in asked]
     file = asked_file(tmp_path, 'dd_accuracy_vs_subset_size', 'smoke')
     for damage in ('', '[]', '{"names": 3}', file.read_text()[:-9], file.read_text().replace('"code": "', '"code": "0')):
         file.write_text(damage)
@@ -70,7 +70,7 @@ def test_names_are_kept_for_each_question_and_for_the_code_that_asked(tmp_path, 
 def test_a_drawn_figure_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
     run_figure('dd_el2n_vs_barrier')
-    names = kept_names(asked_file(tmp_path, 'dd_el2n_vs_barrier', 'smoke'))
+    names, _ = kept_names(asked_file(tmp_path, 'dd_el2n_vs_barrier', 'smoke'))
     assert names == [task.name for task in with_needs(preset('dd_el2n_vs_barrier', 'smoke').tasks())] and not any(row['left'] for row in state_of(names, tmp_path))
     said, modules = heavy_modules_of(['status', 'dd_el2n_vs_barrier'], tmp_path)
     assert modules == [] and 'minutes left on cpu' in said and 'unknown' not in said

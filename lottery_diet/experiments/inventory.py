@@ -7,7 +7,7 @@ __all__ = ['origin_of', 'state_of', 'asked_file', 'keep_names', 'kept_names']
 
 # %% ../../nbs/experiments/inventory.ipynb #b0edb9a2
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -59,16 +59,18 @@ def asked_file(
 
 def keep_names(
     file:Path, # to make or replace
-    names:Sequence[str] # of tasks
+    names:Sequence[str], # of tasks
+    seconds:Mapping[str, float]={} # that a task of each kind is expected to take, where that is known
 ) -> None:
     "Keep what is asked, with the checksum of the code that asks"
-    text = json.dumps(dict(code=code_digest(), names=list(names)))
+    text = json.dumps(dict(code=code_digest(), names=list(names), seconds=dict(seconds)))
     write_whole(file, lambda p: p.write_text(text, encoding='utf-8'))
 
 def kept_names(
     file:Path # that `keep_names` wrote
-) -> list[str]|None: # None where nothing is kept, or other code asked
+) -> tuple[list[str], dict[str, float]]|None: # names, and expected seconds by kind; None where nothing is kept, or other code asked
     "What was asked, if this code asked it"
-    try: found = json.loads(file.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError): return None
-    return found['names'] if isinstance(found, dict) and found.get('code') == code_digest() and isinstance(found.get('names'), list) else None
+    try:
+        found = json.loads(file.read_text(encoding='utf-8'))
+        return (list(found['names']), dict(found['seconds'])) if found['code'] == code_digest() else None
+    except (OSError, ValueError, RecursionError, TypeError, KeyError): return None

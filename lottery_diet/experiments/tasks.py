@@ -85,6 +85,10 @@ class Task(Config):
         "Tasks whose answers `compute` asks for, so that a sweep can do them first"
         return ()
 
+    def trains(self) -> tuple['Task', int]|None: # None where it trains nothing, or how long is not known beforehand
+        "A training whose steps are like its own (with network, data and recipe), and how many it takes: so that a sweep can say how long it will be"
+        return None
+
     def beginning(self) -> 'Task': # itself where it is one, or needs nothing
         "The rewind point nearest above it; for a task that has none, the first that it needs"
         if self.begins or not (needs := self.needs()): return self

@@ -33,7 +33,7 @@ class ImpParameters(FigureParameters):
     "Parameters of `nbs/05_imp.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'imp'
     fraction: Annotated[float, Field(gt=0, le=1)]|None = None # of the training images, pre-trained on
-    dataset: str|None = None # digits, mnist, cifar10, cifar100, cinic10, or the path of a folder of images or of an .npz
+    dataset: str|None = None # digits, mnist5k, mnist, cifar10, cifar100, cinic10, or the path of a folder of images or of an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
     model: str|None = None # ours by name, or package.module:function
     pretrain_steps: Annotated[int, Field(ge=0)]|None = None # and the step to rewind to
@@ -79,7 +79,7 @@ class ImpParameters(FigureParameters):
 class SpawnParameters(FigureParameters):
     "Parameters of `nbs/06_lmc.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'lmc'
-    dataset: str|None = None # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
+    dataset: str|None = None # digits, mnist5k, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
     model: str|None = None # ours by name, or package.module:function
     spawns: str|None = None # steps at which children part, separated by spaces
@@ -112,7 +112,7 @@ class SpawnParameters(FigureParameters):
 class ScoreParameters(FigureParameters):
     "Parameters of `nbs/04_scores.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'scores'
-    dataset: str|None = None # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
+    dataset: str|None = None # digits, mnist5k, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
     model: str|None = None # that scores: ours by name, or package.module:function
     steps: Annotated[int, Field(ge=1)]|None = None # of training before it scores
@@ -137,7 +137,7 @@ class DistillParameters(FigureParameters):
     "Parameters of `nbs/08_distill.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'distill'
     method: Literal['trajectory', 'gradient'] = 'trajectory' # trajectory (MTT) or gradient (IDC)
-    dataset: str|None = None # digits, mnist, cifar10, cifar100, a folder or an .npz
+    dataset: str|None = None # digits, mnist5k, mnist, cifar10, cifar100, a folder or an .npz
     data_root: Annotated[str|None, Field(exclude=True)] = None # folder that holds the data sets; LOTTERY_DIET_DATA, or data/, if None
     per_class: Annotated[int, Field(ge=1, le=1000)]|None = None # images of each class
     iterations: Annotated[int, Field(ge=1, le=10**6)]|None = None # of matching; for gradients, outer ones

@@ -165,7 +165,7 @@ class Page:
         name, parameters = (file_name(self.name, self.asked.scale, self.panel, self.asked.variant),
                             dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts))
         tasks = with_needs(self.figure.tasks())
-        if self.figure == preset(self.name, self.asked.scale, self.asked.seeds, self.panel):
+        if not self.done.counts['left'] and self.figure == preset(self.name, self.asked.scale, self.asked.seeds, self.panel):
             keep_names(asked_file(self.run.root, self.name, self.asked.scale, self.asked.seeds, self.panel), [task.name for task in tasks])
         return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, answers=effort(tasks, self.run))
 
