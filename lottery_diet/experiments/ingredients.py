@@ -32,7 +32,7 @@ from ..sources import is_own_data, load_data, sources
 class Images(Config):
     "A data set, or a fixed random part of its training images; a name is one set: keep others under a path of their own, told by a checksum"
     later = ('hold_out', 'zca')
-    name: str = 'digits' # digits, mnist, cifar10, cifar100, cinic10, a folder or an .npz
+    name: str = 'digits' # digits, mnist5k, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     root: Annotated[str|None, Field(exclude=True)] = None # where named sets lie; LOTTERY_DIET_DATA if None
     examples: Annotated[int, Field(ge=1)]|None = None # of the training images; all if None
     pixels: Annotated[int, Field(ge=1)]|None = None # side to which images are shrunk; as they are if None

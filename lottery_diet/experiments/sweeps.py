@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['grid', 'varied', 'described', 'Sweep', 'until', 'sweep', 'clear_killed', 'answers', 'killed_last', 'table_of',
-           'sweep_of', 'with_needs', 'status', 'judges_of', 'chunks', 'work_through', 'ended', 'submit']
+           'sweep_of', 'with_needs', 'seconds_of_step', 'expected', 'spoken_length', 'line_by_line', 'status',
+           'judges_of', 'chunks', 'work_through', 'ended', 'submit']
 
 # %% ../../nbs/experiments/sweeps.ipynb #93984c8b
+import json
 import logging
 import math
 import subprocess
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,10 +23,13 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from ..core import Damaged, clear_leftovers, code_digest, pick_device, unknown
 from ..engine.cpu import cores
+from ..train import train
+from .inventory import state_of
 from .tasks import Run, Task
 from .workers import answer, begin_worker, interruptible, needed, quiet_threads, side_by_side
 
@@ -92,8 +97,9 @@ def sweep(
     budget:str|float|None=None, # '9m': then nothing new starts, and what runs is checkpointed
     workers:int=1, # processes; 1 is this one
     run:Run|None=None, # where answers lie and what to compute on
-    progress:bool=True, # show a bar
-    rows:bool=False # only tables are wanted: those that came with the package will do
+    progress:bool=True, # show a bar, and how long it will be by the first steps
+    rows:bool=False, # only tables are wanted: those that came with the package will do
+    tell:Callable[[dict], object]|None=None # is given each row of each answer, as it comes: for a tracker of experiments
 ) -> Sweep: # its table in the order of the tasks
     "Answer all tasks; raises `ValueError` for no worker or an impossible budget; SIGINT and SIGTERM checkpoint, and end it as Ctrl-C does"
     tasks = list({task.key: task for task in tasks}.values())
@@ -101,14 +107,27 @@ def sweep(
     clear_killed(run.root)
     found = {task.key: ('shipped', '') for task in tasks if not run.read(task) and run.rows(task)} if rows else {}
     rest, counts = [task for task in tasks if task.key not in found], Counter(shipped=len(found))
+    how_long = _how_long(rest, run, workers) if progress else ''
+    if tell: report = _reporter(tasks, run, tell, found)
     with (interruptible(), closing(answers(rest, run) if workers == 1 else _beside(rest, run, workers)) as done,
-          tqdm(total=len(tasks), initial=len(found), desc='tasks', disable=not progress, mininterval=1) as bar):
+          tqdm(total=len(tasks), initial=len(found), desc=f'tasks{how_long}', disable=not progress, mininterval=1) as bar):
         for task, status, reason in done:
             found[task.key] = status, reason
             counts[status] += 1
+            if tell: report(task, status)
             bar.set_postfix_str(', '.join(f'{n} {s}' for s, n in counts.items() if n), refresh=False)
             bar.update()
     return sweep_of(tasks, run, found)
+
+def _reporter(tasks, run, tell, shipped):
+    "Tells what was found of a task: rows with what tells it from the others"
+    differ = dict(zip((task.key for task in tasks), described(tasks)))
+    def report(task, status):
+        if status not in ('cached', 'run', 'shipped'): return
+        for row in run.rows(task).rows: tell(differ[task.key] | row | dict(kind=task.kind, key=task.key))
+    for task in tasks:
+        if task.key in shipped: report(task, 'shipped')
+    return report
 
 def _as_many_as_cores(workers):
     "Not more processes than can compute at once"
@@ -190,23 +209,72 @@ def with_needs(
     "The tasks and all that they need"
     return [task for task, _ in needed(tasks).values()]
 
+# %% ../../nbs/experiments/sweeps.ipynb #h0w10ng2
+def seconds_of_step(
+    training, # a task with network, data and recipe
+    run:Run, # on whose device
+    most:float=1. # seconds that steps are timed for, behind the first two, which prepare
+) -> float: # not a number where it cannot be trained here: the task itself will say why
+    "How long a step of a training takes"
+    here = []
+    try:
+        net, _, images, _ = training.prepare(run)
+        for snapshot in train(net, images, training.recipe, at=(2, 4, 8, 16, 32, 64), stop=min(64, training.recipe.steps), **training.extras()):
+            here.append((snapshot.step, time.perf_counter()))
+            if here[-1][1] - here[0][1] > most: break
+    except Exception: return math.nan
+    return (here[-1][1] - here[0][1])/(here[-1][0] - here[0][0]) if len(here) > 1 else math.nan
+
+def expected(
+    tasks:Iterable[Task], # not answered yet
+    run:Run, # on whose device
+    most:float=6. # seconds of timing: what is not timed by then is taken to be as fast as what was
+) -> dict[str, float]: # seconds by key, of those that train
+    "How long tasks will take, by their first steps"
+    paces, trainings, began = {}, {task.key: asked for task in tasks if (asked := task.trains())}, time.perf_counter()
+    def look(training): return repr((training.data, training.network, training.recipe.batch_size, training.augment))
+    for training, steps in trainings.values():
+        if not steps or look(training) in paces or paces and time.perf_counter() - began > most: continue
+        paces[look(training)] = seconds_of_step(training, run)
+    known = [pace for pace in paces.values() if not math.isnan(pace)]
+    paces = {like: pace for like, pace in paces.items() if not math.isnan(pace)}
+    return {key: steps*paces.get(look(training), median(known)) for key, (training, steps) in trainings.items()} if known else {}
+
+def spoken_length(
+    seconds:float # of anything
+) -> str: # such as '3 min'
+    "A length of time as one says it"
+    for unit, length in (('days', 86_400), ('h', 3600), ('min', 60)):
+        if seconds >= 1.5*length: return f'{seconds/length:.{0 if seconds >= 10*length else 1}f} {unit}'
+    return f'{seconds:.0f} s'
+
+def _how_long(tasks, run, workers, least=20):
+    "What the bar says besides; nothing of what is short, is finished, or has no time"
+    left = [task for task in tasks if not run.read(task)] if time.time() < run.deadline else []
+    left, threads = [task for task, _ in needed(left).values() if not run.read(task)], torch.get_num_threads()
+    if workers > 1: torch.set_num_threads(1) # as the workers
+    try: total = sum(expected(left, run).values())/workers
+    finally: torch.set_num_threads(threads)
+    return f', about {spoken_length(total)} in all' if total > least else ''
+
+# %% ../../nbs/experiments/sweeps.ipynb #tracker2
+def line_by_line(
+    file:Path|str # of JSON lines; made, or added to
+) -> Callable[[dict], None]: # for `sweep(…, tell=…)`
+    "A tracker that is a file: one line of JSON for each row"
+    def tell(row):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        with Path(file).open('a', encoding='utf-8') as lines: lines.write(json.dumps(row, default=lambda v: v.item() if hasattr(v, 'item') else str(v)) + '\n')
+    return tell
+
 # %% ../../nbs/experiments/sweeps.ipynb #24b5025f
 def status(
     tasks:Iterable[Task], # those that are wanted
     run:Run|None=None # where answers lie
 ) -> pd.DataFrame: # a row for each kind of task, those that are needed included
     "What is done, what failed, what is left, and the minutes that it would take on each device that did some"
-    run, rows = run or Run(), []
-    kinds = {}
-    for task in with_needs(tasks): kinds.setdefault(task.kind, []).append(task)
-    for kind, group in kinds.items():
-        found = [answer for t in group if (answer := run.rows(t))]
-        shipped, failed, paces = sum(not run.read(t) and bool(run.rows(t)) for t in group), sum(bool(run.failure(t)) for t in group), {}
-        for p in (answer.provenance for answer in found): paces.setdefault(p.get('accelerator') or p.get('device', '?'), []).append(p.get('seconds', math.nan))
-        left = len(group) - len(found) - failed
-        rows.append(dict(task=kind, done=len(found), shipped=shipped, failed=failed, left=left)
-                    | {f'minutes left on {device}': round(left*median(seconds)/60, 1) for device, seconds in paces.items()})
-    return pd.DataFrame(rows)
+    run = run or Run()
+    return pd.DataFrame(state_of([task.name for task in with_needs(tasks)], run.root, run.shipped))
 
 # %% ../../nbs/experiments/sweeps.ipynb #65342a78
 def judges_of(

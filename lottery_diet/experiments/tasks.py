@@ -29,7 +29,7 @@ from ..core import Damaged, load_tensors, part_of, pick_device, provenance, runs
 from ..data import ImageSet
 from ..engine.recipe import Recipe
 from .answers import Answer, shipped_answer
-from .records import Record, key_of, verified, write_record
+from .records import Record, failed, finished, key_of, verified, write_record
 from ..models import code_of
 from ..train import Snapshot, train
 
@@ -84,6 +84,10 @@ class Task(Config):
     def needs(self) -> Sequence['Task']: # none for a task that stands alone
         "Tasks whose answers `compute` asks for, so that a sweep can do them first"
         return ()
+
+    def trains(self) -> tuple['Task', int]|None: # None where it trains nothing, or how long is not known beforehand
+        "A training whose steps are like its own (with network, data and recipe), and how many it takes: so that a sweep can say how long it will be"
+        return None
 
     def beginning(self) -> 'Task': # itself where it is one, or needs nothing
         "The rewind point nearest above it; for a task that has none, the first that it needs"
@@ -155,8 +159,7 @@ class Run:
         task:Task # looked for below `root` under its name
     ) -> Record|None:
         "The finished answer, verified, or None; one that is damaged, or cannot be read, is named, and a damaged one is replaced when it is asked for"
-        try: return self._found(task)
-        except OSError as e: warnings.warn(f'the answer in {self.root/task.name} cannot be read: {e}', stacklevel=2)
+        return finished(self.root/task.name)
 
     def _found(self, task):
         folder = self.root/task.name
@@ -189,10 +192,7 @@ class Run:
         task:Task # that was asked for before
     ) -> str|None: # a sentence; None where none was found to fail
         "Why a task has no answer, if it was found to have none"
-        try:
-            found = json.loads(self._failure_file(task).read_text(encoding='utf-8'))
-            return str(found['reason']) if found['reason'] and key_of(found['config']) == task.key else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError): return None # none of ours
+        return failed(self.root/task.name)
 
     def killed(self) -> set[str]: # keys; of those that a living process is at, too
         "The tasks whose process ended without a word while it computed them: by the system, for want of memory, or because the power failed"
@@ -207,8 +207,6 @@ class Run:
         mark.touch()
         try: yield
         finally: mark.unlink(missing_ok=True)
-
-    def _failure_file(self, task): return self.root/f'{task.name}.failed.json'
 
     @contextmanager
     def _locked(self, task):
@@ -230,7 +228,7 @@ class Run:
             try: outcome = self.task.compute(self)
             except ArithmeticError as e:
                 reason = json.dumps(dict(reason=str(e), config=self.task.identity(), provenance=provenance(self.device)), indent=1)
-                write_whole(clear_way(self._failure_file(self.task)), lambda p: p.write_text(reason, encoding='utf-8'))
+                write_whole(clear_way(self.root/f'{self.task.name}.failed.json'), lambda p: p.write_text(reason, encoding='utf-8'))
                 raise TaskFailed(str(e)) from None
             seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
             origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes

@@ -39,6 +39,10 @@ class Masked(Task):
     level: Annotated[int, Field(ge=0, le=200)] # how often was pruned
     prune_rate: Annotated[float, Field(gt=0, lt=1)] = .2 # share of living weights that each level removes
 
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "From the rewind point to the end"
+        return self.pretrain.rest()
+
     def above(self) -> Task|None: # whose trained weights this level prunes
         "The level above; None where the mask is dense"
         raise NotImplementedError
@@ -107,6 +111,10 @@ class Control(Task):
     def pretrain(self) -> Pretrain:
         "Where its ticket's levels start"
         return self.ticket.pretrain
+
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "As many steps as its ticket"
+        return self.ticket.trains()
 
     def at(self,
         level:int # how often is pruned there
@@ -252,6 +260,10 @@ class RepelledControl(Task):
     "The mask of a repelled level with weights drawn anew, repelled from the solutions of the controls of the levels above (WIN §2.2, §2.5)"
     kind = 'repelled-control'
     ticket: Repelled # whose mask, penalty and SGD noise it shares
+
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "As many steps as its ticket"
+        return self.ticket.trains()
 
     def at(self,
         level:int # how often is pruned there; 0 for the top

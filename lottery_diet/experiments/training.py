@@ -57,6 +57,10 @@ class Training(Task):
         "Data, network, replicate"
         return f'{Path(self.data.name).stem}-{self.network.model.split(":")[-1]}-seed{self.seed}'
 
+    def trains(self) -> tuple[Task, int]: # itself
+        "All steps, or its own number of them"
+        return self, getattr(self, 'steps', self.recipe.steps)
+
     def prepare(self,
         run:Run # on whose device they shall be
     ) -> tuple[nn.Module, Callable[[], nn.Module], ImageSet, ImageSet]:
@@ -233,6 +237,10 @@ class Pretrain(Training):
     def label(self) -> str: # such as cifar10-resnet20-seed0-easiest0.1-step200
         "Data, network, replicate, how much of which data, how long"
         return f'{super().label()}-{self.select}{self.fraction:g}{noise_label(self.label_noise)}-step{self.steps}'
+
+    def rest(self) -> tuple[Task, int]: # itself, and how many steps
+        "What is left of the recipe behind it"
+        return self, self.recipe.steps - self.steps
 
     def starts_as(self,
         other:'Pretrain' # compared with it

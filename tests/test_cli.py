@@ -1,0 +1,173 @@
+"The command line answers at once, says what was meant, and ends with one sentence."
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lottery_diet
+from lottery_diet.cli import chapters, main
+from lottery_diet.core import project_root
+from lottery_diet.experiments.inventory import asked_file, kept_names, state_of
+from lottery_diet.experiments.sweeps import sweep, with_needs
+from lottery_diet.experiments.tasks import Run
+from lottery_diet.pages import chapters as pages
+from lottery_diet.pages.figure import notebook_of, run_figure
+from lottery_diet.pages.notebooks import copy_notebook, figure_list, notebook, notebooks, parameters_in
+from lottery_diet.papers.catalogue import panels_of, preset, presets
+from lottery_diet.papers.parameters import scales
+
+root = project_root(Path(__file__).parent)
+heavy = ('torch', 'pandas', 'numpy', 'matplotlib', 'pydantic', 'papermill')
+interrupted = 'lottery-diet: interrupted; what is finished is kept, and the same command continues'
+ask = 'import sys; from lottery_diet.cli import main; sys.exit(main())'
+
+def command(words, runs, code=ask):
+    "The command in a process of its own, as `subprocess` takes it"
+    return dict(args=[sys.executable, '-c', code, *words], env=os.environ | dict(LOTTERY_DIET_RUNS=str(runs)), text=True)
+
+def heavy_modules_of(words, runs):
+    "What it wrote, and the heavy modules that it imported"
+    at_exit = f"import atexit, sys; atexit.register(lambda: print('imported', *[m for m in {heavy!r} if m in sys.modules])); "
+    done = subprocess.run(**command(words, runs, at_exit + ask), capture_output=True)
+    said, _, modules = done.stdout.rpartition('imported')
+    assert done.returncode == 0, done.stderr
+    return said, modules.split()
+
+@pytest.mark.parametrize('words, says', [
+    (['--help'], 'move finished runs'), (['--version'], f'lottery-diet {lottery_diet.__version__}'), (['figures'], 'dd_schematic'), (['imp', '--help'], '--fraction'),
+    (['figure', 'syn_landscape', '--help'], '--filter-normalized'), (['notebook', '--help'], 'own_network')], ids=lambda words: '-'.join(words) if isinstance(words, list) else '')
+def test_what_computes_nothing_imports_nothing_heavy(words, says, tmp_path):
+    said, modules = heavy_modules_of(words, tmp_path)
+    assert says in ' '.join(said.split()) and modules == []
+
+def test_the_status_of_a_figure_that_was_asked_before_imports_nothing_heavy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
+    tasks = preset('dd_early_dynamics', 'smoke').tasks()
+    sweep(with_needs(tasks)[:1], run=Run(root=tmp_path), progress=False)
+    assert main(['status', 'dd_early_dynamics']) == 0
+    first = capsys.readouterr().out
+    again, modules = heavy_modules_of(['status', 'dd_early_dynamics'], tmp_path)
+    assert again == first and modules == [] and '≈' in first and 'unknown' in first and 'minutes left on cpu' in first
+
+def test_names_are_kept_for_each_question_and_for_the_code_that_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
+    for words in (['--seeds', '1'], ['--panel', 'C'], []): assert main(['status', 'dd_accuracy_vs_subset_size', *words]) == 0
+    asked = [dict(seeds=1), dict(panel='C'), {}]
+    kept = [kept_names(asked_file(tmp_path, 'dd_accuracy_vs_subset_size', 'smoke', **given)) for given in asked]
+    assert [names for names, _ in kept] == [[task.name for task in with_needs(preset('dd_accuracy_vs_subset_size', 'smoke', **given).tasks())] for given in asked]
+    file = asked_file(tmp_path, 'dd_accuracy_vs_subset_size', 'smoke')
+    for damage in ('', '[]', '{"names": 3}', file.read_text()[:-9], file.read_text().replace('"code": "', '"code": "0')):
+        file.write_text(damage)
+        assert kept_names(file) is None
+
+@pytest.mark.figures
+def test_a_drawn_figure_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
+    run_figure('dd_el2n_vs_barrier')
+    names, _ = kept_names(asked_file(tmp_path, 'dd_el2n_vs_barrier', 'smoke'))
+    assert names == [task.name for task in with_needs(preset('dd_el2n_vs_barrier', 'smoke').tasks())] and not any(row['left'] for row in state_of(names, tmp_path))
+    said, modules = heavy_modules_of(['status', 'dd_el2n_vs_barrier'], tmp_path)
+    assert modules == [] and 'minutes left on cpu' in said and 'unknown' not in said
+
+def test_the_list_of_figures_is_what_they_ask_for():
+    "Otherwise `python tools/count_tasks.py` writes it anew"
+    rows = [(name, panel) for name in presets for panel in panels_of(name) or ['']]
+    assert [(row['figure'], row['panel']) for row in figure_list()] == rows
+    assert list(figure_list()[0]) == ['figure', 'panel', 'shows', *scales]
+    for row in figure_list():
+        assert row['shows'] == panels_of(row['figure']).get(row['panel'], '')
+        for scale in ('smoke', 'mini'):
+            if row[scale]: assert len({task.key for task in preset(row['figure'], scale, panel=row['panel'] or None).tasks()}) == int(row[scale]), (row['figure'], row['panel'], scale)
+
+@pytest.mark.long
+def test_the_list_of_figures_is_made_as_it_is():
+    made = subprocess.run([sys.executable, '-c', 'import sys; sys.path.insert(0, "tools"); from count_tasks import counted; sys.stdout.write(counted())'], capture_output=True, text=True, cwd=root, check=True)
+    assert list(csv.DictReader(io.StringIO(made.stdout))) == figure_list()
+
+@pytest.mark.parametrize('words, meant', [
+    (['figure', 'dd_acuracy_vs_sparsity'], "did you mean 'dd_accuracy_vs_sparsity'"), (['status', 'syn_mask'], "did you mean 'syn_masks'"), (['figrue'], "did you mean 'figure'"),
+    (['imp', '--fration', '.1'], "did you mean '--fraction'"), (['figure', 'dd_schematic', '--scale', 'mni'], "did you mean 'mini'"), (['figure', 'dd_schematic', '--panel', 'A'], '--panel')])
+def test_a_misspelled_word_is_named_with_what_was_meant(words, meant, capsys):
+    with pytest.raises(SystemExit) as end: main(words)
+    assert end.value.code == 2 and meant in capsys.readouterr().err.splitlines()[-1]
+
+def test_it_is_a_module_too(tmp_path):
+    done = subprocess.run([sys.executable, '-m', 'lottery_diet', '--version'], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == f'lottery-diet {lottery_diet.__version__}'
+
+def test_an_interrupt_while_it_imports_is_one_sentence(tmp_path):
+    "In the middle of torch, whose modules do not all bear an exception"
+    code = '''
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'torch.nn': os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from lottery_diet.cli import main
+sys.exit(main())'''
+    for words in (['status', 'dd_noisy_labels'], ['figure', 'dd_schematic'], ['imp']):
+        done = subprocess.run(**command(words, tmp_path, code), capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr.splitlines()) == (130, '', [interrupted])
+
+@pytest.mark.long
+@pytest.mark.parametrize('presses', [1, 2])
+def test_an_interrupted_page_ends_with_the_sentence(tmp_path, presses):
+    "Sent to the whole group, as a terminal does; pressed once more while it ends"
+    with subprocess.Popen(**command(['figure', 'dd_accuracy_vs_sparsity'], tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as page:
+        said = ''
+        while 'tasks:' not in said: said += page.stdout.read(1) or pytest.fail(said) # until it trains
+        for _ in range(presses): os.killpg(page.pid, signal.SIGINT)
+        said += page.stdout.read()
+    assert page.returncode == 130 and said.splitlines()[-1] == interrupted and 'Traceback' not in said
+
+@pytest.mark.parametrize('name', chapters)
+def test_a_chapter_has_an_option_for_each_parameter(name, capsys):
+    with pytest.raises(SystemExit): main([name, '--help'])
+    said = ''.join(capsys.readouterr().out.split())
+    for p in parameters_in(notebook(name)):
+        option = '--out' if p.name == 'out_dir' else f'--{p.name.replace("_", "-")}'
+        assert option in said and ''.join(p.about.split()) in said, p.name
+    assert set(pages.chapters) == set(chapters)
+
+def test_options_of_a_page_reach_it_with_their_types(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr(pages, 'run_chapter', lambda name, **parameters: given.update({name: parameters}) or tmp_path)
+    monkeypatch.setattr('lottery_diet.pages.figure.summary_of', lambda page: '')
+    assert main(['imp', '--fraction', '0.1', '--levels', '3', '--select', 'easiest', '--no-shipped', '--prune-rate', '.5', '--out', str(tmp_path/'a')]) == 0
+    assert main(['distill', '--method', 'gradient', '--per-class', '2']) == 0
+    assert given == dict(imp=dict(fraction=.1, levels=3, select='easiest', shipped=False, prune_rate=.5, out_dir=str(tmp_path/'a')), distill=dict(method='gradient', per_class=2))
+
+def test_what_a_chapter_cannot_be_asked_is_one_sentence(capsys):
+    assert main(['imp', '--fraction', '1.5']) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ['lottery-diet: fraction=1.5 must be less than or equal to 1']
+
+def test_every_chapter_figure_and_tutorial_can_be_copied(tmp_path):
+    assert {'core', 'imp', 'plots', 'dd_schematic', 'own_network'} <= set(notebooks()) and set(presets) <= set(notebooks())
+    for name, source in notebooks().items():
+        copy = json.loads(copy_notebook(name, tmp_path).read_text(encoding='utf-8'))
+        assert [c['source'] for c in copy['cells']] == [c['source'] for c in json.loads(source.read_text(encoding='utf-8'))['cells']] and not any(c.get('outputs') for c in copy['cells'])
+    assert all(notebook_of(name) == notebook(name) for name in presets)
+
+def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['notebook', 'own_network']) == 0 and capsys.readouterr().out.strip() == str(tmp_path/'own_network.ipynb')
+    assert main(['notebook', 'own_network']) == 1 and 'give another name with --out' in capsys.readouterr().err
+    assert main(['notebook', 'own_netwrk']) == 1 and "did you mean 'own_network'" in capsys.readouterr().err
+    assert main(['notebook', '05_imp', '--out', 'nbs']) == 0 and (tmp_path/'nbs'/'05_imp.ipynb').is_file()
+    assert main(['notebook', 'scores', '--out', 'nbs/mine.ipynb']) == 0, 'a folder of the same name as ours hides nothing'
+
+def test_a_refused_page_is_shown_without_a_traceback(tmp_path):
+    "By papermill itself: of the page there is nothing but its sentence"
+    page = tmp_path/'out.ipynb'
+    run = subprocess.run([sys.executable, '-m', 'papermill', notebook('imp'), page, '--no-progress-bar', '-p', 'fraction', '7'], capture_output=True, text=True, cwd=tmp_path)
+    sentence = 'ValueError: fraction=7 must be less than or equal to 1'
+    assert run.returncode != 0 and run.stderr.strip().splitlines()[-1] == sentence and 'lottery_diet/pages' not in run.stderr
+    [error] = [o for c in json.loads(page.read_text())['cells'] for o in c.get('outputs', ()) if o['output_type'] == 'error']
+    assert error['traceback'] == [sentence]
