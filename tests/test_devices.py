@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lottery_diet.baselines import at_start
 from lottery_diet.core import stream
 from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
 from lottery_diet.distillation.gradient import Condensing, match_gradients
@@ -70,6 +71,8 @@ def pruning(device, make):
     net, start = exact_on(device, make), start_of(make)
     rungs = list(imp(net, exact, short, start, levels=2, prune_rate=.4))
     return [r.trained for r in rungs], rungs[-1].mask, [train_ticket(net, exact, short, *c) for c in controls(lambda: nets[make]().double(), start, rungs[-1].mask).values()]
+
+def pruned_at_start(device, make): return [mask_of_start(exact_on(device, make), exact, 2000, 0) for mask_of_start in at_start.values()]
 
 def pruning_at_once(device): return [[r.trained for r in level] for level in imp_many(exact_on(device, 'mlp'), exact, short, [start_of('mlp', s) for s in (0, 1)], levels=1, prune_rate=.4)]
 
@@ -136,7 +139,7 @@ computations = dict(
     closed_form=partial(training, make='mlp', way='closed form'),
     graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimizer='adam', lr=.001)),
     repelled=repelled, in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'), pruning_mlp=partial(pruning, make='mlp'),
-    pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
+    pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, pruned_at_start=partial(pruned_at_start, make='resnet'), forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
     beginnings=beginnings, trajectories=trajectories, trajectories_in_batches=partial(trajectories, batch_size=4, average=.5), gradients=gradients,
     **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, landscape) for make in ('mlp', 'resnet', 'conv_net')},
     **{f'{name}_{"alike" if alike else "each"}': partial(augmented, name=name, alike=alike) for name in operations for alike in (True, False)})
