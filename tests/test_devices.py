@@ -9,6 +9,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import elsewhere
 import numpy as np
@@ -28,7 +29,8 @@ from lottery_diet.experiments.distilling import pixel_limits
 from lottery_diet.experiments.dynamics import Walk
 from lottery_diet.experiments.sweeps import varied
 from lottery_diet.experiments.tasks import Run, Task
-from lottery_diet.experiments.training import SavedScores
+from lottery_diet.experiments.tickets import AtStart, Moved, Retrained, Signed, SignFlips, TicketLevel
+from lottery_diet.experiments.training import Pretrain, SavedScores
 from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
 from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
 from lottery_diet.lmc import instability, loss_path, spawn
@@ -101,7 +103,7 @@ def landscape(device, make):
 def solutions(device):
     states = [{k: v.to(device) for k, v in state.items()} for state in states_of('mlp')]
     net = net_on(device, 'mlp')
-    return disagreement(net, states, look), distance_matrix(states, [mask_of('mlp', seed=s) for s in range(3)]), matched_units(net, *states[:2]), weight_counts(states[0], mask_of('mlp'), (-.1, 0., .1)), threshold(states[0], mask_of('mlp'), .3)
+    return disagreement(net, states, look), distance_matrix(states, [mask_of('mlp', seed=s) for s in range(3)]), matched_units(net, *states[:2]), matched_units(net, *states[:2], look=look), weight_counts(states[0], mask_of('mlp'), (-.1, 0., .1)), threshold(states[0], mask_of('mlp'), .3)
 
 def whitening(device):
     zca = ZCA.fit(some.to(device))
@@ -203,10 +205,18 @@ def chain(task): return {k: t for need in task.needs() for k, t in chain(need).i
 
 def kinds_of(task): return {task} | {k for kind in task.__subclasses__() for k in kinds_of(kind)}
 
+def rivals():
+    "What no figure asks for: what a ticket has to beat"
+    start, other = (Pretrain(recipe=Recipe(30, 64, lr=.05), steps=5, seed=seed) for seed in (0, 1))
+    deep = dict(pretrain=start, level=1, prune_rate=.5)
+    ticket = TicketLevel(**deep)
+    return [AtStart(**deep, method='GraSP', examples=50), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
+            SignFlips(ticket=ticket), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
+
 def one_of_each_kind():
-    "Of all figures at smoke and of both ways to distill: of each kind the task that needs the fewest others, each behind what it needs"
+    "Of all figures at smoke, of both ways to distill and of rivals: of each kind the task that needs the fewest others, each behind what it needs"
     shortest, distilled = {}, [varied(distill_settings['smoke'], dict(method=method)) for method in ('trajectory', 'gradient')]
-    for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled):
+    for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled, SimpleNamespace(tasks=rivals)):
         for task in {k: t for asked_for in asked.tasks() for k, t in chain(asked_for).items()}.values():
             whole, kind = chain(task), (type(task), getattr(task, 'method', ''))
             if kind not in shortest or len(whole) < len(shortest[kind]): shortest[kind] = whole
