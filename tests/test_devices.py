@@ -9,6 +9,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import elsewhere
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lottery_diet.baselines import at_start
 from lottery_diet.core import stream
 from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
 from lottery_diet.distillation.gradient import Condensing, match_gradients
@@ -27,7 +29,8 @@ from lottery_diet.experiments.distilling import pixel_limits
 from lottery_diet.experiments.dynamics import Walk
 from lottery_diet.experiments.sweeps import varied
 from lottery_diet.experiments.tasks import Run, Task
-from lottery_diet.experiments.training import SavedScores
+from lottery_diet.experiments.tickets import AtStart, Moved, Retrained, Signed, SignFlips, TicketLevel
+from lottery_diet.experiments.training import Pretrain, SavedScores
 from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
 from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
 from lottery_diet.lmc import instability, loss_path, spawn
@@ -71,6 +74,8 @@ def pruning(device, make):
     rungs = list(imp(net, exact, short, start, levels=2, prune_rate=.4))
     return [r.trained for r in rungs], rungs[-1].mask, [train_ticket(net, exact, short, *c) for c in controls(lambda: nets[make]().double(), start, rungs[-1].mask).values()]
 
+def pruned_at_start(device, make): return [mask_of_start(exact_on(device, make), exact, 2000, 0) for mask_of_start in at_start.values()]
+
 def pruning_at_once(device): return [[r.trained for r in level] for level in imp_many(exact_on(device, 'mlp'), exact, short, [start_of('mlp', s) for s in (0, 1)], levels=1, prune_rate=.4)]
 
 def looking(device, make):
@@ -98,7 +103,7 @@ def landscape(device, make):
 def solutions(device):
     states = [{k: v.to(device) for k, v in state.items()} for state in states_of('mlp')]
     net = net_on(device, 'mlp')
-    return disagreement(net, states, look), distance_matrix(states, [mask_of('mlp', seed=s) for s in range(3)]), matched_units(net, *states[:2]), weight_counts(states[0], mask_of('mlp'), (-.1, 0., .1)), threshold(states[0], mask_of('mlp'), .3)
+    return disagreement(net, states, look), distance_matrix(states, [mask_of('mlp', seed=s) for s in range(3)]), matched_units(net, *states[:2]), matched_units(net, *states[:2], look=look), weight_counts(states[0], mask_of('mlp'), (-.1, 0., .1)), threshold(states[0], mask_of('mlp'), .3)
 
 def whitening(device):
     zca = ZCA.fit(some.to(device))
@@ -136,7 +141,7 @@ computations = dict(
     closed_form=partial(training, make='mlp', way='closed form'),
     graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimizer='adam', lr=.001)),
     repelled=repelled, in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'), pruning_mlp=partial(pruning, make='mlp'),
-    pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
+    pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, pruned_at_start=partial(pruned_at_start, make='resnet'), forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
     beginnings=beginnings, trajectories=trajectories, trajectories_in_batches=partial(trajectories, batch_size=4, average=.5), gradients=gradients,
     **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, landscape) for make in ('mlp', 'resnet', 'conv_net')},
     **{f'{name}_{"alike" if alike else "each"}': partial(augmented, name=name, alike=alike) for name in operations for alike in (True, False)})
@@ -200,10 +205,18 @@ def chain(task): return {k: t for need in task.needs() for k, t in chain(need).i
 
 def kinds_of(task): return {task} | {k for kind in task.__subclasses__() for k in kinds_of(kind)}
 
+def rivals():
+    "What no figure asks for: what a ticket has to beat"
+    start, other = (Pretrain(recipe=Recipe(30, 64, lr=.05), steps=5, seed=seed) for seed in (0, 1))
+    deep = dict(pretrain=start, level=1, prune_rate=.5)
+    ticket = TicketLevel(**deep)
+    return [AtStart(**deep, method='GraSP', examples=50), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
+            SignFlips(ticket=ticket), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
+
 def one_of_each_kind():
-    "Of all figures at smoke and of both ways to distill: of each kind the task that needs the fewest others, each behind what it needs"
+    "Of all figures at smoke, of both ways to distill and of rivals: of each kind the task that needs the fewest others, each behind what it needs"
     shortest, distilled = {}, [varied(distill_settings['smoke'], dict(method=method)) for method in ('trajectory', 'gradient')]
-    for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled):
+    for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled, SimpleNamespace(tasks=rivals)):
         for task in {k: t for asked_for in asked.tasks() for k, t in chain(asked_for).items()}.values():
             whole, kind = chain(task), (type(task), getattr(task, 'method', ''))
             if kind not in shortest or len(whole) < len(shortest[kind]): shortest[kind] = whole

@@ -27,7 +27,7 @@ from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import record_files, verified
 from lottery_diet.experiments.sweeps import chunks, grid, judges_of, status, submit, sweep, varied, with_needs, work_through
 from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, TaskFailed
-from lottery_diet.experiments.tickets import Control, Dense, TicketLevel, at_level, ladder
+from lottery_diet.experiments.tickets import AtStart, Control, Dense, Moved, Retrained, Signed, SignFlips, TicketLevel, at_level, ladder
 from lottery_diet.experiments.training import Judge, Pretrain, Training
 from lottery_diet.imp import Mask
 from lottery_diet.papers.catalogue import preset
@@ -336,8 +336,14 @@ def test_submitit_jobs_answer_as_this_process_does(tmp_path):
 wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
                         recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimizer='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
                         data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
-         TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Control: dict(arm=['shuffle', None], ticket=[begin, None])}
-good = {Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=TicketLevel(pretrain=begin, level=1), arm='random')}
+         TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Control: dict(arm=['shuffle', None], ticket=[begin, None]),
+         AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100']), Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]),
+         Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]), SignFlips: dict(ticket=[begin, None]),
+         Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin])}
+good = {Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=TicketLevel(pretrain=begin, level=1), arm='random'),
+        AtStart: dict(pretrain=begin, level=1, method='SNIP'), Retrained: dict(pretrain=begin, level=1, way='fine-tuning'),
+        Signed: dict(ticket=TicketLevel(pretrain=begin, level=1), signs='final', magnitudes='fresh'), SignFlips: dict(ticket=TicketLevel(pretrain=begin, level=1)),
+        Moved: dict(ticket=TicketLevel(pretrain=begin, level=1), onto=Pretrain(recipe=recipe, steps=50, seed=1))}
 
 def test_a_job_holds_one_rewind_point_and_judges_go_first():
     "Of the largest figure, at the published scale: its ladders share the judges of their diets"

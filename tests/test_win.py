@@ -12,10 +12,10 @@ from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.sweeps import sweep, varied
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.imp import Mask, imp
-from lottery_diet.models import cifar_resnet, initialize, lenet_300_100, mlp, resnet20, resnet50
+from lottery_diet.models import cifar_resnet, conv4, initialize, lenet_300_100, mlp, resnet20, resnet50, vgg16
 from lottery_diet.papers.catalogue import panels_of, preset
 from lottery_diet.papers.why_tickets_win.protocols import about, figures
-from lottery_diet.regions import distance_matrix, matched_units, measures, repulsion
+from lottery_diet.regions import distance_matrix, matched_units, measures, moved_mask, orders_by_weights, reordered, repulsion, unit_groups
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
 
@@ -105,6 +105,37 @@ def test_matching_undoes_any_order_and_never_leads_away():
         assert torch.allclose(net(x), other(x), atol=1e-5) and distance(a, moved) <= distance(a, b)
 
 def recipe_of(r): return (r.optimizer, r.batch_size, r.lr, r.steps, r.milestones, r.cosine, r.weight_decay, r.momentum, r.warmup, r.crop, r.flip)
+
+@pytest.mark.parametrize('make, side', [(partial(cifar_resnet, depth=8), 8), (partial(resnet50, width=4), 8), (partial(vgg16, width=4), 16), (conv4, 8)])
+def test_units_of_a_network_with_statistics_change_order_and_are_found_again(make, side):
+    "Running statistics travel with their channels: it computes the same, and its mask comes back to the last weight"
+    net = initialize(partial(make, (1, side, side)), 0).double().eval()
+    for i, (k, v) in enumerate(net.state_dict().items()):
+        if v.ndim == 1 and v.is_floating_point(): v.copy_(torch.rand(v.shape, generator=stream(i, k), dtype=torch.float64) + .5)
+    groups, a = unit_groups(net), {k: v.clone() for k, v in net.state_dict().items()}
+    orders = [torch.randperm(units.count, generator=stream(i, 'test order')) for i, units in enumerate(groups)]
+    copied = reordered(a, groups, orders)
+    x = torch.rand(4, 1, side, side, generator=stream(0, 'test images'), dtype=torch.float64)
+    before = net(x)
+    net.load_state_dict(copied)
+    assert torch.allclose(net(x), before, rtol=1e-8) and sum(not torch.equal(a[k], copied[k]) for k in a) > len(a)/2
+    mask = Mask({k: torch.rand(m.shape, generator=stream(1, k)) < .3 for k, m in Mask.dense(net).items()})
+    there = moved_mask(net, mask, a, copied)
+    assert there == Mask(reordered(mask, groups, orders)) != mask and moved_mask(net, there, copied, a) == mask
+    assert all(torch.equal(u, v) for u, v in zip(orders_by_weights(net, copied, a), orders))
+
+@pytest.mark.parametrize('net, why', [(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 3)), 'has a Conv2d, 0'), (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 'has a LayerNorm, 1'),
+    (nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 3)), 'has a GroupNorm, 1')])
+def test_units_whose_order_means_something_are_refused(net, why):
+    with pytest.raises(ValueError, match=f'cannot be matched: it {why}'): unit_groups(net)
+
+def test_layers_of_ones_own_and_outputs_keep_their_order():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+        def forward(self, x): return x*self.scale
+    assert [units.count for units in unit_groups(nn.Sequential(nn.Linear(2, 3), Own(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5)))] == [4]
 
 per = {b: -(-50_000//b) for b in (16, 64, 128, 256, 512, 1024, 2048)} # batches of an epoch
 def resnet20_row(b, warmup=0, epoch=None):

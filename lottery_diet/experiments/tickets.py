@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Dense', 'Masked', 'TicketLevel', 'Control', 'at_level', 'ladder', 'MaskOverlap', 'LayerDensities', 'Repelled',
-           'RepelledControl', 'pushed']
+           'RepelledControl', 'pushed', 'AtStart', 'Retrained', 'Signed', 'SignFlips', 'Moved']
 
 # %% ../../nbs/experiments/tickets.ipynb #0963151d
 from collections.abc import Sequence
@@ -16,8 +16,10 @@ from torch import nn
 from .records import Record
 from .tasks import Outcome, Run, Task
 from .training import Pretrain, Training, outcome_of, snapshot_of
+from ..baselines import at_start, fine_tuning, flipped, go_on, keep_best, with_signs
 from ..imp import Mask, check_ladder, controls, noise_of, prune_global_magnitude, reinitialize
-from ..regions import cosines, layer_densities, overlap, repulsion
+from ..regions import cosines, layer_densities, moved_mask, overlap, repulsion
+from ..scores import keep_random
 from ..train import Snapshot
 
 # %% ../../nbs/experiments/tickets.ipynb #4822dd0f
@@ -306,3 +308,196 @@ def pushed(
     end = run.train(net, train, pretrain.recipe, start=start.rewound(), mask=mask, seed=noise_of(pretrain.seed, ticket.level),
                     penalty=repulsion(optima, mask, ticket.strength, run.device), **pretrain.extras())
     return outcome_of(end, net, test, mask, level=ticket.level, arm=arm, nearest=cosines(end.state, optima, mask).abs().max().item())
+
+# %% ../../nbs/experiments/tickets.ipynb #91bfce86
+class AtStart(Masked):
+    "A mask found at the rewind point alone, with as many weights as the level leaves, and the network trained under it"
+    kind = 'at-start'
+    level: Annotated[int, Field(ge=1, le=200)] # as many weights live as after so many prunings
+    method: Literal['magnitude', 'ERK', 'uniform plus', 'SNIP', 'GraSP', 'SynFlow'] # how it is found: one of `at_start`
+    examples: Annotated[int, Field(ge=10)] = 1000 # training images that gradients are of, as many of each class
+
+    def at(self,
+        level:int # how many prunings leave as many weights
+    ) -> Task: # the dense run for 0
+        "The same of another density"
+        return AtStart(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=level)) if level else at_level(self.pretrain, 0)
+
+    def above(self) -> None:
+        "None: no training is needed"
+
+    def label(self) -> str: # ends in the method
+        "The pre-training, the level and the method"
+        return f'{self.pretrain.label()}-level{self.level}-{self.method.replace(" ", "-")}'
+
+    def needs(self) -> Sequence[Task]:
+        "The rewind point"
+        return [self.pretrain]
+
+    def compute(self,
+        run:Run # asks the rewind point, and trains
+    ) -> Outcome: # one row; tensors state and mask
+        "Score, prune, train"
+        pretrain = self.pretrain
+        net, _, train, test = pretrain.prepare(run)
+        start = snapshot_of(run.ask(pretrain)).rewound()
+        net.load_state_dict(start.state)
+        some = train.take(keep_random(len(train), min(len(train), self.examples), pretrain.seed, train.y.cpu()))
+        mask = at_start[self.method](net, some, check_ladder(Mask.dense(net).kept, self.level, self.prune_rate), pretrain.seed)
+        end = run.train(net, train, pretrain.recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, self.level), **pretrain.extras())
+        return outcome_of(end, net, test, mask, level=self.level, arm=self.method)
+
+class Retrained(Masked):
+    "One level of a ladder that goes on otherwise than by rewinding, or that is pruned at once (Renda, Frankle & Carbin 2020)"
+    kind = 'retrained'
+    level: Annotated[int, Field(ge=1, le=200)] # how often was pruned; pruned at once, as many weights live as after so many prunings
+    way: Literal['rewinding', 'learning-rate rewinding', 'fine-tuning'] # one of `ways_on`
+    at_once: bool = False # pruned from the dense run, without the levels between
+    times: Annotated[int, Field(ge=1)] = 1 # as long as the recipe; of what is pruned at once
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse an ordinary ladder, a longer one, and fine-tuning at a learning rate of zero"
+        if self.way == 'rewinding' and not self.at_once: raise ValueError("way='rewinding' without at_once is an ordinary ladder: ask for a TicketLevel")
+        if self.times > 1 and not self.at_once: raise ValueError(f'times={self.times} is for what is pruned at once, which saves trainings: say at_once=True')
+        if self.way == 'fine-tuning': fine_tuning(self.pretrain.recipe)
+        return self
+
+    @property
+    def arm(self) -> str: # such as 'rewinding, at once, 3 times as long'
+        "What the training is"
+        return self.way + ', at once'*self.at_once + f', {self.times} times as long'*(self.times > 1)
+
+    def at(self,
+        level:int # how often is pruned there
+    ) -> Task: # the dense run for 0
+        "Another level of its ladder"
+        return Retrained(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=level)) if level else at_level(self.pretrain, 0)
+
+    def above(self) -> Task: # the dense run where it is pruned at once
+        "The training whose weights are pruned, and trained on"
+        return self.at(0 if self.at_once else self.level - 1)
+
+    def label(self) -> str: # ends in how it goes on
+        "The pre-training, the level and the way"
+        return f'{self.pretrain.label()}-level{self.level}-{self.arm.replace(",", "").replace(" ", "-")}'
+
+    def needs(self) -> Sequence[Task]: # the rewind point first
+        "The rewind point and the training above"
+        return [self.pretrain, self.above()]
+
+    def mask_for(self,
+        run:Run, # asks the training above
+        net:nn.Module # gives the shapes of the dense mask
+    ) -> tuple[Mask, Record]:
+        "The level's mask, and the answer that it was found in"
+        if not self.at_once: return super().mask_for(run, net)
+        dense, record = Mask.dense(net), run.ask(self.above())
+        kept = check_ladder(dense.kept, self.level, self.prune_rate)
+        return keep_best({k: v.abs() for k, v in record.part('state').items()}, kept, dense), record
+
+    def compute(self,
+        run:Run # asks the rewind point and the training above, and trains
+    ) -> Outcome: # one row; tensors state and mask
+        "Prune what the training above found, and train on"
+        pretrain = self.pretrain
+        net, _, train, test = pretrain.prepare(run)
+        mask, above = self.mask_for(run, net)
+        recipe, start = go_on(self.way, pretrain.recipe, snapshot_of(run.ask(pretrain)), above.part('state'), self.times)
+        end = run.train(net, train, recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, self.level), **pretrain.extras())
+        return outcome_of(end, net, test, mask, level=self.level, arm=self.arm)
+
+class Signed(Task):
+    "A ticket's mask on a start with the signs of one state and the magnitudes of another"
+    kind = 'signed'
+    ticket: InstanceOf[Masked] # gives mask, rewind point, SGD noise and trained weights
+    signs: Literal['initial', 'final', 'fresh'] # of the rewind point, of the trained ticket, or drawn anew
+    magnitudes: Literal['initial', 'final', 'fresh'] # and all that is not pruned: biases, normalization
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse signs and magnitudes of one state"
+        if self.signs == self.magnitudes: raise ValueError(f'signs and magnitudes are both {self.signs}: there is nothing to mix, give two different ones')
+        return self
+
+    def label(self) -> str: # such as …-final-signs-fresh-magnitudes
+        "The ticket and what is mixed"
+        return f'{self.ticket.label()}-{self.signs}-signs-{self.magnitudes}-magnitudes'
+
+    def needs(self) -> Sequence[Task]: # the rewind point first
+        "The rewind point and the ticket"
+        return [self.ticket.pretrain, self.ticket]
+
+    def compute(self,
+        run:Run # asks the ticket and where it starts, and trains
+    ) -> Outcome: # one row; tensors state and mask
+        "Train it from the rewind point's step with the ticket's SGD noise"
+        pretrain, level = self.ticket.pretrain, self.ticket.level
+        net, make, train, test = pretrain.prepare(run)
+        rewind, ticket = snapshot_of(run.ask(pretrain)), run.ask(self.ticket)
+        mask, states = Mask(ticket.part('mask')), dict(initial=rewind.state, final=ticket.part('state'), fresh=reinitialize(make, pretrain.seed).state)
+        start = Snapshot(rewind.step, with_signs(states[self.magnitudes], states[self.signs], mask))
+        end = run.train(net, train, pretrain.recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, level), **pretrain.extras())
+        return outcome_of(end, net, test, mask, level=level, arm=f'{self.signs} signs, {self.magnitudes} magnitudes')
+
+class SignFlips(Task):
+    "Which share of a ticket's weights training gave another sign, layer by layer"
+    kind = 'sign-flips'
+    ticket: InstanceOf[Masked] # trained
+
+    def needs(self) -> Sequence[Task]: # the rewind point first
+        "The rewind point and the ticket"
+        return [self.ticket.pretrain, self.ticket]
+
+    def label(self) -> str:
+        "That of the ticket"
+        return self.ticket.label()
+
+    def compute(self,
+        run:Run # asks the rewind point and the ticket
+    ) -> Outcome: # columns level, density (0 to 1), layer ('all' for all together), flipped (0 to 1)
+        "A row for each layer, and one for all living weights"
+        before, after = (run.ask(task) for task in self.needs())
+        mask = Mask(after.part('mask'))
+        shares = flipped(before.part('state'), after.part('state'), mask)
+        shares['all'] = sum(shares[k]*int(m.sum()) for k, m in mask.items() if m.any())/mask.kept
+        return Outcome([dict(level=self.ticket.level, density=mask.density, layer=k, flipped=v) for k, v in shares.items()])
+
+class Moved(Task):
+    "A ticket's mask on another initialization, its units matched between the two dense runs, or not (Adnan et al. 2025)"
+    kind = 'moved'
+    ticket: InstanceOf[Masked] # whose mask it is
+    onto: Pretrain # another replicate's rewind point: trained from there, with the SGD noise of its own ticket
+    match: Literal['weights', 'activations', 'nothing'] = 'weights' # by what units are matched; nothing leaves the mask as it is
+    examples: Annotated[int, Field(ge=10)] = 1000 # training images that activations are of
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse another network or other data, and the ticket's own start"
+        here, there = self.ticket.pretrain, self.onto
+        if (here.network, here.data) != (there.network, there.data): raise ValueError('onto must have data and network of the ticket: a mask fits no other')
+        if here.seed == there.seed: raise ValueError('onto must be of another seed than the ticket: there it lies already')
+        return self
+
+    def label(self) -> str: # such as …-onto20-weights
+        "The ticket, where it goes and how"
+        return f'{self.ticket.label()}-onto{self.onto.seed}-{self.match}'
+
+    def needs(self) -> Sequence[Task]: # where it starts first
+        "The other start, the ticket, and both dense runs where units are matched"
+        dense = [self.ticket.at(0), at_level(self.onto, 0)] if self.match != 'nothing' else []
+        return [self.onto, self.ticket, *dense]
+
+    def compute(self,
+        run:Run # asks what it needs, and trains
+    ) -> Outcome: # one row; tensors state and mask
+        "Match, move, train"
+        onto, level = self.onto, self.ticket.level
+        net, _, train, test = onto.prepare(run)
+        mask = Mask(run.ask(self.ticket).part('mask'))
+        if self.match != 'nothing':
+            look = train.take(keep_random(len(train), min(len(train), self.examples))) if self.match == 'activations' else None
+            mask = moved_mask(net, mask, *(run.ask(task).part('state') for task in self.needs()[2:]), look)
+        start = snapshot_of(run.ask(onto)).rewound()
+        end = run.train(net, train, onto.recipe, start=start, mask=mask, seed=noise_of(onto.seed, level), **onto.extras())
+        return outcome_of(end, net, test, mask, level=level, arm=f'moved by {self.match}')

@@ -1,0 +1,98 @@
+"Masks at the start: exact on every network that is pruned here, found without a trace, and the same however the images are cut into batches."
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from lottery_diet.baselines import at_start, draw_layerwise, erk, flow_scores, grasp_scores, in_whole, keep_best, snip_scores, synflow, uniform_plus
+from lottery_diet.core import same, state_of
+from lottery_diet.imp import Mask
+from lottery_diet.models import cifar_resnet, conv4, conv_net, initialize, lenet_300_100, vgg16
+from lottery_diet.networks.weights import kaiming_normal
+from lottery_diet.scores import keep_random
+from lottery_diet.sources import load_data
+
+digits = load_data('digits')
+few = digits.train.take(keep_random(len(digits.train), 40))
+exact = few.like(few.inputs(few.x).double(), few.y)
+nets = dict(lenet=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet, (1, 8, 8), depth=8, init=kaiming_normal),
+            conv_net=partial(conv_net, (1, 8, 8), width=8, depth=2))
+
+@pytest.mark.parametrize('method', at_start)
+@pytest.mark.parametrize('name', nets)
+def test_a_mask_is_exact_and_leaves_no_trace(name, method):
+    net = initialize(nets[name], 0)
+    before, random = state_of(net), torch.random.get_rng_state()
+    dense = Mask.dense(net)
+    mask = at_start[method](net, few, dense.size//5, 3)
+    assert mask.kept == dense.size//5 and list(mask) == list(dense) and mask == at_start[method](net, few, dense.size//5, 3)
+    assert method == 'SynFlow' or at_start[method](net, few, dense.size, 3) == dense
+    assert same(before, net.state_dict()) and torch.equal(random, torch.random.get_rng_state()) and net.training
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+    for kept in (0, dense.size + 1):
+        with pytest.raises(ValueError, match=f'^{kept} of {dense.size} weights cannot be kept: ask for 1 to {dense.size}$'): at_start[method](net, few, kept, 0)
+
+@pytest.mark.parametrize('score', [snip_scores, grasp_scores])
+def test_without_normalization_batches_do_not_matter(score):
+    net = initialize(partial(conv4, (1, 8, 8)), 0).double()
+    whole, parts = score(net, exact, batch_size=40), score(net, exact, batch_size=7)
+    assert all(torch.allclose(whole[k], parts[k], rtol=1e-9, atol=1e-14*whole[k].abs().max()) for k in whole)
+
+@pytest.mark.parametrize('score', [snip_scores, grasp_scores])
+def test_dead_weights_have_no_score_and_the_living_see_them_dead(score):
+    net = initialize(nets['lenet'], 0).double()
+    mask = draw_layerwise(Mask.dense(net), erk(Mask.dense(net), 5000))
+    scores = score(net, exact, mask)
+    assert all(not scores[k][~m].any() for k, m in mask.items())
+    sparse = initialize(nets['lenet'], 1).double()
+    sparse.load_state_dict(mask.apply(net.state_dict()))
+    again = score(sparse, exact)
+    assert all(torch.allclose(scores[k], again[k]) for k in mask)
+
+def test_flow_does_not_depend_on_signs_biases_or_running_statistics():
+    net, other = (initialize(nets['resnet'], 0) for _ in range(2))
+    with torch.no_grad():
+        for k, v in other.state_dict().items():
+            if 'running_mean' in k or k.endswith('bias'): v.add_(3)
+            elif 'running_var' in k: v.mul_(5)
+            elif v.is_floating_point(): v.mul_(torch.where(torch.arange(v.numel()).view(v.shape) % 2 == 0, 1, -1))
+    ours, theirs = (flow_scores(n, (1, 8, 8)) for n in (net, other))
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+def test_flow_through_a_deep_network_stays_finite_and_no_layer_is_emptied():
+    net = initialize(partial(vgg16, (3, 16, 16), width=8), 0)
+    kept = round(.02*Mask.dense(net).size)
+    assert not synflow(net, (3, 16, 16), kept, rounds=30).collapsed
+
+def test_layerwise_numbers_are_whole_and_exact():
+    like = Mask({'conv.weight': torch.ones(4, 3, 3, 3).bool(), 'hidden.weight': torch.ones(30, 100).bool(), 'fc.weight': torch.ones(10, 20).bool()})
+    for kept in range(150, like.size, 171):
+        for rule in (erk, uniform_plus):
+            counts = in_whole(rule(like, kept), {k: m.numel() for k, m in like.items()})
+            assert sum(counts.values()) == kept and all(0 <= counts[k] <= like[k].numel() for k in like)
+    numbers = uniform_plus(like, 600) # 108 of the convolution, a fifth of the last 200, and 452 of the other 3000
+    assert numbers == pytest.approx({'conv.weight': 108., 'hidden.weight': 452., 'fc.weight': 40.})
+    third = uniform_plus(like, 1708) # half of what is left is more than a fifth of the last
+    assert third['hidden.weight']/3000 == pytest.approx(third['fc.weight']/200) == pytest.approx(.5)
+    by_hand = {'conv.weight': 4 + 3 + 3 + 3, 'hidden.weight': 130, 'fc.weight': 30} # expected numbers are proportional to the sums of the sides
+    assert erk(like, 173) == pytest.approx(by_hand)
+    assert erk(like, 1800) == pytest.approx({'conv.weight': 108., 'hidden.weight': 1492., 'fc.weight': 200.}) # two layers are whole
+
+def test_the_best_are_kept_over_all_layers():
+    scores = dict(b=torch.tensor([[5., 1.], [4., 9.]]), a=torch.tensor([6., -7.]))
+    everyone = Mask({k: torch.ones_like(v).bool() for k, v in scores.items()})
+    some = Mask(dict(b=torch.tensor([[True, True], [True, False]]), a=torch.tensor([False, True])))
+    assert keep_best(scores, 3, everyone) == Mask(dict(b=torch.tensor([[True, False], [False, True]]), a=torch.tensor([True, False])))
+    assert keep_best(scores, 2, some) == Mask(dict(b=torch.tensor([[True, False], [True, False]]), a=torch.tensor([False, False])))
+    with pytest.raises(ValueError, match='^5 of 4 weights'): keep_best(scores, 5, some)
+    with pytest.raises(ValueError, match='make it with Mask.dense'): keep_best(scores, 1, Mask({'c': torch.ones(3).bool()}))
+
+def test_where_nothing_is_learned_from_is_refused_in_a_sentence():
+    net = initialize(nets['lenet'], 0)
+    with pytest.raises(ValueError, match='cannot take images of 3×9×9'): snip_scores(net, few.like(torch.zeros(4, 3, 9, 9), few.y[:4]))
+    with pytest.raises(ValueError, match='for 10 classes: make it for that many'): grasp_scores(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), few)
+    with torch.no_grad(): net[1].weight[0, 0] = torch.nan
+    for score in (snip_scores, grasp_scores):
+        with pytest.raises(ArithmeticError, match='not finite numbers'): score(net, few)
+    with pytest.raises(ArithmeticError, match='leaves the numbers'): flow_scores(net, (1, 8, 8))
