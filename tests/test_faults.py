@@ -474,7 +474,8 @@ class Follower(Task):
 def test_who_oversees_the_workers_and_a_worker_that_waits_are_replaced(tmp_path, what):
     (tmp_path/'pids').mkdir()
     tasks = grid(Follower(what=what, n=0, where=str(tmp_path/'pids')), dict(n=range(4)))
-    assert sweep([*tasks[0].needs(), *tasks], workers=2, run=run_in(tmp_path), progress=False).counts == dict(cached=0, run=8, failed=0, left=0)
+    counts = sweep([*tasks[0].needs(), *tasks], workers=2, run=run_in(tmp_path), progress=False).counts # cached: finished by one whose overseer was gone
+    assert counts['run'] + counts['cached'] == 8 and (tmp_path/'pids'/'killed').exists()
 
 class After(Task):
     "Needs one whose process is killed"

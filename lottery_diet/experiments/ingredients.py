@@ -47,7 +47,7 @@ class Images(Config):
         return v
 
     def identity(self) -> dict: # for JSON; the same wherever the files lie
-        "Name and size; for the user's own data the folder's name and a checksum of what is in it; where it cannot be read the place alone: who asks is told why"
+        "Name and size; for the user's own data the folder's name and a checksum of what is in it, or the place of what cannot be read: who asks is told why"
         return super().identity() | (_content_of(self.name) if is_own_data(self.name) else {})
 
     def load(self,
