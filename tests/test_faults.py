@@ -22,6 +22,7 @@ from PIL import Image
 from lottery_diet import core
 from lottery_diet.core import Damaged, aside, clear_leftovers, pick_device, provenance, same, write_whole
 from lottery_diet.experiments import records
+from lottery_diet.experiments.answers import answers_in
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import all_records, checksum, key_of, pack, record_files, unpack, verified, write_record
 from lottery_diet.experiments.sweeps import grid, status, sweep, varied, work_through
@@ -212,11 +213,24 @@ def bomb(archive, sizes):
                 for _ in range(sizes.get(name, 0)): entry.write(bytes(2**20))
                 if name not in sizes: entry.write(b'{}')
 
-@pytest.mark.parametrize('name', ['tensors.safetensors', 'config.json', 'checksums.json'])
+@pytest.mark.parametrize('name', ['tensors.safetensors', 'config.json', 'checksums.json', 'metrics.csv'])
 def test_a_small_archive_that_grows_is_refused_before_it_is_written(tmp_path, name):
     bomb(tmp_path/'b.zip', {name: 80})
     with pytest.raises(Damaged, match='tensors.safetensors is not as it was written|cannot be read|would be'): unpack(tmp_path/'b.zip', tmp_path/'to')
     assert not [p for p in (tmp_path/'to').rglob('*') if p.is_file() and p.stat().st_size]
+
+def test_room_is_asked_of_the_disk_that_a_kind_lies_on(tmp_path, monkeypatch):
+    some_records(tmp_path/'from')
+    pack(all_records(tmp_path/'from'), tmp_path/'from', tmp_path/'a.zip')
+    asked = []
+    monkeypatch.setattr(records.shutil, 'disk_usage', lambda path: asked.append(path) or shutil._ntuple_diskusage(10**9, 0, 10**9))
+    assert unpack(tmp_path/'a.zip', tmp_path/'to') == (6, 0) and asked == [tmp_path/'to'/'square']
+
+def test_files_without_a_date_are_packed(tmp_path):
+    some_records(tmp_path/'from')
+    for folder in all_records(tmp_path/'from'):
+        for name in files: os.utime(folder/name, (0, 0))
+    assert pack(all_records(tmp_path/'from'), tmp_path/'from', tmp_path/'a.zip') == 6 and unpack(tmp_path/'a.zip', tmp_path/'to') == (6, 0)
 
 def unpack_in(archive, root): unpack(archive, root)
 
@@ -257,6 +271,22 @@ def test_what_lies_where_a_record_belongs_goes(tmp_path, what):
         warnings.simplefilter('ignore')
         assert sweep([Square(n=2), Square(n=3)], run=run, progress=False).counts['run'] == 2
     assert verified(place).rows == [dict(square=4)]
+
+def test_a_damaged_file_of_shipped_answers_costs_its_damaged_lines(tmp_path):
+    lines = [json.dumps(dict(key=key, label='', columns=['n'], rows=[[i]], run={})) for i, key in enumerate('abcd')]
+    (tmp_path/'square.jsonl').write_bytes('\n'.join(lines[:2]).encode() + b'\n\xff{\n[]\n' + b'['*10**5 + b'\n' + lines[3].encode())
+    with pytest.warns(UserWarning, match='is no answer') as said: found = answers_in(tmp_path/'square.jsonl', 0)
+    assert {key: answer.rows for key, answer in found.items()} == dict(a=[dict(n=0)], b=[dict(n=1)], d=[dict(n=3)])
+    assert [str(w.message).split(' of ')[0] for w in said] == ['line 3', 'line 4', 'line 5']
+    with pytest.warns(UserWarning, match='cannot be read'): assert answers_in(tmp_path, 0) == {}
+
+def test_data_that_cannot_be_read_is_a_row_with_its_reason(tmp_path):
+    npz(tmp_path/'mine.npz', x_train=np.zeros((20, 0, 0), np.uint8), x_test=np.zeros((8, 0, 0), np.uint8))
+    wrong = [Dense(recipe=recipe, data=Images(name=str(tmp_path/name))) for name in ('mine.npz', 'none.npz', 'folder')]
+    found = sweep([*wrong, Square()], run=run_in(tmp_path), progress=False)
+    assert found.table.status.tolist() == ['failed']*3 + ['run']
+    assert all(says in reason for says, reason in zip(('at least one image', 'there is no file', 'there is no folder'), found.table.reason))
+    assert status(wrong, run_in(tmp_path)).left.tolist() == [3]
 
 def test_one_unreadable_file_is_one_row_with_its_reason(tmp_path, monkeypatch):
     tasks, run = grid(Square(), dict(n=range(3))), run_in(tmp_path)
@@ -410,6 +440,43 @@ class Rude(Task):
         if self.how == 'interrupt': raise KeyboardInterrupt
         return Outcome([dict(how=self.how)])
 
+class Unusual(BaseException):
+    "As of a library that does not want to be caught"
+
+class Defiant(Task):
+    "Raises what is no Exception"
+    def compute(self, run): raise Unusual('as it likes')
+
+class Killer(Task):
+    "Kills another process, once, when it is the last: what oversees the workers, or a worker that waits"
+    what: str
+    n: int
+    where: str
+    def compute(self, run):
+        (Path(self.where)/f'{self.n}').write_text(str(os.getpid()))
+        if self.n == 3 and not (mark := Path(self.where)/'killed').exists():
+            others = {int(p.read_text()) for p in Path(self.where).glob('?')} - {os.getpid()}
+            mark.touch()
+            for pid in [os.getppid()] if self.what == 'overseer' else others: os.kill(pid, signal.SIGKILL)
+            time.sleep(.5)
+        return Outcome([dict(n=self.n)])
+
+class Follower(Task):
+    "Needs all killers, so that a worker waits before it"
+    what: str
+    n: int
+    where: str
+    def needs(self): return [Killer(what=self.what, n=n, where=self.where) for n in range(4)]
+    def compute(self, run): return Outcome([dict(n=self.n)])
+
+@pytest.mark.long
+@pytest.mark.parametrize('what', ['overseer', 'waiting'])
+def test_who_oversees_the_workers_and_a_worker_that_waits_are_replaced(tmp_path, what):
+    (tmp_path/'pids').mkdir()
+    tasks = grid(Follower(what=what, n=0, where=str(tmp_path/'pids')), dict(n=range(4)))
+    counts = sweep([*tasks[0].needs(), *tasks], workers=2, run=run_in(tmp_path), progress=False).counts # cached: finished by one whose overseer was gone
+    assert counts['run'] + counts['cached'] == 8 and (tmp_path/'pids'/'killed').exists()
+
 class After(Task):
     "Needs one whose process is killed"
     def needs(self): return [Rude(how='killed')]
@@ -425,7 +492,7 @@ def test_a_dead_worker_costs_its_task_alone(tmp_path):
         assert [found.status[t.key] for t in good] == [calm]*12 and {found.status[t.key] for t in bad} == {'failed'}
         says = [found.reason[t.key] for t in bad]
         assert 'SIGKILL' in says[0] and 'exit code 3' in says[1] and 'enough' in says[2] and 'KeyboardInterrupt' in says[3] and 'define its class' in says[4] and 'what it needs' in says[5]
-    assert [sweep([task], run=run_in(tmp_path), progress=False).counts['failed'] for task in bad[2:4]] == [1, 1] # in this process too
+    assert [sweep([task], run=run_in(tmp_path), progress=False).counts['failed'] for task in (*bad[2:4], Defiant())] == [1, 1, 1] # in this process too
 
 def script(tmp_path, body, guard=True):
     (tmp_path/'it.py').write_text(f'''

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,11 +79,13 @@ def answers_in(
     path:Path, # of a file of answers
     written:int # when, so that a file that was changed is read again
 ) -> dict[str, Answer]: # by key
-    "All answers of one file; raises `ValueError` naming a line that is none"
+    "All answers of one file; a line that is none is named in a warning, and what it answered is open"
     found = {}
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    try: lines = path.read_bytes().splitlines()
+    except OSError as e: lines = warnings.warn(f'{path} cannot be read ({e.strerror}): allow it') or ()
+    for number, line in enumerate(lines, 1):
         try: key, found[key] = Answer.read(line)
-        except (ValueError, KeyError, TypeError): raise ValueError(f'line {number} of {path} is no answer: restore the file') from None
+        except (ValueError, KeyError, TypeError, RecursionError): warnings.warn(f'line {number} of {path} is no answer: restore the file')
     return found
 
 def ship_answers(

@@ -47,9 +47,8 @@ class Images(Config):
         return v
 
     def identity(self) -> dict: # for JSON; the same wherever the files lie
-        "Name and size; for the user's own data the folder's name and a checksum of what is in it"
-        own = dict(name=Path(self.name).name, checksum=content(self.name)) if is_own_data(self.name) else {}
-        return super().identity() | own
+        "Name and size; for the user's own data the folder's name and a checksum of what is in it, or the place of what cannot be read: who asks is told why"
+        return super().identity() | (_content_of(self.name) if is_own_data(self.name) else {})
 
     def load(self,
         recipe:RecipeField, # whose normalization, if it has one, comes before the training images' own
@@ -101,6 +100,11 @@ def _whitened(images):
 def _read(name, root):
     "Read once in a process"
     return load_data(name, root)
+
+def _content_of(name):
+    "What tells the user's own data"
+    try: return dict(name=Path(name).name, checksum=content(name))
+    except (ValueError, OSError): return dict(name=name, checksum=None)
 
 @lru_cache
 def content(

@@ -37,6 +37,8 @@ __all__ = ['record_files', 'key_of', 'key_in', 'Record', 'checksum', 'write_reco
 # %% ../../nbs/experiments/records.ipynb #1a928042
 record_files = ('config.json', 'metrics.csv', 'provenance.json', 'tensors.safetensors') # question, table, origin and tensors of an answer
 
+_all_files = (*record_files, 'checksums.json')
+
 def key_of(
     config:object # what was asked, as plain data or as JSON gave it back
 ) -> str: # 16 hexadecimal digits
@@ -69,7 +71,11 @@ class Record:
     @property
     def rows(self) -> list[dict]: # of `metrics`; the caller's own
         "Its table, row by row, parsed once in a process"
-        return [dict(row) for row in self._once('rows', lambda: self._read_metrics().to_dict('records'))]
+        return [dict(row) for row in self._once('rows', self._read_rows)]
+
+    def _read_rows(self):
+        table = self._read_metrics() # of a few rows: its own way to make dictionaries of them takes as long as reading it
+        return [dict(zip(table, row)) for row in zip(*(table[column].tolist() for column in table))]
 
     def _once(self, name, read):
         if name not in self.kept: self.kept[name] = read()
@@ -155,7 +161,8 @@ def verified(
     folder:Path # of a record
 ) -> Record: # all files compared with their checksums, and the question with the key in the folder's name; once in a process while nothing changes
     "The record there; raises `Damaged`, naming the file, where one is missing or not as it was written, and `OSError` where one cannot be read"
-    stamps = tuple(_stamp(f'{folder}/{name}') for name in (*record_files, 'checksums.json'))
+    place = str(folder)
+    stamps = tuple([_stamp(f'{place}/{name}') for name in _all_files])
     if time.time_ns() - max(times[-1] for times in stamps) > 2*10**9: return Record(folder, _verified_once(folder, stamps))
     _verify(folder) # each time: a change within the clock's grain could not be told
     return Record(folder)
@@ -179,8 +186,8 @@ def _verify(folder):
     try: expected = json.loads((folder/'checksums.json').read_text(encoding='utf-8'))
     except (ValueError, RecursionError): expected = None
     if not isinstance(expected, dict): raise Damaged(f'{folder/"checksums.json"} cannot be read')
-    for file in (folder/name for name in record_files):
-        if expected.get(file.name) != checksum(file): raise Damaged(f'{file} is not as it was written')
+    for name in record_files:
+        if expected.get(name) != checksum(folder/name): raise Damaged(f'{folder/name} is not as it was written')
     check_question(folder/'config.json', folder.name)
 
 def finished(
@@ -218,7 +225,7 @@ def pack(
     "Records in one file; a damaged one raises `Damaged`"
     folders = sorted({verified(f).folder for f in records})
     def write(p):
-        with ZipFile(p, 'w', compression=8) as z:
+        with ZipFile(p, 'w', compression=8, strict_timestamps=False) as z: # files from before 1980, too
             for file in (f/name for f in folders for name in (*record_files, 'checksums.json')): z.write(file, file.relative_to(root).as_posix())
     write_whole(archive, write)
     return len(folders)
@@ -278,11 +285,17 @@ def _is_there(folder):
 
 def _refuse_too_large(archive, records, root):
     "Compare with the table of contents before anything is written"
+    needed = {} # bytes, by kind
     for folder, entries in records.items():
         for name, entry in entries.items():
-            if name.endswith('.json') and entry.file_size > _longest_text: raise Damaged(f'{archive}: {folder/name} would be {entry.file_size:,} bytes')
-    needed, free = sum(entry.file_size for entries in records.values() for entry in entries.values()), shutil.disk_usage(root).free
-    if needed > free: raise OSError(errno.ENOSPC, f'{root} has room for {free:,} bytes, and what {archive} holds needs {needed:,}: make room')
+            most = _longest_text if name.endswith('.json') else max(_longest_text, 100*entry.compress_size) # numbers and words do not shrink to a hundredth
+            if name != 'tensors.safetensors' and entry.file_size > most: raise Damaged(f'{archive}: {folder/name} would be {entry.file_size:,} bytes')
+        needed[folder.parent] = needed.get(folder.parent, 0) + sum(entry.file_size for entry in entries.values())
+    disks = {} # kinds may lie on several
+    for kind in needed: disks.setdefault((root/kind).stat().st_dev, []).append(kind)
+    for kinds in disks.values():
+        free, wanted = shutil.disk_usage(root/kinds[0]).free, sum(needed[kind] for kind in kinds)
+        if wanted > free: raise OSError(errno.ENOSPC, f'{root/kinds[0]} has room for {free:,} bytes, and what {archive} holds needs {wanted:,}: make room')
 
 def _take_in(z, entries, folder):
     "Stream one record aside, compare it with its checksums and the name of its folder, and put it into its place"

@@ -47,6 +47,7 @@ class Config(BaseModel):
 
 def _plain(value):
     "Configs, recipes and containers as JSON has them"
+    if value is None or type(value) in (str, int, float, bool): return value # as most are
     if isinstance(value, Config): return value.identity()
     if is_dataclass(value): return {f.name: _plain(v) for f in fields(value)
                                     if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}

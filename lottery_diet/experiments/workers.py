@@ -61,7 +61,7 @@ def answer(
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler: raise # it may come from outside
         return 'failed', 'its code raised KeyboardInterrupt'
     except SystemExit as e: return 'failed', f'its code asked the process to end, with {e.code!r}'
-    except Exception as e: return 'failed', in_short(e)
+    except BaseException as e: return 'failed', in_short(e)
 
 def in_short(
     error:BaseException # whose message may be empty, endless, or an error itself
@@ -181,6 +181,12 @@ def _answered(task, run):
     except Exception as e: return 'failed', stays_here(e)
     return answer(task, run)
 
+def _living(idle, context):
+    "A worker with nothing to do, or a new one"
+    while idle:
+        if (worker := idle.pop()).process.is_alive(): return worker
+    return _Worker(context)
+
 class _Worker:
     "A process that answers one task after the other"
     def __init__(self, context):
@@ -222,7 +228,7 @@ def _oversee(parent:Connection):
         schedule, tasks = Schedule({key: needs for key, needs, _ in jobs}, run.killed()), {key: task for key, _, task in jobs}
         while schedule.open:
             while len(working) < most and (chosen := schedule.take(len(working))):
-                worker, (key, alone) = idle.pop() if idle else _Worker(context), chosen
+                worker, (key, alone) = _living(idle, context), chosen
                 worker.tasks.send((tasks[key], replace(run, patient=alone)))
                 working[worker] = key
             ready = wait([multiprocessing.parent_process().sentinel, *(w.tasks for w in working), *(w.process.sentinel for w in working)])
@@ -258,12 +264,22 @@ def side_by_side(
     run:Run, # where answers lie, what to compute on, until when
     workers:int # processes at once
 ) -> Iterator[tuple[Task, str, str]]: # with status and reason, in the order in which they are finished
-    "Answer in processes of their own; what another process is at comes last"
+    "Answer in processes of their own; what another process is at comes last; whoever oversees them is replaced while that gets on"
     left, jobs = {task.key: task for task in tasks}, []
     for key, (task, needs) in needed(tasks).items():
         try: jobs.append((key, needs, pickle.dumps(task)))
         except Exception as e:
             if left.pop(key, None): yield task, 'failed', stays_here(e)
+    while left:
+        before, how = len(left), (yield from _overseen(left, jobs, run, workers))
+        for task in [task for task in left.values() if run.read(task)]: yield left.pop(task.key), 'run', '' # nobody was left to say so
+        if len(left) == before: break
+        wanted = needed(left.values())
+        jobs = [job for job in jobs if job[0] in wanted]
+    for task in left.values(): yield task, 'failed', how
+
+def _overseen(left, jobs, run, workers):
+    "Answers as they come, taken from what is left; how the process ended that oversees the workers"
     scripts = any(b'__main__' in job for _, _, job in jobs) # then the workers need it
     context = multiprocessing.get_context('spawn')
     here, there = context.Pipe()
@@ -271,13 +287,13 @@ def side_by_side(
     with quiet_threads(), _signals_later(), nullcontext() if scripts else _without_script(): overseer.start()
     there.close()
     try:
-        told = _told(here, overseer, (jobs, run, workers, *_common(tasks)))
+        told = _told(here, overseer, (jobs, run, workers, *_common(left.values())))
         came = next(told, 'nothing') is None
         for key, status, reason in told:
             if key in left: yield left.pop(key), status, reason
         how = (f'the process that starts the workers ended with exit code {overseer.exitcode}' if came or not scripts else
                "the workers need this script for its own classes: put what it does under `if __name__ == '__main__':`, or the classes into a module")
-        while left: yield left.pop(next(iter(left))), 'failed', how
+        return how
     finally:
         try:
             if left: overseer.terminate()
