@@ -48,11 +48,11 @@ def test_what_computes_nothing_imports_nothing_heavy(words, says, tmp_path):
 
 def test_the_status_of_a_figure_that_was_asked_before_imports_nothing_heavy(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
-    tasks = preset('dd_early_dynamics', 'smoke').tasks()
+    tasks = preset('dd_accuracy_vs_sparsity', 'smoke').tasks()
     sweep(with_needs(tasks)[:1], run=Run(root=tmp_path), progress=False)
-    assert main(['status', 'dd_early_dynamics']) == 0
+    assert main(['status', 'dd_accuracy_vs_sparsity']) == 0
     first = capsys.readouterr().out
-    again, modules = heavy_modules_of(['status', 'dd_early_dynamics'], tmp_path)
+    again, modules = heavy_modules_of(['status', 'dd_accuracy_vs_sparsity'], tmp_path)
     assert again == first and modules == [] and '≈' in first and 'unknown' in first and 'minutes left on cpu' in first
 
 def test_names_are_kept_for_each_question_and_for_the_code_that_asked(tmp_path, monkeypatch, capsys):
