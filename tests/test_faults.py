@@ -555,6 +555,39 @@ def test_a_signal_to_the_main_process_alone_checkpoints_and_ends(tmp_path, numbe
     assert len(list((tmp_path/'runs').rglob('training.safetensors'))) == workers and not parts_in(tmp_path/'runs')
     assert not list((tmp_path/'runs'/'.begun').iterdir())
 
+stubborn = '''
+import time
+from pathlib import Path
+from lottery_diet.experiments import workers
+from lottery_diet.experiments.sweeps import sweep
+from lottery_diet.experiments.tasks import Run, Task
+workers.patience = 1e4 # here, and in the processes that are started: the first signal alone would be waited for in vain
+class Stubborn(Task):
+    "Does not end when it is told to"
+    where: str
+    n: int
+    def compute(self, run):
+        (Path(self.where)/f'seen{self.n}').touch()
+        while True:
+            try: time.sleep(1e4)
+            except KeyboardInterrupt: (Path(self.where)/f'told{self.n}').touch()
+if __name__ == '__main__': sweep([Stubborn(where=WHERE, n=n) for n in (0, 1)], run=Run(root=Path(WHERE)/'runs'), workers=2, progress=False)
+'''
+
+@pytest.mark.long
+def test_a_second_interrupt_ends_at_once(tmp_path):
+    (tmp_path/'it.py').write_text(stubborn.replace('WHERE', repr(str(tmp_path))))
+    process = subprocess.Popen([sys.executable, str(tmp_path/'it.py')], stderr=subprocess.DEVNULL, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    try:
+        until = time.time() + 300
+        for sign in ('seen', 'told'):
+            while len(list(tmp_path.glob(f'{sign}*'))) < 2 and time.time() < until: time.sleep(.2)
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+    finally: os.killpg(process.pid, signal.SIGKILL)
+
 # data
 
 def arrays(**changed):
