@@ -8,15 +8,22 @@ import sys
 import warnings
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from lottery_diet.cli import main, make_parser
 from lottery_diet.core import project_root
+from lottery_diet.experiments.answers import Answer
+from lottery_diet.experiments.connectivity import Barriers, Child
 from lottery_diet.experiments.sweeps import varied, with_needs
+from lottery_diet.experiments.tasks import Run
 from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure
 from lottery_diet.pages.gallery import about_figures
 from lottery_diet.papers.catalogue import figures, panels_of, preset, presets
+from lottery_diet.papers.stable_subnetworks import figures as syn_figures
+from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
+from lottery_diet.plots import below_dense
 
 root = project_root(Path(__file__).parent)
 
@@ -304,3 +311,66 @@ def test_the_keys_of_smoke_are_what_they_were():
     found = {f'{task.kind} {task.key}' for figure in presets for panel in panels_of(figure) or [None] if 'smoke' in figures[figure][panel or 'A']
              for task in with_needs(preset(figure, 'smoke', panel=panel).tasks())}
     assert sorted(found) == (root/'tests'/'smoke_keys.txt').read_text(encoding='utf-8').splitlines()
+
+# figures of stable subnetworks
+
+def drawn_of(name, study, run):
+    "What a figure's page hands to its draw function"
+    table, logs = study.table(run), project_root()/'data'/'published'
+    given = dict(
+        accuracy_vs_sparsity=lambda: (study.with_images(below_dense(table)), study, study.barriers(run)), barrier_surface=lambda: (table, study),
+        landscape=lambda: (table, study, study.solutions(run)), hessian=lambda: (table, study, pd.read_csv(logs/'distilled_hessian_diagonal.csv')),
+        masks=lambda: (table, study, study.layers(run)), ratio=lambda: (table, study), then_imp=lambda: (below_dense(table), study),
+        predecessor=lambda: (below_dense(table), study, pd.read_csv(logs/'distilled_pruning_accuracy.csv'), study.seconds(run), pd.read_csv(logs/'distilled_pruning_wall_clock.csv'), None))
+    return getattr(syn_figures, f'draw_{name}')(*given[name](), title='made up: scale none')
+
+syn_names = [name.removeprefix('syn_') for name in presets if name.startswith('syn_') and name != 'syn_schematic']
+
+@pytest.mark.parametrize('scale', ['smoke', 'paper'])
+@pytest.mark.parametrize('name', syn_names)
+def test_figures_of_distilled_pruning_are_drawn_where_nothing_is_answered(name, scale, tmp_path):
+    "Without a warning; what is drawn then is published, or a frame"
+    letters = [letter for letter in panels_of(f'syn_{name}') or [None] if scale in figures[f'syn_{name}'][letter or 'A']]
+    for panel in letters:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            fig = drawn_of(name, preset(f'syn_{name}', scale, panel=panel), Run(root=tmp_path, shipped=False))
+            fig.canvas.draw()
+        assert fig.axes and fig.get_suptitle() == 'made up: scale none'
+        plt.close(fig)
+
+@pytest.mark.parametrize('name', syn_names)
+def test_tables_of_distilled_pruning_have_columns_without_answers(name, tmp_path):
+    "Numbers are numbers there too, so that they can be averaged and compared"
+    study, run = preset(f'syn_{name}', 'smoke'), Run(root=tmp_path, shipped=False)
+    assert list(study.table(run).columns) == list(study.columns)
+    tables = [getattr(study, of)(run) for of in ('table', 'barriers', 'layers', 'solutions', 'seconds') if hasattr(study, of)]
+    for table in tables: assert len(table) == 0 and table.mean(numeric_only=True).isna().all() and not (table.level > 0).any()
+
+@pytest.mark.figures
+@pytest.mark.parametrize('name', syn_names)
+def test_columns_of_distilled_pruning_are_the_same_with_answers(name, runs, tmp_path):
+    smoke(runs, f'syn_{name}')
+    study, (full, empty) = preset(f'syn_{name}', 'smoke'), (Run(root=root, shipped=False) for root in (runs, tmp_path))
+    for of in ('table', 'barriers', 'layers', 'solutions', 'seconds'):
+        if not hasattr(study, of): continue
+        found, none = (getattr(study, of)(run) for run in (full, empty))
+        assert (len(found) or of == 'barriers' and study.children == 1) and list(found.columns) == list(none.columns), of
+
+def test_a_drop_is_measured_from_the_dense_network_of_the_same_replicate(tmp_path):
+    "Two replicates whose dense networks differ, one mask of each: 10 and 2 points, not the mean's 6"
+    study = preset('syn_ratio', 'smoke')
+    class Told(Run):
+        def rows(self, task):
+            dense = isinstance(task, Child) and task.ticket is None
+            if isinstance(task, Child): return Answer([dict(density=1., accuracy=.9 + .05*task.pretrain.seed if dense else .8 + .13*task.pretrain.seed, loss=0., collapsed='')], {})
+            if isinstance(task, Barriers): return Answer([dict(step=0, pair='0-1', loss_middle=.1)], {})
+    found = study.table(Told(root=tmp_path, shipped=False))
+    assert len(found) == 2*2*2 and found.groupby('seed').drop.apply(lambda v: {round(x, 9) for x in v}).tolist() == [{10.}, {2.}]
+
+def test_what_the_predecessor_logged_says_that_re_initialized_weights_do_as_well():
+    "Two seeds at each of thirteen levels, down to 5.5 % of the weights: never 0.6 points apart in the mean"
+    logs = pd.read_csv(project_root()/'data'/'published'/'distilled_pruning_accuracy.csv')
+    found = gain(logs_of(logs, 'A'), 'imp, k=1 epoch, re-initialized', 'imp, k=1 epoch').iloc[:13]
+    assert [v.n for v in found] == [2]*13 and max(abs(v.mean) for v in found) < .6
+    for panel, (_, _, methods) in logged.items(): assert set(logs_of(logs, panel).method) == set(methods.values())
