@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RecipeField', 'Count', 'Step', 'Rate', 'Config', 'Task', 'View', 'Outcome', 'TaskFailed', 'OutOfTime', 'Busy', 'Run',
-           'save_checkpoint', 'what_was_left', 'clear_way', 'load_checkpoint', 'rows_of', 'Study', 'Drawing']
+           'save_checkpoint', 'what_was_left', 'clear_way', 'load_checkpoint', 'rows_of', 'no_rows', 'Study', 'Drawing']
 
 # %% ../../nbs/experiments/tasks.ipynb #66c21752
 import json
@@ -343,12 +343,20 @@ def rows_of(
     columns:Sequence[str] # of the table while nothing is answered
 ) -> pd.DataFrame: # tidy
     "What is answered: a row for each row of an answer, with the columns that were given for its task"
+    asked = list(asked)
     rows = [given | row | given for given, task in asked if (answer := run.rows(task)) for row in answer.rows]
-    return pd.DataFrame(rows, columns=None if rows else list(columns))
+    return pd.DataFrame(rows) if rows else no_rows(columns, *(given for given, _ in asked[:1]))
+
+def no_rows(
+    columns:Sequence[str], # of the table
+    like:Mapping[str, object]|None=None # a value of some of them, which says what they hold; the others hold numbers
+) -> pd.DataFrame: # it can be grouped, compared and averaged as one with rows
+    "A table in which nothing is answered yet"
+    return pd.DataFrame([like or {}])[:0].reindex(columns=list(columns))
 
 class Study(Config):
     "What a figure asks for"
-    columns: ClassVar[tuple[str, ...]] = () # of the table while nothing is answered
+    columns: ClassVar[tuple[str, ...]] = () # of the table, also where nothing is answered
     seeds: tuple[Step, ...] # replicates
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
