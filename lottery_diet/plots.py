@@ -96,7 +96,8 @@ def plot_bars(
     "Means over replicates as marks, and their 95 % intervals as bars, where so few places make no trend"
     found = value.groupby(at).agg(t_interval)
     barred = [i.n > 2 and i.mean - i.half >= limits[0] and i.mean + i.half <= limits[1] for i in found]
-    bars = ax.errorbar(found.index, [i.mean for i in found], [i.half if bar else np.nan for i, bar in zip(found, barred)], capsize=2, **dict(ms=4, lw=1.2) | style | dict(ls=''))
+    halves = [i.half if bar else np.nan for i, bar in zip(found, barred)]
+    bars = ax.errorbar(found.index, [i.mean for i in found], halves, capsize=2, **dict(ms=4, lw=1.2) | style | dict(ls=''))
     free = at.isin(found.index[[not bar for bar in barred]])
     ax.plot(at[free], value[free], '.', color=bars.lines[0].get_color(), ms=2.5, alpha=.5)
     return ax
