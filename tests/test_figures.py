@@ -1,11 +1,14 @@
 "Every figure at scale smoke, from the command line: drawn, redrawn without training, stopped by a budget, moved to another machine."
 import ast
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
 import warnings
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +23,7 @@ from lottery_diet.experiments.sweeps import varied, with_needs
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure
 from lottery_diet.pages.gallery import about_figures
-from lottery_diet.papers.catalogue import figures, panels_of, preset, presets
+from lottery_diet.papers.catalogue import figures, panels_of, paper_of, preset, presets
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
 from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
 from lottery_diet.plots import below_dense
@@ -311,6 +314,58 @@ def test_the_keys_of_smoke_are_what_they_were():
     found = {f'{task.kind} {task.key}' for figure in presets for panel in panels_of(figure) or [None] if 'smoke' in figures[figure][panel or 'A']
              for task in with_needs(preset(figure, 'smoke', panel=panel).tasks())}
     assert sorted(found) == (root/'tests'/'smoke_keys.txt').read_text(encoding='utf-8').splitlines()
+
+drawn = [name for name in presets if find_spec(f'lottery_diet.papers.{paper_of[name]}.figures')]
+
+def draw_of(name):
+    "The function that draws a figure"
+    return getattr(import_module(f'lottery_diet.papers.{paper_of[name]}.figures'), f'draw_{name.split("_", 1)[1]}')
+
+def tables_of(study):
+    "Its methods that read a table from a run, by name"
+    for name, method in inspect.getmembers(type(study), inspect.isfunction):
+        asked = inspect.signature(method)
+        required = [k for k, p in asked.parameters.items() if p.default is p.empty]
+        if asked.return_annotation is pd.DataFrame and required == ['self', 'run']: yield name, getattr(study, name)
+
+@pytest.mark.parametrize('name', drawn)
+def test_a_figure_is_drawn_of_a_table_without_rows(name, tmp_path):
+    "A frame without a curve, without an error, without a warning"
+    study = preset(name, 'smoke')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        fig = draw_of(name)(study.table(Run(root=tmp_path, device='cpu', shipped=False)), study, title='nothing yet')
+        fig.draw_without_rendering()
+        assert fig.axes and 'nothing yet' in [text.get_text() for text in fig.texts]
+        plt.close(fig)
+
+@pytest.mark.parametrize('name', drawn)
+def test_a_study_says_what_it_measures_before_anything_is_answered(name, tmp_path):
+    nothing, study = Run(root=tmp_path, device='cpu', shipped=False), preset(name, 'smoke')
+    assert list(study.table(nothing).columns) == list(study.columns)
+    for method, table_of in tables_of(study):
+        empty = table_of(nothing)
+        assert not len(empty) and (len(empty.columns) or not study.tasks()), method
+        numbers = empty.select_dtypes('number')
+        assert not (numbers > 0).to_numpy().any() and len(numbers.columns) > len(empty.columns)/2 or not study.tasks(), method
+
+@pytest.mark.figures
+@pytest.mark.parametrize('name', drawn)
+def test_an_answered_table_has_the_columns_that_its_study_says(name, runs, tmp_path):
+    smoke(runs, name)
+    study = preset(name, 'smoke')
+    for method, table_of in tables_of(study):
+        empty, filled = (table_of(Run(root=root, device='cpu', shipped=False)) for root in (tmp_path, runs))
+        assert list(filled.columns) == list(empty.columns), method
+        assert set(filled.select_dtypes('number')) <= set(empty.select_dtypes('number')), method
+
+@pytest.mark.parametrize('name', drawn)
+def test_a_page_reads_opens_draws_and_saves(name):
+    "What is longer is a function; what depends on whether there are rows is a table that knows its columns"
+    code = [''.join(c['source']) for c in json.loads(notebook_of(name).read_text())['cells'] if c['cell_type'] == 'code']
+    assert max(len(cell.splitlines()) for cell in code) <= 15
+    assert not [cell for cell in code if 'if len(' in cell]
+    assert [cell for cell in code if f'= draw_{name.split("_", 1)[1]}(' in cell and len(cell.splitlines()) <= 4]
 
 # figures of stable subnetworks
 
