@@ -331,7 +331,6 @@ def tables_of(study):
 @pytest.mark.parametrize('name', [name for name in drawn if not name.startswith('syn_')]) # those are handed more: see below
 def test_a_figure_is_drawn_of_a_table_without_rows(name, tmp_path):
     "A frame without a curve, without an error, without a warning"
-    from matplotlib import pyplot as plt
     study = preset(name, 'smoke')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
