@@ -742,7 +742,8 @@ def test_more_workers_than_cores_are_not_started(tmp_path, monkeypatch):
 
 # gallery
 
-@pytest.mark.parametrize('ending, content', [('png', b''), ('png', b'\x89PNG\r\n\x1a\n'), ('png', None), ('json', b''), ('json', b'[]'), ('json', b'{"parameters": 1}'), ('csv', b''), ('csv', b'\xff\xfe\0')], ids=range(8))
+@pytest.mark.parametrize('ending, content', [('png', b''), ('png', b'\x89PNG\r\n\x1a\n'), ('png', None), ('json', b''), ('json', b'[]'), ('json', b'{"parameters": 1}'), ('csv', b''), ('csv', b'\xff\xfe\0'),
+    ('png', b'GIF89a\1\0\1\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\1\0\1\0\0\2\2D\1\0;'), ('json', b'{"parameters": {"a": "\\ud800"}, "provenance": {}}')], ids=range(10))
 def test_a_damaged_figure_is_named_and_the_others_are_shown(tmp_path, ending, content):
     save_again(tmp_path)
     shutil.copytree(tmp_path/'figures', tmp_path/'more')
@@ -751,3 +752,8 @@ def test_a_damaged_figure_is_named_and_the_others_are_shown(tmp_path, ending, co
     damaged.write_bytes(damaged.read_bytes()[:-20] if content is None else content)
     with pytest.warns(UserWarning, match=f'{damaged.name} is damaged'): page = gallery(tmp_path/'g.html', [tmp_path/'figures', tmp_path/'more']).read_text()
     assert f'{damaged.name} is damaged' in page and 'data:image/png' in page
+
+def test_a_picture_that_is_no_figure_does_not_end_the_page(tmp_path):
+    save_again(tmp_path)
+    for file in list((tmp_path/'figures').iterdir()): file.rename(file.with_name('mini' + file.suffix))
+    assert 'data:image/png' not in gallery(tmp_path/'g.html', [tmp_path/'figures']).read_text()

@@ -44,7 +44,7 @@ class Drawn:
         "Figure, panel and scale, as its name says them; of a lesson its folder, no panel, and mini"
         *name, scale = self.picture.stem.split('_')
         if scale not in scales: return self.picture.parent.name, '', 'mini'
-        panel = name.pop() if len(name[-1]) == 1 and name[-1].isupper() else ''
+        panel = name.pop() if name and len(name[-1]) == 1 and name[-1].isupper() else ''
         return '_'.join(name), panel, scale
 
     def beside(self,
@@ -62,6 +62,7 @@ class Drawn:
     def origin(self) -> dict:
         "Parameters and provenance; raises `ValueError` for other JSON"
         found = json.loads(self.beside('.json').read_text(encoding='utf-8'))
+        json.dumps(found, ensure_ascii=False).encode() # half a character cannot be written
         if not (isinstance(found, dict) and all(isinstance(found.get(part), dict) for part in ('parameters', 'provenance'))):
             raise ValueError('no parameters and provenance')
         return found
@@ -81,7 +82,7 @@ class Drawn:
     def damaged(self) -> Path|None: # None where all can be shown
         "The first of its files that is not as `save_results` writes it"
         from PIL import Image
-        def look(file): Image.open(file).verify() # checks every chunk
+        def look(file): Image.open(file, formats=['PNG']).verify() # checks every chunk
         for ending, read in {'.png': lambda: look(self.picture), '.csv': lambda: in_short(self.table), '.json': lambda: self.origin}.items():
             try: read()
             except Exception: return self.beside(ending) # of many kinds
