@@ -91,12 +91,11 @@ def test_a_wheel_runs_a_chapter_in_an_empty_folder(installed, tmp_path):
     assert call(programs/'python', '-m', 'lottery_diet', 'figures', cwd=tmp_path, env=clean).startswith('figure')
 
 @pytest.mark.long
-@pytest.mark.parametrize('words', [['scores', '--steps', '10', '--seeds', '1'], ['lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20'], ['distill', '--iterations', '2', '--seeds', '1']], ids=lambda words: words[0])
-def test_a_wheel_runs_the_other_chapters_too(installed, tmp_path, words):
+def test_a_wheel_runs_another_chapter_too(installed, tmp_path):
     programs, _ = installed
     clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
-    said = call(programs/'lottery-diet', *words, '--out', 'here', cwd=tmp_path, env=clean).splitlines()
-    assert said[-3].startswith(f'picture: {tmp_path/"here"/words[0]}') and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
+    said = call(programs/'lottery-diet', 'lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20', '--out', 'here', cwd=tmp_path, env=clean).splitlines()
+    assert said[-3].startswith(f'picture: {tmp_path/"here"/"lmc"}') and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
 
 @pytest.mark.long
 def test_a_wheel_finds_tickets_of_a_users_network(installed):
