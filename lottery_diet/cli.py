@@ -55,8 +55,13 @@ def _leave(*_):
 
 def _stop(*_):
     "Let a page that runs end its computations, but not a second time"
-    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, _leave)
+    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, _leave_page)
     raise KeyboardInterrupt
+
+def _leave_page(*_):
+    "End the process at once, below a bar that is being drawn"
+    print(file=sys.stderr)
+    _leave()
 
 @contextmanager
 def _signals(handler):
