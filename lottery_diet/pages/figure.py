@@ -253,8 +253,9 @@ def run_page(
     import papermill
     from papermill.exceptions import PapermillExecutionError
     page.parent.mkdir(parents=True, exist_ok=True)
-    aloud = dict(progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, extra_arguments=['--log-level=CRITICAL']) # a kernel that is interrupted says so itself
-    try: papermill.execute_notebook(source, page, dict(parameters), kernel_name='python3', **aloud)
+    aloud = dict(progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr)
+    quiet = dict(extra_arguments=['--log-level=CRITICAL']) # a kernel that is interrupted would say so
+    try: papermill.execute_notebook(source, page, dict(parameters), kernel_name='python3', **aloud, **quiet)
     except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page.resolve()})') from None
     return tidied(page, source)
 
