@@ -25,7 +25,7 @@ from ...plots import finish, title_above
 
 # %% ../../../nbs/papers/stable_subnetworks/figures.ipynb #f6265576
 def draw_accuracy_vs_sparsity(
-    table:pd.DataFrame, # of the study
+    table:pd.DataFrame, # of the study, as `with_images` gives it
     study:DistilledPruning, # what was asked
     barriers:pd.DataFrame|None=None, # of the study, too
     title:str='' # above all panels
@@ -35,7 +35,7 @@ def draw_accuracy_vs_sparsity(
     plot_masks(table, 'accuracy', left, 'test accuracy (%)').set_title('trained on real data', fontsize=9)
     if barriers is not None: plot_masks(barriers, 'error_highest', middle, 'error barrier (points)', table.groupby('level').density.mean())
     middle.set_title(f'between {study.children} trainings under one mask', fontsize=9)
-    plot_images(study.with_images(table), right).set_title('stored images that a search passes (pale: as they are seen)', fontsize=9)
+    plot_images(table, right).set_title('stored images that a search passes (pale: as they are seen)', fontsize=9)
     return finish(fig, (left, middle), title, apart=2)
 
 # %% ../../../nbs/papers/stable_subnetworks/figures.ipynb #0bbf18ec
