@@ -84,8 +84,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         word = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: ([^\s=]+)", message)
         known = [*self._option_string_actions, *(name for action in self._actions for name in action.choices or ())]
-        near = word and difflib.get_close_matches(word[1] or word[2], map(str, known), n=1)
-        super().error(message + (f', did you mean {near[0]!r}?' if near else ''))
+        near = word and difflib.get_close_matches(word[1] or word[2], map(str, known), n=1, cutoff=.7)
+        options = '' if near or not word or word[1] else f'; it takes {", ".join(name for name in self._option_string_actions if name.startswith("--"))}'
+        super().error(message + (f', did you mean {near[0]!r}?' if near else options))
 
 def parse(
     words:Sequence[str] # of the command line

@@ -197,7 +197,7 @@ def test_a_panel_is_drawn_from_the_command_line(runs):
     table = pd.read_csv(runs/'figures'/'dd_accuracy_vs_subset_size_E_smoke.csv')
     assert sorted(table[table.arm == 'all'].pretrain_steps.unique()) == [0, 20, 40] and set(table[table.arm != 'all'].pretrain_steps) == {20}
     refused = lottery_diet('figure', 'dd_noisy_labels', '--panel', 'E', runs=runs)
-    assert refused.returncode == 1 and "panel" in refused.stderr.splitlines()[-1]
+    assert refused.returncode == 2 and '--panel E; it takes --help, --scale' in refused.stderr.splitlines()[-1]
 
 @pytest.mark.figures
 @pytest.mark.long
