@@ -1,7 +1,7 @@
 "Benchmarks start: every contestant can be made, and runs in a process of its own when asked."
 import os
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,8 @@ def test_a_contestant_that_cannot_start_ends_the_benchmark():
     with pytest.raises(SystemExit, match='could not start'): speed.compared('nobody', partial(appending), {}, 'ms', 1, 1, 1)
 
 @pytest.mark.long
-def test_contestants_can_be_made_and_look_at_the_same(real_data):
+def test_contestants_can_be_made_and_look_at_the_same(real_data, monkeypatch):
+    monkeypatch.setattr(speed, 'load_data', cache(speed.load_data)) # each reads it for itself where it is timed
     for _, ours, rivals, _, _ in speed.comparisons():
         for make in (ours, *(make for make, _ in rivals.values())): assert callable(make())
     assert all(callable(tune.train(name)) for name in tune.steps) and len(pool.contestants(8, 2, pool.look)) == 3

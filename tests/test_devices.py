@@ -27,6 +27,7 @@ from lottery_diet.engine.augment import DSA, dsa, operations
 from lottery_diet.engine.evaluation import evaluate, predict
 from lottery_diet.experiments.distilling import pixel_limits
 from lottery_diet.experiments.dynamics import Walk
+from lottery_diet.experiments.landscapes import Sharpness
 from lottery_diet.experiments.sweeps import varied
 from lottery_diet.experiments.tasks import Run, Task
 from lottery_diet.experiments.tickets import AtStart, Moved, Retrained, Signed, SignFlips, TicketLevel
@@ -215,9 +216,11 @@ def rivals():
 
 def one_of_each_kind():
     "Of all figures at smoke, of both ways to distill and of rivals: of each kind the task that needs the fewest others, each behind what it needs"
-    shortest, distilled = {}, [varied(distill_settings['smoke'], dict(method=method)) for method in ('trajectory', 'gradient')]
-    for asked in (*(preset(figure, 'smoke') for figure in presets), *distilled, SimpleNamespace(tasks=rivals)):
+    plan = dict(matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=10), condensing=Condensing(outer=1, inner=3, net_images=64), every=5)
+    shortest, distilled = {}, [varied(distill_settings['smoke'], plan | dict(method=method)) for method in ('trajectory', 'gradient')]
+    for asked in (*distilled, *(preset(figure, 'smoke') for figure in presets), SimpleNamespace(tasks=rivals)):
         for task in {k: t for asked_for in asked.tasks() for k, t in chain(asked_for).items()}.values():
+            if isinstance(task, Sharpness): task = varied(task, dict(examples=16, sampled=20, draws=4))
             whole, kind = chain(task), (type(task), getattr(task, 'method', ''))
             if kind not in shortest or len(whole) < len(shortest[kind]): shortest[kind] = whole
     return {k: t for whole in shortest.values() for k, t in whole.items()}
@@ -238,13 +241,13 @@ def test_every_kind_of_task_is_answered_elsewhere(there, tmp_path):
     assert {kind for kind, *_ in ours.values()} == {kind.__name__ for kind in answerable}
 
 @pytest.mark.long
-@pytest.mark.parametrize('notebook', ['04_scores', '05_imp', '06_lmc']) # 08_distill takes minutes; its tasks are answered above
-def test_notebooks_take_the_device_that_is_there(tmp_path, monkeypatch, notebook):
+@pytest.mark.parametrize('notebook, shorter', [('04_scores', {}), ('05_imp', dict(levels=1)), ('06_lmc', dict(children=2, spawns='0 20'))]) # 08_distill takes minutes; its tasks are answered above
+def test_notebooks_take_the_device_that_is_there(tmp_path, monkeypatch, notebook, shorter):
     folder = Path(__file__).parent
     startup = tmp_path/'ipython'/'profile_default'/'startup'/'elsewhere.py'
     startup.parent.mkdir(parents=True)
     startup.write_text(f'import sys\nsys.path.insert(0, {str(folder)!r})\nimport elsewhere\nelsewhere.begin()\n')
     for name, value in dict(IPYTHONDIR=tmp_path/'ipython', LOTTERY_DIET_RUNS=tmp_path/'runs').items(): monkeypatch.setenv(name, str(value))
-    subprocess.run([sys.executable, '-m', 'papermill', folder.parent/'nbs'/f'{notebook}.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', '-p', 'out_dir', tmp_path/'results'], check=True)
+    subprocess.run([sys.executable, '-m', 'papermill', folder.parent/'nbs'/f'{notebook}.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', '-p', 'out_dir', tmp_path/'results', *(word for name, value in shorter.items() for word in ('-p', name, str(value)))], check=True)
     origins = [json.loads(p.read_text()) for p in (*tmp_path.glob('results/*.json'), *tmp_path.glob('runs/*/*/provenance.json'))]
     assert origins and {o.get('provenance', o)['device'] for o in origins} == {elsewhere.device_name}
