@@ -386,6 +386,15 @@ def save_again(root):
     save_results(pd.DataFrame(dict(seed=range(3), accuracy=.5)), fig, root/'figures', 'dd_schematic_smoke', dict(asked=dict(scale='smoke')))
 def gallery_again(root): gallery(root/'gallery.html', [root/'drawn'])
 
+def as_written(path, root):
+    "A file's content, but for where it lies; of JSON beside a figure without when and from what"
+    if path.suffix == '.json':
+        told = json.loads(path.read_text())
+        told.pop('provenance', None)
+        told.get('parameters', {}).pop('sweep', None)
+        return told
+    return path.read_bytes().replace(bytes(root), b'')
+
 @pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='kills forked processes')
 @pytest.mark.parametrize('work', [pack_again, unpack_again, save_again, gallery_again])
@@ -408,10 +417,38 @@ def test_killed_at_eight_moments_a_writer_leaves_nothing_half_and_the_next_clear
     assert killed
     work(tmp_path)
     assert not [p for p in parts_in(tmp_path) if p.is_dir()]
-    for path in (p for p in (tmp_path/'whole').rglob('*') if p.is_file() and '.locks' not in p.parts and p.suffix not in ('.pdf', '.json', '.png', '.zip')):
-        assert (tmp_path/path.relative_to(tmp_path/'whole')).read_bytes().replace(bytes(tmp_path), b'') == path.read_bytes().replace(bytes(tmp_path/'whole'), b'')
+    for path in (p for p in (tmp_path/'whole').rglob('*') if p.is_file() and '.locks' not in p.parts and p.suffix not in ('.pdf', '.zip') and p.name not in ('provenance.json', 'checksums.json')):
+        assert as_written(tmp_path/path.relative_to(tmp_path/'whole'), tmp_path) == as_written(path, tmp_path/'whole'), path
     for archive in (tmp_path/'a.zip', tmp_path/'whole'/'a.zip'):
         if archive.exists(): assert zipfile.ZipFile(archive).testzip() is None
+
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(os, 'killpg'), reason='kills a page with its kernel')
+def test_a_page_killed_at_four_moments_ends_as_if_it_had_not_been(tmp_path):
+    "Answers, table, picture and facts, to the bit"
+    page = [sys.executable, '-m', 'papermill', Path('nbs')/'papers'/'data_diet'/'dd_early_dynamics.ipynb', '--no-progress-bar', '-p', 'shipped', 'False']
+    def start(root): return subprocess.Popen([*page, root/'out.ipynb'], env=os.environ | dict(LOTTERY_DIET_RUNS=str(root/'runs')), cwd=Path(__file__).parent.parent, start_new_session=True, stderr=subprocess.PIPE)
+    def ended(process):
+        said = process.communicate()[1]
+        assert process.returncode == 0, said[-2000:]
+    for name in ('killed', 'whole'): (tmp_path/name).mkdir()
+    began, killed, moments = time.perf_counter(), 0, random.Random(0)
+    ended(start(tmp_path/'whole'))
+    took = time.perf_counter() - began
+    for _ in range(4):
+        process = start(tmp_path/'killed')
+        time.sleep(moments.uniform(.3, .95)*took)
+        killed += process.poll() is None
+        if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    ended(start(tmp_path/'killed'))
+    assert killed
+    runs = [tmp_path/name/'runs' for name in ('killed', 'whole')]
+    assert contents(runs[0]) == contents(runs[1]) and contents(runs[0]) and not parts_in(runs[0])
+    drawn = {f.name for f in (runs[1]/'figures').iterdir()}
+    assert drawn == {f.name for f in (runs[0]/'figures').iterdir()} and len(drawn) == 4
+    for name in drawn:
+        if not name.endswith('.pdf'): assert as_written(runs[0]/'figures'/name, runs[0]) == as_written(runs[1]/'figures'/name, runs[1]), name
 
 def test_leftovers_of_the_living_stay(tmp_path):
     with aside(tmp_path/'a.csv') as part:
