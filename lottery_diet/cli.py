@@ -39,7 +39,8 @@ def main(
             asked = parse(sys.argv[1:] if own else words)
             asked.do(asked)
     except (ValueError, OSError, Damaged) as e:
-        print(f'lottery-diet: {e}', file=sys.stderr)
+        sentence = f'{e.filename}: {e.strerror}' if getattr(e, 'filename', None) else getattr(e, 'strerror', None) or e
+        print(f'lottery-diet: {sentence}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if own: _leave()

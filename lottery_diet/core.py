@@ -7,7 +7,8 @@ __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases'
            'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'as_vector', 'as_vectors', 'distance',
            'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'commit_of', 'provenance', 'digest',
            'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose',
-           'clear_leftovers', 'code_digest', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
+           'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown',
+           'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -29,8 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .files import (Damaged, aside, at_home, checkout, choose, clear_leftovers, code_digest, project_root, runs_root, shipped, unknown,
-                                write_whole)
+from .files import (Damaged, aside, at_home, checkout, choose, clear_leftovers, code_digest, make_folder, project_root, runs_root, shipped,
+                                unknown, write_whole)
 
 # %% ../nbs/00_core.ipynb #1e11235c
 State = Mapping[str, Tensor] # parameters and buffers by name: a solution
@@ -263,8 +264,8 @@ def pick_device(
     return device
 
 # %% ../nbs/00_core.ipynb #d22fe258
-_all_ = ['Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest', 'project_root', 'runs_root', 'shipped', 'unknown',
-         'write_whole']
+_all_ = ['Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped',
+         'unknown', 'write_whole']
 
 def commit_of(
     root:Path|None # folder of a repository; None where there is none

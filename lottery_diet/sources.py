@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['md5s', 'md5_of_mnist5k', 'imagenet10', 'endings', 'sources', 'verified_files', 'fetch', 'patch_torchvision',
            'class_folders', 'images_in', 'in_color', 'read_folder', 'refuse_what_memory_cannot_hold', 'read_npz',
-           'default_data_root', 'is_own_data', 'load_data']
+           'default_data_root', 'is_own_data', 'source_named', 'load_data']
 
 # %% ../nbs/sources.ipynb #66f4407c
 import hashlib
@@ -14,7 +14,7 @@ import math
 import os
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -22,7 +22,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 import torch
 
-from .core import at_home, choose, project_root, write_whole
+from .core import at_home, project_root, unknown, write_whole
 from .data import ImageSet, Splits, split_off
 
 # %% ../nbs/sources.ipynb #46635736
@@ -142,6 +142,8 @@ def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
     "Training and test images from folders of images per class"
     parts = {d.name: d for d in root.iterdir() if d.is_dir()}
     test = parts.get('test') or parts.get('val')
+    if 'train' in parts and test is None and class_folders(parts['train']):
+        raise ValueError(f'{root} holds classes in train, but neither test nor val: add one of them, or move the classes up to {root.name}')
     if 'train' not in parts or test is None:
         data = read_folder(root)
         return split_off(data, None, 'test')
@@ -166,7 +168,7 @@ def images_in(
     "The images of a class; raises `ValueError` where one would be left out: an ending that is not read, a folder inside, no image at all"
     found = sorted(f for f in folder.iterdir() if not f.name.startswith('.') and f.name.lower() not in ('thumbs.db', 'desktop.ini'))
     if others := [f for f in found if f.suffix.lower() not in endings]:
-        raise ValueError(f'{others[0]} is not read, and {len(others) - 1} more in its folder are not: '
+        raise ValueError(f'{others[0]} is not read{f", and {len(others) - 1} more in its folder are not" if others[1:] else ""}: '
                          f'a class holds images that end in {", ".join(endings)}; convert it, or move it elsewhere')
     if not found: raise ValueError(f'{folder} holds no image: put some there, or delete the folder')
     return found
@@ -306,8 +308,9 @@ def _images(found, of_x, of_y, file) -> tuple[torch.Tensor, torch.Tensor]:
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or x.ndim == 4 and x.shape[3] > 4:
         raise ValueError(f'{of_x} of {file} is {x.dtype} {x.shape}: it should be uint8, n × h × w or n × h × w × channels')
     if not x.size: raise ValueError(f'{of_x} of {file} is {x.shape}: it should hold at least one image of at least one pixel and channel')
-    if y.shape != x.shape[:1] or y.dtype.kind not in 'iu' or y.min() < 0:
+    if y.shape != x.shape[:1] or y.dtype.kind not in 'iu':
         raise ValueError(f'{of_y} of {file} is {y.dtype} {y.shape}: it should be whole labels from 0, one for each of {len(x)} images')
+    if y.min() < 0: raise ValueError(f'{of_y} of {file} holds the label {y.min()} (image {y.argmin()}): labels should be whole and from 0')
     if y.max() >= max(1000, len(x)):
         raise ValueError(f'{of_y} of {file} holds the label {y.max()} (image {y.argmax()}): {len(x)} images should have labels below {max(1000, len(x))}')
     return torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64))
@@ -338,6 +341,13 @@ def is_own_data(
     "Does `name` mean the user's own data, a folder of images or an .npz, rather than a data set by name?"
     return name not in sources and ('/' in name or os.sep in name or name.startswith('.') or name.endswith('.npz') or os.path.isdir(name))
 
+def source_named(
+    name:str # as a user gives it; no path
+) -> Callable: # reads it
+    "How a data set is read; raises `ValueError` with those that there are"
+    if name in sources: return sources[name]
+    raise ValueError(f'{unknown("dataset", name, sources)}, or give the path of a folder of images or of an .npz')
+
 def load_data(
     name:str, # digits, mnist5k, mnist, cifar10, cifar100, cinic10, imagenet, imagenet10, or the path of a folder of class folders, or of an .npz
     data_root:Path|str|None=None, # where the files lie; see `default_data_root` if None
@@ -350,6 +360,6 @@ def load_data(
         if not os.path.isdir(at_home(name)):
             raise FileNotFoundError(f'there is no folder {name}: give a folder with a folder of images per class, or one of {", ".join(sources)}')
         train, test = _read_splits_from_folder(at_home(name))
-    else: train, test = choose('dataset', name, sources)(at_home(data_root or default_data_root()), download)
+    else: train, test = source_named(name)(at_home(data_root or default_data_root()), download)
     train, valid = split_off(train, hold_out, 'validation') if hold_out else (train, None)
     return Splits(train, valid, test)

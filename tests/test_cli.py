@@ -17,7 +17,7 @@ from lottery_diet.experiments.inventory import asked_file, kept_names, state_of
 from lottery_diet.experiments.sweeps import sweep, with_needs
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.pages import chapters as pages
-from lottery_diet.pages.figure import notebook_of, run_figure
+from lottery_diet.pages.figure import notebook_of, results_of, run_figure
 from lottery_diet.pages.notebooks import copy_notebook, figure_list, notebook, notebooks, parameters_in
 from lottery_diet.papers.catalogue import panels_of, preset, presets
 from lottery_diet.papers.parameters import scales
@@ -162,6 +162,19 @@ def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, mo
     assert main(['notebook', 'own_netwrk']) == 1 and "did you mean 'own_network'" in capsys.readouterr().err
     assert main(['notebook', '05_imp', '--out', 'nbs']) == 0 and (tmp_path/'nbs'/'05_imp.ipynb').is_file()
     assert main(['notebook', 'scores', '--out', 'nbs/mine.ipynb']) == 0, 'a folder of the same name as ours hides nothing'
+
+@pytest.mark.parametrize('words', [('pack', '{}/a.zip'), ('gallery', '--figures', 'results', '--out', '{}/g.html'), ('notebook', 'imp', '--out', '{}/nbs'), ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}')])
+def test_where_nothing_can_be_written_is_named_at_once(words, tmp_path, capsys):
+    "Below what is a file, whoever asks"
+    (tmp_path/'file').touch()
+    assert main([word.format(tmp_path/'file') for word in words]) == 1
+    assert capsys.readouterr().err.startswith(f'lottery-diet: nothing can be written to {tmp_path/"file"}')
+
+def test_results_are_found_though_a_picture_follows_them(tmp_path):
+    "As where the last cell draws, and its figure stays open"
+    said, drawn = (dict(output_type=kind, data={'text/plain': text}) for kind, text in (('execute_result', ["['a.csv',\n", " 'a.png']"]), ('display_data', ['<Figure size 900x360>'])))
+    (tmp_path/'page.ipynb').write_text(json.dumps(dict(cells=[dict(outputs=[said, drawn])])))
+    assert {ending: file.name for ending, file in results_of(tmp_path/'page.ipynb').items()} == {'.csv': 'a.csv', '.png': 'a.png'}
 
 def test_a_refused_page_is_shown_without_a_traceback(tmp_path):
     "By papermill itself: of the page there is nothing but its sentence"

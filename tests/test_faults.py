@@ -651,7 +651,7 @@ wrong_arrays = dict(
     five_channels=(dict(x_train=np.zeros((20, 8, 8, 5), np.uint8)), 'should be uint8'),
     huge_label=(dict(y_train=np.where(np.arange(20) == 3, 10**12, np.arange(20) % 4)), r'label 1000000000000 \(image 3\)'),
     beyond_int64=(dict(y_train=np.full(20, 2**64 - 1, np.uint64)), 'holds the label'),
-    negative_label=(dict(y_train=np.arange(20) - 1), 'whole labels from 0'),
+    negative_label=(dict(y_train=np.arange(20) - 1), 'holds the label -1 .image 0.'),
     real_labels=(dict(y_train=np.arange(20)/2), 'whole labels from 0'),
     few_labels=(dict(y_train=np.arange(19)), 'one for each of 20'),
     other_size=(dict(x_test=np.zeros((8, 9, 8), np.uint8)), 'one size'),

@@ -556,7 +556,7 @@ def test_images_that_would_be_taken_for_something_else_are_refused():
 def folder(root, classes, parts=('train', 'test'), n=5, save=lambda image, file: image.save(file)):
     for part in parts:
         for c, ending in classes.items():
-            (root/part/c).mkdir(parents=True)
+            (root/part/c).mkdir(parents=True, exist_ok=True)
             for i in range(n): save(Image.fromarray(pixels[i]), root/part/c/f'{i}{ending}')
     return str(root)
 
@@ -572,6 +572,8 @@ def test_a_class_never_becomes_smaller_without_a_word(tmp_path):
     (root/'train'/'fox').mkdir()
     (root/'test'/'fox').mkdir()
     with pytest.raises(ValueError, match='holds no image'): load_data(str(root))
+    with pytest.raises(ValueError, match='neither test nor val'): load_data(folder(tmp_path/'d', dict(cat='.png', dog='.png'), ('train',)))
+    assert load_data(folder(tmp_path/'vehicles', {'': '.png'}, ('train', 'car'))).train.classes == 2, 'a class may be called train'
     with pytest.raises(ValueError, match='different classes'): load_data(str(folder(tmp_path/'c', dict(cat='.png'), ('train',)) and folder(tmp_path/'c', dict(dog='.png'), ('test',))))
 
 def test_sixteen_bits_are_scaled_and_transparency_and_rotation_left_as_stored(tmp_path):

@@ -63,14 +63,17 @@ def installed(tmp_path_factory):
     (folder/'empty').mkdir()
     return folder/'env'/'bin', folder/'empty'
 
+def a_users():
+    "An environment without what tests have set"
+    return {k: v for k, v in os.environ.items() if not k.startswith(('LOTTERY_DIET', 'MPL', 'PYTHONPATH'))} | dict(OMP_NUM_THREADS='1')
+
 @pytest.mark.long
 def test_a_wheel_draws_figures_in_an_empty_folder(installed):
     programs, empty = installed
-    clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
-    where = call(programs/'python', '-c', "import lottery_diet, importlib.metadata as m; print(lottery_diet.__file__, m.version('lottery_diet'))", cwd=empty, env=clean).split()
+    where = call(programs/'python', '-c', "import lottery_diet, importlib.metadata as m; print(lottery_diet.__file__, m.version('lottery_diet'))", cwd=empty, env=a_users()).split()
     assert Path(where[0]).is_relative_to(programs.parent) and where[1] == version()
-    call(programs/'lottery-diet', 'figure', 'dd_schematic', '--out', 'drawn', cwd=empty, env=clean)
-    call(programs/'lottery-diet', 'figure', 'dd_accuracy_vs_sparsity', '--scale', 'paper', '--budget', '0s', cwd=empty, env=clean)
+    call(programs/'lottery-diet', 'figure', 'dd_schematic', '--out', 'drawn', cwd=empty, env=a_users())
+    call(programs/'lottery-diet', 'figure', 'dd_accuracy_vs_sparsity', '--scale', 'paper', '--budget', '0s', cwd=empty, env=a_users())
     assert {p.name for p in (empty/'drawn').iterdir()} == {f'dd_schematic_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')}
     drawn = empty/'runs'/'figures'/'dd_accuracy_vs_sparsity_paper.json'
     assert json.loads(drawn.read_text())['parameters']['sweep']['left'] > 0 and drawn.with_suffix('.png').stat().st_size > 20_000
@@ -80,21 +83,19 @@ def test_a_wheel_draws_figures_in_an_empty_folder(installed):
 def test_a_wheel_runs_a_chapter_in_an_empty_folder(installed, tmp_path):
     "Table and picture lie below it, and their absolute paths are on the terminal; copies of chapters, figures and tutorials are written to run"
     programs, _ = installed
-    clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
-    said = call(programs/'lottery-diet', 'imp', '--fraction', '0.1', '--levels', '1', cwd=tmp_path, env=clean).splitlines()
+    said = call(programs/'lottery-diet', 'imp', '--fraction', '0.1', '--levels', '1', cwd=tmp_path, env=a_users()).splitlines()
     made = tmp_path/'runs'/'imp'/'imp_smoke_random0.1_levels1'
     assert said[-3:] == [f'picture: {made}.png', f'table: {made}.csv', f'page: {made}.ipynb'] and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
     assert {'arm', 'accuracy', 're-initialized'} <= {word for line in said for word in line.split()}
-    for name in ('scores', 'dd_schematic', 'own_network'): call(programs/'lottery-diet', 'notebook', name, '--out', 'mine', cwd=tmp_path, env=clean)
+    for name in ('scores', 'dd_schematic', 'own_network'): call(programs/'lottery-diet', 'notebook', name, '--out', 'mine', cwd=tmp_path, env=a_users())
     assert {p.name for p in (tmp_path/'mine').iterdir()} == {'04_scores.ipynb', 'dd_schematic.ipynb', 'own_network.ipynb'}
-    call(programs/'python', '-m', 'papermill', 'mine/dd_schematic.ipynb', 'out.ipynb', '--no-progress-bar', cwd=tmp_path, env=clean)
-    assert call(programs/'python', '-m', 'lottery_diet', 'figures', cwd=tmp_path, env=clean).startswith('figure')
+    call(programs/'python', '-m', 'papermill', 'mine/dd_schematic.ipynb', 'out.ipynb', '--no-progress-bar', cwd=tmp_path, env=a_users())
+    assert call(programs/'python', '-m', 'lottery_diet', 'figures', cwd=tmp_path, env=a_users()).startswith('figure')
 
 @pytest.mark.long
 def test_a_wheel_runs_another_chapter_too(installed, tmp_path):
     programs, _ = installed
-    clean = {k: v for k, v in os.environ.items() if not k.startswith('LOTTERY_DIET') and k != 'PYTHONPATH'} | dict(OMP_NUM_THREADS='1')
-    said = call(programs/'lottery-diet', 'lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20', '--out', 'here', cwd=tmp_path, env=clean).splitlines()
+    said = call(programs/'lottery-diet', 'lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20', '--out', 'here', cwd=tmp_path, env=a_users()).splitlines()
     assert said[-3].startswith(f'picture: {tmp_path/"here"/"lmc"}') and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
 
 @pytest.mark.long

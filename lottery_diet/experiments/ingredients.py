@@ -19,14 +19,14 @@ import torch
 from pydantic import Field, JsonValue, field_validator
 from torch import nn
 
-from ..core import choose, digest, seeded, stream
+from ..core import digest, seeded, stream
 from ..data import ImageSet, Splits, shrink, split_off
 from ..distillation.whitening import ZCA, whitened
 from ..engine.recipe import Recipe
 from .tasks import Config, RecipeField
 from ..models import code_of, find_model, versions
 from ..scores import keep_random
-from ..sources import is_own_data, load_data, sources
+from ..sources import is_own_data, load_data, source_named
 
 # %% ../../nbs/experiments/ingredients.ipynb #c84cb710
 class Images(Config):
@@ -43,7 +43,7 @@ class Images(Config):
     @classmethod
     def known(cls, v):
         "Refuse a name that is neither a data set's nor a path"
-        if not is_own_data(v): choose('dataset', v, sources)
+        if not is_own_data(v): source_named(v)
         return v
 
     def identity(self) -> dict: # for JSON; the same wherever the files lie

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
-from ..files import Damaged, aside, clear_leftovers, write_whole
+from ..files import Damaged, aside, clear_leftovers, make_folder, write_whole
 
 if TYPE_CHECKING: # a record is found and counted without them
     import pandas as pd
@@ -128,8 +128,7 @@ def write_record(
     from safetensors.torch import save_file
 
     from lottery_diet.core import on_cpu
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _clear_once(folder.parent)
+    _clear_once(make_folder(folder.parent))
     shutil.rmtree(folder.parent/f'.part-{folder.name}', ignore_errors=True) # as versions before 0.9 left it
     show = lambda data: json.dumps(data, indent=1, default=str) + '\n'
     with aside(folder) as part:
@@ -237,9 +236,9 @@ def unpack(
     "Take in what another machine computed; raises `Damaged` for a damaged archive or record, after taking in all that is whole, and `OSError` for a full disk"
     from filelock import FileLock
     taken, there, damaged = 0, 0, []
-    with _opened(archive) as z, FileLock(_made(root/'.locks')/'unpack.lock'): # one at a time
+    with _opened(archive) as z, FileLock(make_folder(root/'.locks')/'unpack.lock'): # one at a time
         found = _records_in(z, archive)
-        for kind in {folder.parent for folder in found}: clear_leftovers(_made(root/kind))
+        for kind in {folder.parent for folder in found}: clear_leftovers(make_folder(root/kind))
         todo = {folder: entries for folder, entries in found.items() if not _is_there(root/folder)}
         there = len(found) - len(todo)
         _refuse_too_large(archive, todo, root)
@@ -251,10 +250,6 @@ def unpack(
     return taken, there
 
 _longest_text, _longest_header = 2**26, 2**25 # bytes of JSON, and of what names a record's tensors
-
-def _made(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 @contextmanager
 def _opened(archive):

@@ -25,7 +25,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 from torch import Tensor, nn
 
-from ..core import Damaged, load_tensors, part_of, pick_device, provenance, runs_root, save_tensors, unknown, write_whole
+from ..core import Damaged, load_tensors, make_folder, part_of, pick_device, provenance, runs_root, save_tensors, unknown, write_whole
 from ..data import ImageSet
 from ..engine.recipe import Recipe
 from .answers import Answer, shipped_answer
@@ -203,8 +203,7 @@ class Run:
     @contextmanager
     def _begun(self):
         "A mark that stays only where a process is killed"
-        mark = self.root/'.begun'/self.task.key
-        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark = make_folder(self.root/'.begun')/self.task.key
         mark.touch()
         try: yield
         finally: mark.unlink(missing_ok=True)
@@ -212,8 +211,7 @@ class Run:
     @contextmanager
     def _locked(self, task):
         from filelock import FileLock, Timeout
-        lock = self.root/'.locks'/f'{task.key}.lock'
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = make_folder(self.root/'.locks')/f'{task.key}.lock'
         longest = 0 if not self.patient else -1 if self.deadline == math.inf else max(0, self.deadline - time.time())
         held = FileLock(lock, timeout=longest, poll_interval=.1)
         try: held.acquire()

@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 
-from ..core import aside, at_home, choose, project_root, provenance, runs_root, shipped, unknown, write_whole
+from ..core import aside, at_home, choose, make_folder, project_root, provenance, runs_root, shipped, unknown, write_whole
 from ..experiments.inventory import asked_file, keep_names
 from ..experiments.sweeps import Sweep, sweep, varied, with_needs
 from ..experiments.tasks import Run, Study as Asked, Task
@@ -69,9 +69,8 @@ def require_writable(
 ) -> Path: # the same
     "Raises `ValueError` before anything is computed that could not be saved"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with aside(folder/'figure.png') as part: part.touch()
-    except OSError as e: raise ValueError(f'nothing can be written to {folder} ({e.strerror}): choose another out_dir') from None
+        with aside(make_folder(folder)/'figure.png') as part: part.touch()
+    except OSError as e: raise ValueError(e.strerror) from None
     return folder
 
 def save_results(
@@ -252,7 +251,7 @@ def run_page(
     "Run a notebook with papermill, its progress on this terminal; raises `ValueError` with the notebook's own last sentence where it fails"
     import papermill
     from papermill.exceptions import PapermillExecutionError
-    page.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(page.parent)
     aloud = dict(progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr)
     quiet = dict(extra_arguments=['--log-level=CRITICAL']) # a kernel that is interrupted would say so
     try: papermill.execute_notebook(source, page, dict(parameters), kernel_name='python3', **aloud, **quiet)
@@ -276,8 +275,8 @@ def results_of(
 ) -> dict[str, Path]: # by ending: '.csv', '.json', '.png', '.pdf'
     "The files that a page says it wrote"
     cells = json.loads(page.read_text(encoding='utf-8'))['cells']
-    texts = [''.join(output['data']['text/plain']) for cell in cells for output in cell.get('outputs', ()) if 'text/plain' in output.get('data', {})]
-    return {Path(name).suffix: project_root()/name for name in ast.literal_eval(texts[-1])}
+    values = [output for cell in cells for output in cell.get('outputs', ()) if output['output_type'] == 'execute_result'] # pictures come after them
+    return {Path(name).suffix: project_root()/name for name in ast.literal_eval(''.join(values[-1]['data']['text/plain']))}
 
 def summary_of(
     page:Path, # that was executed, and ends with `save_results`
