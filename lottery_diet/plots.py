@@ -6,7 +6,8 @@
 __all__ = ['arms', 'rewind_colors', 'Interval', 't_interval', 'signed', 'plot_intervals', 'plot_means', 'plot_bars',
            'plot_accuracy_vs_sparsity', 'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_dense', 'label_sparsity',
            'legend_below', 'below_dense', 'matching', 'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level',
-           'panels', 'share_scales', 'label_outer', 'balanced', 'title_above', 'finish', 'Correlation', 'correlation']
+           'plot_dots', 'panels', 'share_scales', 'label_outer', 'balanced', 'title_above', 'finish', 'Correlation',
+           'correlation']
 
 # %% ../nbs/10_plots.ipynb #6b68f027
 from collections.abc import Mapping, Sequence
@@ -264,6 +265,27 @@ def plot_barriers_by_level(
         ax.plot(100*densities[rows.level].to_numpy(), rows.loss_middle, '.', color=color, ms=4, alpha=.5)
     ax.axhline(0, color='gray', lw=.6, zorder=0)
     label_sparsity(ax, 100*densities.to_numpy()).set(ylabel='barrier of the training loss (nats)')
+    return ax
+
+# %% ../nbs/10_plots.ipynb #q5139abf
+def plot_dots(
+    table:pd.DataFrame, # accuracy (0 to 1) and the columns named below; a row for each replicate
+    ax:Axes, # to draw on
+    rows:str, # column whose values are rows, the first on top
+    colors:str|None=None # column whose values are colors; one color if None
+) -> Axes: # the same
+    "Test accuracy of a few arms: every replicate a dot, their mean a line"
+    places = {name: -i for i, name in enumerate(table[rows].unique())}
+    groups = list(table.groupby(colors, sort=False)) if colors else [(None, table)]
+    for i, (name, own) in enumerate(groups):
+        heights = own[rows].map(places) + (0 if len(groups) == 1 else .25*(1 - 2*i/(len(groups) - 1)))
+        color = ('#0072B2', '#E69F00', '#CC79A7', '#009E73')[i % 4]
+        ax.plot(100*own.accuracy, heights, 'osD^'[i % 4], color=color, alpha=.6, ms=5, label=name)
+        means = own.assign(height=heights).groupby('height').accuracy.mean()
+        ax.plot(100*means, means.index, '|', color='black', ms=13)
+    ax.set(xlabel='test accuracy (%)')
+    ax.set_yticks([*places.values()], [*places])
+    ax.margins(y=.15)
     return ax
 
 # %% ../nbs/10_plots.ipynb #ce171530
