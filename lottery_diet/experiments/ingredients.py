@@ -164,6 +164,6 @@ el2n_judge = Recipe(7800, lr=.1, nesterov=True, weight_decay=5e-4, crop=4, flip=
 quick_recipe = Recipe(600, 250, lr=.3, momentum=.85, nesterov=True, weight_decay=5e-4, cosine=True, crop=2, flip=True,
                       precision='bfloat16') # three epochs of CIFAR-10
 quick = dict(data=Images(name='cifar10'), network=Network(model='quick_net'), recipe=quick_recipe) # fields of a training
-quick_lenet = dict( # fields of a training of fourteen seconds, without weight decay: what lessons about masks are asked on
+quick_lenet = dict( # fields of a training of one or two seconds, without weight decay: what lessons about masks are asked on
     data=Images(name='mnist'), network=Network(model='lenet_300_100'), recipe=Recipe(1000, 60, lr=12e-4, optimizer='adam', milestones=(500, 750)))
 four_levels = .5904 # prune rate of one level of `mini`: 1 - .8⁴, four levels of the papers', so that published points align
