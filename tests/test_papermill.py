@@ -60,18 +60,19 @@ def test_help_names_every_parameter(tmp_path):
 @pytest.mark.long
 def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, monkeypatch):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'runs'))
-    run = papermill(tmp_path, ('score', 'grand_last_layer'), ('beside', 'barrier'), ('seeds', 2), ('steps', 30), notebook='nbs/04_scores.ipynb')
+    digits = ('dataset', 'digits')
+    run = papermill(tmp_path, digits, ('score', 'grand_last_layer'), ('beside', 'barrier'), ('seeds', 2), ('steps', 30), notebook='nbs/04_scores.ipynb')
     assert run.returncode == 0, run.stderr
     made = {p.name for p in (tmp_path/'results').iterdir()}
-    assert made == {f'scores_30steps_smoke{e}' for e in ('.csv', '.json', '.pdf', '.png', '_grand_last_layer.safetensors', '_barrier.safetensors')}
-    table = pd.read_csv(tmp_path/'results'/'scores_30steps_smoke.csv')
+    assert made == {f'scores_digits_30steps_2seeds_smoke{e}' for e in ('.csv', '.json', '.pdf', '.png', '_grand_last_layer.safetensors', '_barrier.safetensors')}
+    table = pd.read_csv(tmp_path/'results'/'scores_digits_30steps_2seeds_smoke.csv')
     assert list(table.columns) == ['image', 'label', 'grand_last_layer', 'barrier'] and len(table) == 1297 and (table.grand_last_layer >= 0).all()
-    scores = ('scores', tmp_path/'results'/'scores_30steps_smoke_grand_last_layer.safetensors')
-    noisy = papermill(tmp_path, ('label_noise', .2), ('beside', ''), ('seeds', 1), ('steps', 30), notebook='nbs/04_scores.ipynb')
+    scores = ('scores', tmp_path/'results'/'scores_digits_30steps_2seeds_smoke_grand_last_layer.safetensors')
+    noisy = papermill(tmp_path, digits, ('label_noise', .2), ('beside', ''), ('seeds', 1), ('steps', 30), notebook='nbs/04_scores.ipynb')
     assert noisy.returncode == 0, noisy.stderr
-    refused = papermill(tmp_path, ('scores', tmp_path/'results'/'scores_30steps_noise0.2_smoke_el2n.safetensors'), ('select', 'easiest'))
+    refused = papermill(tmp_path, digits, ('scores', tmp_path/'results'/'scores_digits_30steps_noise0.2_1seeds_smoke_el2n.safetensors'), ('select', 'easiest'))
     assert refused.returncode != 0 and 'score it anew' in last_line(refused)
-    chosen = papermill(tmp_path, scores, ('select', 'easiest'), ('levels', 1))
+    chosen = papermill(tmp_path, digits, scores, ('select', 'easiest'), ('levels', 1))
     assert chosen.returncode == 0, chosen.stderr
 
 @pytest.mark.parametrize('parameter, sentence', [
