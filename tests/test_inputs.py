@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ from lottery_diet.engine.evaluation import evaluate, predict
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.tasks import Config, RecipeField
-from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, shuffle_layerwise
+from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
 from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.models import code_of, find_model, initialize, mlp
@@ -515,13 +516,45 @@ sources = {
     'ConcatDataset': lambda: (ConcatDataset([Subset(Pictures(), range(5)), Subset(Pictures(), range(5, 12))]),),
     'list of pairs': lambda: ([(p, y) for p, y in zip(pixels, labels)],),
     'Hugging Face': lambda: (HuggingFace(),),
-    'rows with bytes': lambda: ([dict(image=dict(bytes=bytes_of(p), path=None), label=y) for p, y in zip(pixels, labels)],)}
+    'rows with bytes': lambda: (rows_with_bytes(),)}
 
 @pytest.mark.parametrize('kind', sources)
 def test_every_kind_of_data_becomes_the_same_tensor(kind):
     got = ImageSet.of(*sources[kind](), progress=False)
     assert got.x.dtype == torch.uint8 and torch.equal(got.x, first) and torch.equal(got.y, torch.from_numpy(labels))
     assert got.classes == 3 and got.mean == pytest.approx(tuple(pixels.mean((0, 1, 2))/255))
+
+def rows_with_bytes(): return [dict(image=dict(bytes=bytes_of(p), path=None), label=int(y)) for p, y in zip(pixels, labels)]
+
+def test_a_parquet_file_becomes_the_same_tensor(tmp_path):
+    pytest.importorskip('pyarrow', reason='parquet is read by pyarrow: pip install "lottery_diet[hf]"')
+    pd.DataFrame(rows_with_bytes()).to_parquet(tmp_path/'pictures.parquet')
+    got = ImageSet.of(tmp_path/'pictures.parquet', progress=False)
+    assert torch.equal(got.x, first) and torch.equal(got.y, torch.from_numpy(labels)) and got.name == 'pictures'
+    (tmp_path/'half.parquet').write_bytes((tmp_path/'pictures.parquet').read_bytes()[:200])
+    with pytest.raises(ValueError, match='half.parquet cannot be read as parquet'): ImageSet.of(tmp_path/'half.parquet')
+
+def test_a_data_set_of_hugging_face_becomes_the_same_tensor():
+    datasets = pytest.importorskip('datasets', reason='pip install "lottery_diet[hf]"')
+    import pyarrow
+    features = datasets.Features(dict(image=datasets.Image(), label=datasets.ClassLabel(names=['ant', 'bee', 'cat', 'dog'])))
+    held = datasets.Dataset(pyarrow.Table.from_pylist(rows_with_bytes(), features.arrow_schema), datasets.DatasetInfo(features=features), fingerprint='pictures')
+    got = ImageSet.of(held, progress=False)
+    assert torch.equal(got.x, first) and torch.equal(got.y, torch.from_numpy(labels)) and got.classes == 4, 'it names a class that no image has'
+
+def test_a_ticket_is_exported_to_onnx(tmp_path):
+    "Made permanent, its zeros stay, and another runtime finds the same logits"
+    runtime = pytest.importorskip('onnxruntime', reason='pip install onnx onnxscript onnxruntime')
+    pytest.importorskip('onnxscript', reason='pip install onnx onnxscript onnxruntime')
+    net = make('linear').eval()
+    mask = prune_random(Mask.dense(net))
+    mask.to_prune(net)
+    for k in mask: prune.remove(net.get_submodule(k.removesuffix('.weight')), 'weight')
+    x = data.inputs(data.x[:5])
+    torch.onnx.export(net, (x,), tmp_path/'ticket.onnx', dynamo=True, verbose=False)
+    session = runtime.InferenceSession(tmp_path/'ticket.onnx')
+    [logits] = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(logits), net(x).detach(), atol=1e-5, rtol=1e-5)
 
 def test_what_is_no_data_is_refused_with_what_to_give_instead():
     for wrong, said in {DataLoader(Pictures()): 'loader.dataset', (i for i in range(3)): 'list', to_tensor: 'transform', 'photos/': 'load_data', 3: 'arrays, lists'}.items():
