@@ -112,6 +112,15 @@ class Distill(Task):
         "Of multi-formation"
         return getattr(self.how, 'factor', 1)
 
+    def trains(self) -> tuple[Task, int]|None: # an ordinary training of the network, and how many of its steps take as long; None where the data is not at hand
+        "A step that is matched takes about as long as four: it is gone through twice, forward and back"
+        how, alike = self.how, Training(data=self.data, network=self.network, recipe=self.recipe, seed=self.seed)
+        try: train = self.data.read().train
+        except (OSError, ValueError): return None
+        if self.method == 'gradient': return alike, how.outer*how.inner*(4*train.classes + -(-how.net_images//how.net_batch))
+        images = how.batch_size or self.per_class*train.classes*self.factor**2
+        return alike, round(how.iterations*how.steps*4*max(1, images/self.recipe.batch_size))
+
     def needs(self) -> Sequence[Task]: # none for gradient matching
         "The experts"
         return self.experts
@@ -228,6 +237,10 @@ class Taught(Task):
         if self.learned_rate and not (self.source and self.source.method == 'trajectory'):
             raise ValueError('only trajectory matching learns a rate: leave learned_rate=False')
         return self
+
+    def trains(self) -> tuple[Task, int]: # an ordinary training of the network, and how many of its steps take as long
+        "All fresh networks"
+        return Training(data=self.data, network=self.network, recipe=self.recipe, seed=self.seed), self.networks*self.recipe.steps
 
     def needs(self) -> Sequence[Task]: # none for images that are not distilled
         "The distillation"

@@ -418,6 +418,10 @@ class Signed(OfTicket):
         if self.signs == self.magnitudes: raise ValueError(f'signs and magnitudes are both {self.signs}: there is nothing to mix, give two different ones')
         return self
 
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "As many steps as its ticket"
+        return self.ticket.trains()
+
     def label(self) -> str: # such as …-final-signs-fresh-magnitudes
         "The ticket and what is mixed"
         return f'{self.ticket.label()}-{self.signs}-signs-{self.magnitudes}-magnitudes'
@@ -468,6 +472,10 @@ class Moved(Task):
         if (here.network, here.data) != (there.network, there.data): raise ValueError('onto must have data and network of the ticket: a mask fits no other')
         if here.seed == there.seed: raise ValueError('onto must be of another seed than the ticket: there it lies already')
         return self
+
+    def trains(self) -> tuple[Task, int]: # the start that the mask is carried to
+        "As many steps as that start's own ticket"
+        return self.onto.rest()
 
     def label(self) -> str: # such as …-onto20-weights
         "The ticket, where it goes and how"
