@@ -24,6 +24,6 @@ class _Package(ModuleType):
         module = import_module(f'.{_homes[name]}', self.__name__)
         return module if name == _homes[name] else getattr(module, name)
 
-    def __dir__(self): return sorted({*super().__dir__(), *_homes})
+    def __dir__(self): return sorted({*super().__dir__(), *_homes} - {'sys', 'import_module', 'ModuleType'})
 
 sys.modules[__name__].__class__ = _Package
