@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['noises', 'LossPath', 'Barrier', 'loss_path', 'point_on', 'per_example', 'barrier', 'example_barriers',
-           'recalibrate_batchnorm', 'child_seeds', 'spawn', 'instability']
+           'recalibrate_batchnorm', 'exchanged', 'child_seeds', 'spawn', 'instability']
 
 # %% ../nbs/06_lmc.ipynb #174751aa
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Solution, as_state, derive, lerp, twin
+from .core import Solution, as_state, derive, lerp, twin, unknown
 from .data import ImageSet
 from .engine.evaluation import device_of, logits_of
 from .engine.recipe import Recipe
@@ -146,6 +146,19 @@ def recalibrate_batchnorm(
         for x in batches: own(data.inputs(x))
     new = own.state_dict()
     return {k: new[k].clone() if 'running_' in k else v for k, v in state.items()}
+
+# %% ../nbs/06_lmc.ipynb #e089b609
+def exchanged(
+    a:Solution, # a state, or whatever holds one
+    b:Solution, # of the same network
+    layers:Sequence[str] # names of modules, such as 'group1.conv1' or 'group1'
+) -> dict[str, Tensor]: # a whole state
+    "`a` with these layers of `b`, weights and statistics; raises `ValueError` for a layer that there is not"
+    a, b = as_state(a), as_state(b)
+    moved = {layer: [k for k in a if k.startswith(f'{layer}.')] for layer in layers}
+    for layer, keys in moved.items():
+        if not keys: raise ValueError(unknown('layer', layer, dict.fromkeys(k.rpartition('.')[0] for k in a)))
+    return a | {k: b[k] for keys in moved.values() for k in keys}
 
 # %% ../nbs/06_lmc.ipynb #b1723ac0
 noises = {'order': (True, False), 'augmentation': (False, True), 'both': (True, True)} # which of them differs between children

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['require_children', 'Child', 'Barriers', 'Paths', 'BarrierCounts', 'training_of', 'level_of', 'levels_of', 'Distances',
-           'Line', 'LinePoints', 'Threshold', 'WeightCounts', 'with_mask']
+           'Line', 'LinePoints', 'LayerPaths', 'Threshold', 'WeightCounts', 'with_mask']
 
 # %% ../../nbs/experiments/connectivity.ipynb #c74c9768
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from .tasks import Outcome, Run, Task, View
 from .tickets import Control, Masked
 from .training import Pretrain, Scorer, Training, outcome_of, snapshot_of
 from ..imp import Mask
-from ..lmc import barrier, barrier as barrier_of, child_seeds, example_barriers, loss_path, per_example, point_on
+from ..lmc import barrier, barrier as barrier_of, child_seeds, example_barriers, exchanged, loss_path, per_example, point_on
 from ..regions import disagreement, distance_matrix, measures, threshold, weight_counts
 
 # %% ../../nbs/experiments/connectivity.ipynb #77691bb4
@@ -272,6 +272,50 @@ class LinePoints(View):
         found = run.ask(self.line).tensors
         return Outcome([dict(look=look, alpha=alpha, loss=loss, error=error) for look in self.line.looks
                         for alpha, loss, error in zip(*(found[f'{look}/{column}'].tolist() for column in ('alpha', 'loss', 'error')))])
+
+# %% ../../nbs/experiments/connectivity.ipynb #ld50a68d
+class LayerPaths(Task):
+    "Loss and error on paths on which only some layers of a solution move to another one (Adilova et al. 2024)"
+    kind = 'layer-paths'
+    first: InstanceOf[Task] # that trains
+    second: InstanceOf[Task] # that trains the same network on the same data
+    layers: dict[str, tuple[str, ...]] # modules that move together, by the name of the layer, from the input on
+    points: Annotated[int, Field(ge=3, le=1001)] = 5 # of a path, the middle among them
+    examples: Annotated[int, Field(ge=2)] = 2000 # training images, un-augmented, the first so many
+    batchnorm: Literal['interpolated', 're-estimated'] = 're-estimated' # running statistics on the path, from the same images
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse solutions of different networks or data, and no layers"
+        a, b = training_of(self.first), training_of(self.second)
+        if (a.data, a.network) != (b.data, b.network):
+            raise ValueError('a path joins two solutions of one network on one data set: give tasks with the same data and network')
+        if not self.layers: raise ValueError("there is no layer to move: give layers={'first': ('conv1', 'bn1'), …}")
+        return self
+
+    def needs(self) -> Sequence[Task]:
+        "Both"
+        return [self.first, self.second]
+
+    def label(self) -> str:
+        "The second, and how many layers"
+        return f'{self.second.label()}-{len(self.layers)}layers'
+
+    def compute(self,
+        run:Run # asks both
+    ) -> Outcome: # columns layer, move ('alone' or 'up to it'), alpha, loss (nats), error (0 to 1)
+        "A row for each point of each path"
+        net, _, train, _ = training_of(self.second).prepare(run)
+        look = train.take(torch.arange(min(self.examples, len(train))))
+        a, b = (run.ask(task).part('state') for task in self.needs())
+        alphas, calibration = (.5, *(i/(self.points - 1) for i in range(self.points))), look if self.batchnorm == 're-estimated' else None
+        names, rows = [*self.layers], []
+        for i, name in enumerate(names):
+            for move, moving in (('alone', [name]), ('up to it', names[:i + 1])):
+                end = exchanged(a, b, [module for layer in moving for module in self.layers[layer]])
+                table = loss_path(net, a, end, look, alphas, calibration).table[['alpha', 'loss', 'error']]
+                rows += [dict(layer=name, move=move) | row for row in table.to_dict('records')]
+        return Outcome(rows)
 
 # %% ../../nbs/experiments/connectivity.ipynb #a1b2c3d5
 class Threshold(View):
