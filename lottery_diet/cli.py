@@ -135,6 +135,7 @@ def make_parser(
     unpacking.add_argument('archive', type=at_home, help='file that pack made')
     return parser
 
+# %% ../nbs/cli.ipynb #c56c2c52
 def _scales(): return [column for column in figure_list()[0] if column not in ('figure', 'panel', 'shows')]
 
 def _figure_names(): return list(dict.fromkeys(row['figure'] for row in figure_list()))

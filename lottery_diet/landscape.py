@@ -99,6 +99,7 @@ def plane_of_four(
     a, b, c, d = map(as_state, states)
     return Plane(_middle(a, b), _difference(a, b, .5), _difference(d, c, .5))
 
+# %% ../nbs/07_landscape.ipynb #c38db28f
 def surface(
     model:nn.Module, # gives the architecture; unchanged
     plane:Plane, # whose points
@@ -179,6 +180,7 @@ class Curvature:
         "How many living weights each layer has, in order"
         return pd.Series([int(part.sum()) for part in self.alive.split([v.numel() for v in self.point.values()])], index=list(self.point))
 
+# %% ../nbs/07_landscape.ipynb #c81148c8
 def diagonal(
     curvature:Curvature, # where
     indices:Tensor|None=None, # which living weights; all if None, which takes a product for each
@@ -212,6 +214,7 @@ def sample_diagonal(
         begin += size
     return pd.DataFrame(rows)
 
+# %% ../nbs/07_landscape.ipynb #c07fcb9c
 def top_eigenvalues(
     curvature:Curvature, # where
     k:int=3, # how many

@@ -234,6 +234,7 @@ def reordered(
             new[name] = v.index_select(axis, order.to(v.device)).flatten(axis, axis + 1)
     return new
 
+# %% ../nbs/09_regions.ipynb #c034cd73
 def orders_by_weights(
     model:nn.Module, # gives the architecture
     a:State, # one solution
@@ -262,6 +263,7 @@ def _assigned(alike):
     from scipy.optimize import linear_sum_assignment
     return torch.from_numpy(linear_sum_assignment(alike.cpu().numpy(), maximize=True)[1])
 
+# %% ../nbs/09_regions.ipynb #c80e1695
 @torch.no_grad()
 def orders_by_activations(
     model:nn.Module, # gives the architecture, on the device to compute on; unchanged
@@ -296,6 +298,7 @@ def _correlation(products, u, v, uu, vv, n):
     spread = ((uu/n - (u/n).square()).clamp(min=0)*(vv/n - (v/n).square()).clamp(min=0)).sqrt()
     return torch.where(spread > 1e-12, (products/n - u*v/n**2)/spread.clamp(min=1e-12), 0)
 
+# %% ../nbs/09_regions.ipynb #c55ec338
 def matched_units(
     model:nn.Module, # gives the architecture
     a:State, # one solution

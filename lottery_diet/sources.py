@@ -218,6 +218,7 @@ def _listing(folder:Path, files:Sequence[Path]) -> str:
         except OSError as e: raise ValueError(f'{file} cannot be read as an image ({e.strerror}): repair or delete it') from None
     return h.hexdigest()
 
+# %% ../nbs/sources.ipynb #ccfb7beb
 def _pixels_of(files:Sequence[Path], side:int|None) -> np.ndarray:
     "All images, n × h × w × 3"
     from PIL import Image
@@ -257,6 +258,7 @@ def _squared(image, side:int|None):
     left, top = ((v - side)//2 for v in resized.size)
     return resized.crop((left, top, left + side, top + side))
 
+# %% ../nbs/sources.ipynb #cd9147f7
 def read_npz(
     file:Path # holds x_train, y_train, x_test, y_test, or x and y: uint8 pixels n × h × w or n × h × w × c, and whole labels from 0
 ) -> tuple[ImageSet, ImageSet]: # training and test images; of x and y the test images are set aside as from folders

@@ -72,6 +72,7 @@ class Condensing:
         for key in ('net_images', 'net_epochs'):
             if getattr(self, key) < 0: raise ValueError(f'{key}={getattr(self, key)} must be at least 0')
 
+# %% ../../nbs/distillation/gradient.ipynb #ce80baf6
 def match_gradients(
     make:Callable[[], nn.Module], # makes the network
     data:ImageSet, # real images
@@ -112,6 +113,7 @@ def match_gradients(
             yield Distilled(outer + 1, images.cpu().clone(), how.net_lr, total/steps, memory=dict(images=speed.cpu().clone()))
             total, steps = 0., 0
 
+# %% ../../nbs/distillation/gradient.ipynb #cacdcfc0
 def class_gap(
     net:nn.Module, # whose gradients are matched
     data:ImageSet, # real images

@@ -74,6 +74,7 @@ class Child(Task):
                         seed=order, augment_seed=augment, **self.pretrain.extras())
         return outcome_of(end, net, test, mask, child=self.number)
 
+# %% ../../nbs/experiments/connectivity.ipynb #c1b408d8
 class Barriers(Scorer):
     "Barriers between all pairs of children, of the mean and of each example"
     kind = 'barriers'
@@ -131,6 +132,7 @@ class Barriers(Scorer):
             paths.append(torch.tensor(path.table.to_numpy()))
         return Outcome(rows, dict(example_barriers=torch.stack(examples), scores=torch.stack(examples).mean(0), paths=torch.stack(paths)))
 
+# %% ../../nbs/experiments/connectivity.ipynb #c855218d
 class Paths(View):
     "The paths whose barriers were measured, as rows"
     kind = 'paths'

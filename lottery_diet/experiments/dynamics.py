@@ -98,6 +98,7 @@ class Walk(Task):
                 for s in run.walk(net, fed, asked.recipe, at=looks, stop=asked.steps, seed=asked.seed, **asked.extras())]
         return Outcome(rows)
 
+# %% ../../nbs/experiments/dynamics.ipynb #ccc37289
 class EarlyAccuracy(Walk):
     "Accuracy on the test images, the training images and the easy ones among them, all by their right labels (Data Diet, supplement)"
     kind = 'early-accuracy'

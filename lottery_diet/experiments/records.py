@@ -116,6 +116,7 @@ def checksum(
     "Of its bytes"
     with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
+# %% ../../nbs/experiments/records.ipynb #c8e7a99d
 def write_record(
     folder:Path, # to appear, or to replace whatever lies there
     config:Mapping, # what was asked
@@ -156,6 +157,7 @@ def put(
         except OSError as e:
             if attempt == 9 or e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR): raise
 
+# %% ../../nbs/experiments/records.ipynb #cbf0931f
 def verified(
     folder:Path # of a record
 ) -> Record: # all files compared with their checksums, and the question with the key in the folder's name; once in a process while nothing changes
@@ -249,6 +251,7 @@ def unpack(
                               + f'; {taken} whole ones were taken in')
     return taken, there
 
+# %% ../../nbs/experiments/records.ipynb #c9786d45
 _longest_text, _longest_header = 2**26, 2**25 # bytes of JSON, and of what names a record's tensors
 
 @contextmanager

@@ -119,6 +119,7 @@ def sweep(
             bar.update()
     return sweep_of(tasks, run, found)
 
+# %% ../../nbs/experiments/sweeps.ipynb #c6e8da26
 def _reporter(tasks, run, tell, shipped):
     "Tells what was found of a task: rows with what tells it from the others"
     differ = dict(zip((task.key for task in tasks), described(tasks)))

@@ -144,6 +144,7 @@ class OutOfTime(TimeoutError):
 class Busy(RuntimeError):
     "Another process computes this, and the run was told not to wait for it"
 
+# %% ../../nbs/experiments/tasks.ipynb #c2e46ee8
 @dataclass(frozen=True)
 class Run:
     "Where and until when to compute: what asks for answers, and what `compute` works with"

@@ -101,6 +101,7 @@ class TicketLevel(Masked):
         end = run.train(net, train, self.pretrain.recipe, start=rewind, mask=mask, seed=noise_of(self.pretrain.seed, self.level), **self.pretrain.extras())
         return outcome_of(end, net, test, mask, level=self.level, arm='ticket')
 
+# %% ../../nbs/experiments/tickets.ipynb #c747f301
 class OfTicket(Task):
     "What is asked of a ticket, from where it starts"
     def needs(self) -> Sequence[Task]: # the rewind point first
@@ -345,6 +346,7 @@ class AtStart(Masked):
         end = run.train(net, train, pretrain.recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, self.level), **pretrain.extras())
         return outcome_of(end, net, test, mask, level=self.level, arm=self.method)
 
+# %% ../../nbs/experiments/tickets.ipynb #c8b26db0
 class Retrained(Masked):
     "One level of a ladder that goes on otherwise than by rewinding, or that is pruned at once (Renda, Frankle & Carbin 2020)"
     kind = 'retrained'
@@ -405,6 +407,7 @@ class Retrained(Masked):
         end = run.train(net, train, recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, self.level), **pretrain.extras())
         return outcome_of(end, net, test, mask, level=self.level, arm=self.arm)
 
+# %% ../../nbs/experiments/tickets.ipynb #ca4d1a14
 class Signed(OfTicket):
     "A ticket's mask on a start with the signs of one state and the magnitudes of another"
     kind = 'signed'
@@ -457,6 +460,7 @@ class SignFlips(OfTicket):
         shares['all'] = sum(shares[k]*int(m.sum()) for k, m in mask.items() if m.any())/mask.kept
         return Outcome([dict(level=self.ticket.level, density=mask.density, layer=k, flipped=v) for k, v in shares.items()])
 
+# %% ../../nbs/experiments/tickets.ipynb #c57050d9
 class Moved(Task):
     "A ticket's mask on another initialization, its units matched between the two dense runs, or not (Adnan et al. 2025)"
     kind = 'moved'

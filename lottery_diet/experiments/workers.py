@@ -176,6 +176,7 @@ def _work(tasks:Connection):
         while given := tasks.recv(): tasks.send(_answered(*given))
     except (Interrupted, EOFError, BrokenPipeError): pass
 
+# %% ../../nbs/experiments/workers.ipynb #c5fc1f05
 def _answered(task, run):
     try: task = pickle.loads(task)
     except Exception as e: return 'failed', stays_here(e)

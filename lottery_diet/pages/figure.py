@@ -123,6 +123,7 @@ def title_of(
     unbroken = ', '.join(words.replace(' ', '\u00a0') for words in settings.split(', ')) # a long title does not break within these
     return f'{what}: {unbroken}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
 
+# %% ../../nbs/pages/figure.ipynb #cde415e6
 @dataclass(frozen=True)
 class Page:
     "A figure's notebook at work: what was asked, and what became of the runs"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['papers', 'together', 'badges', 'Drawn', 'drawn_in', 'about_figures', 'in_short', 'Place', 'place_of', 'gallery',
-           'where_figures_are', 'overview']
+           'where_figures_are', 'claims_of', 'overview']
 
 # %% ../../nbs/pages/gallery.ipynb #eb698463
 import base64
@@ -230,6 +230,13 @@ def where_figures_are() -> list[Path]: # the first where there is a checkout
 
 
 # %% ../../nbs/pages/gallery.ipynb #0593c863
+def claims_of(
+    paper:str # a name in `papers` of the catalogue: 'data_diet'
+) -> pd.DataFrame: # rows of `read_claims`
+    "What a paper itself claims, without claims of ours about its figures"
+    claims = read_claims()
+    return claims[claims.figure.map(paper_of.get).eq(paper) & (claims.by == 'paper')]
+
 def overview(
     paper:str, # 'DD', 'WIN' or 'SYN'
     folder:Path, # where figures were saved

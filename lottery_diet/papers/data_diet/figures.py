@@ -77,6 +77,7 @@ def draw_theirs(
     plot_published_diets(of_size(published, size), ax).set_title(f'published: {measured_on[theirs.data.name]},\n{size:,} images', fontsize=9)
     return ax
 
+# %% ../../../nbs/papers/data_diet/figures.ipynb #c63672ff
 def draw_accuracy_vs_subset_size(
     table:pd.DataFrame, # of the study, all levels
     study:DietAccuracy, # what was asked

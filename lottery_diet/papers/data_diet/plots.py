@@ -60,6 +60,7 @@ def plot_diets(
     if published is not None: remaining = remaining.combine_first(published.groupby('level').weights_remaining.mean())
     return label_sparsity(ax, 100*remaining.sort_index().to_numpy(), legend=False)
 
+# %% ../../../nbs/papers/data_diet/plots.ipynb #c99347ff
 def lines_of_published(
     published:pd.DataFrame|None # columns arm, pretrain_steps
 ) -> Iterator[tuple[pd.DataFrame, str, int, dict]]: # rows, arm, steps, style; none of None
@@ -99,6 +100,7 @@ def plot_published_diets(
     for rows, _, _, style in lines_of_published(published): plot_with_std(100*rows.weights_remaining, rows, ax, **style)
     return label_sparsity(ax, 100*published.groupby('level').weights_remaining.mean().to_numpy(), legend=False)
 
+# %% ../../../nbs/papers/data_diet/plots.ipynb #cdeaf33e
 def plot_diet_sizes(
     table:pd.DataFrame, # as for `plot_diets`, at one level, subsets of any size
     ax:Axes, # to draw on

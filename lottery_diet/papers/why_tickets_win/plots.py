@@ -114,6 +114,7 @@ def mark_own_dense(
     ax.errorbar(100, percent.mean(), percent.std(), color=color, lw=2.5, alpha=.35, zorder=0)
     return ax
 
+# %% ../../../nbs/papers/why_tickets_win/plots.ipynb #c71a867e
 def plot_instability(
     table:pd.DataFrame, # columns batch_size, level, density, instability (0 to 1); rows of replicates
     ax:Axes # to draw on
