@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['noises', 'LossPath', 'Barrier', 'loss_path', 'point_on', 'per_example', 'barrier', 'example_barriers',
-           'recalibrate_batchnorm', 'exchanged', 'child_seeds', 'spawn', 'instability']
+           'recalibrate_batchnorm', 'exchanged', 'nudged', 'child_seeds', 'spawn', 'instability']
 
 # %% ../nbs/06_lmc.ipynb #174751aa
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Solution, as_state, derive, lerp, twin, unknown
+from .core import Solution, as_state, derive, lerp, stream, twin, unknown
 from .data import ImageSet
 from .engine.evaluation import device_of, logits_of
 from .engine.recipe import Recipe
@@ -159,6 +159,26 @@ def exchanged(
     for layer, keys in moved.items():
         if not keys: raise ValueError(unknown('layer', layer, dict.fromkeys(k.rpartition('.')[0] for k in a)))
     return a | {k: b[k] for keys in moved.values() for k in keys}
+
+# %% ../nbs/06_lmc.ipynb #na0e94fe
+def nudged(
+    state:Solution, # a state, or whatever holds one
+    names:Sequence[str], # entries that may be moved, such as `prunable(model)`
+    size:float, # of the step, in standard deviations of the entry's own values
+    weights:int|None=1, # how many weights are moved, drawn from all entries together; all if None
+    seed:int=0 # draws them, and the sign of each step
+) -> dict[str, Tensor]: # a whole state
+    "The same state with a few weights moved; raises `ValueError` for more weights than there are"
+    state = as_state(state)
+    total, rng = sum(state[k].numel() for k in names), stream(seed, 'nudge')
+    if weights is not None and not 1 <= weights <= total: raise ValueError(f'weights={weights} must lie in 1…{total}, or be None for all')
+    signs = 2*torch.randint(2, (total,), generator=rng).double() - 1
+    if weights is not None: signs[torch.randperm(total, generator=rng)[weights:]] = 0
+    moved, parts = dict(state), signs.split([state[k].numel() for k in names])
+    for k, part in zip(names, parts):
+        step = size*state[k].double().std(correction=0)*part.view(state[k].shape).to(state[k].device)
+        moved[k] = torch.where(step == 0, state[k], (state[k].double() + step).to(state[k].dtype))
+    return moved
 
 # %% ../nbs/06_lmc.ipynb #b1723ac0
 noises = {'order': (True, False), 'augmentation': (False, True), 'both': (True, True)} # which of them differs between children

@@ -25,7 +25,7 @@ from lottery_diet.distillation.trajectory import Matching, match_trajectories, t
 from lottery_diet.distillation.whitening import ZCA, whitened
 from lottery_diet.engine.augment import DSA, dsa, operations
 from lottery_diet.engine.evaluation import evaluate, predict
-from lottery_diet.experiments.connectivity import LayerPaths
+from lottery_diet.experiments.connectivity import LayerPaths, Nudged
 from lottery_diet.experiments.distilling import pixel_limits
 from lottery_diet.experiments.dynamics import Walk
 from lottery_diet.experiments.landscapes import Sharpness
@@ -213,7 +213,7 @@ def rivals():
     deep = dict(pretrain=start, level=1, prune_rate=.5)
     ticket = TicketLevel(**deep)
     return [AtStart(**deep, method='GraSP', examples=50), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
-            SignFlips(ticket=ticket), LayerPaths(first=ticket, second=Control(ticket=ticket, arm='shuffled'), layers=dict(first=('1',)), examples=50, points=3), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
+            SignFlips(ticket=ticket), LayerPaths(first=ticket, second=Control(ticket=ticket, arm='shuffled'), layers=dict(first=('1',)), examples=50, points=3), Nudged(pretrain=start, size=1.), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
 
 def one_of_each_kind():
     "Of all figures at smoke, of both ways to distill and of rivals: of each kind the task that needs the fewest others, each behind what it needs"

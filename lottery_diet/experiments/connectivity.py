@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['require_children', 'Child', 'Barriers', 'Paths', 'BarrierCounts', 'training_of', 'level_of', 'levels_of', 'Distances',
-           'Line', 'LinePoints', 'LayerPaths', 'Threshold', 'WeightCounts', 'with_mask']
+           'Line', 'LinePoints', 'LayerPaths', 'Nudged', 'Threshold', 'WeightCounts', 'with_mask']
 
 # %% ../../nbs/experiments/connectivity.ipynb #c74c9768
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Annotated, Literal
 
@@ -18,10 +19,12 @@ from pydantic import Field, InstanceOf, model_validator
 from .ingredients import Images
 from .records import Record
 from .tasks import Outcome, Run, Task, View
-from .tickets import Control, Masked
+from .tickets import Control, Masked, at_level
 from .training import Pretrain, Scorer, Training, outcome_of, snapshot_of
+from ..core import distance
 from ..imp import Mask
-from ..lmc import barrier, barrier as barrier_of, child_seeds, example_barriers, exchanged, loss_path, per_example, point_on
+from ..networks.weights import prunable
+from ..lmc import barrier, barrier as barrier_of, child_seeds, example_barriers, exchanged, loss_path, nudged, per_example, point_on
 from ..regions import disagreement, distance_matrix, measures, threshold, weight_counts
 
 # %% ../../nbs/experiments/connectivity.ipynb #77691bb4
@@ -318,6 +321,42 @@ class LayerPaths(Task):
                 table = loss_path(net, a, end, look, alphas, calibration).table[['alpha', 'loss', 'error']]
                 rows += [dict(layer=name, move=move) | row for row in table.to_dict('records')]
         return Outcome(rows)
+
+# %% ../../nbs/experiments/connectivity.ipynb #bf4b0091
+class Nudged(Task):
+    "A dense run that went on from a step with a few weights moved, and the barrier between its end and that of the run as it was (Kwok et al. 2025)"
+    kind = 'nudged'
+    pretrain: Pretrain # at whose end weights are moved
+    size: Annotated[float, Field(ge=0)] # of the step, in standard deviations of the layer's weights
+    weights: Annotated[int, Field(ge=1)]|None = 1 # how many are moved; all that can be pruned if None
+    examples: Annotated[int, Field(ge=2)] = 10_000 # training images, un-augmented, the first so many
+    batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics on the line
+
+    def trains(self) -> tuple[Task, int]: # where it goes on
+        "What is left of the recipe"
+        return self.pretrain.rest()
+
+    def needs(self) -> Sequence[Task]:
+        "The step, and the run as it was"
+        return [self.pretrain, at_level(self.pretrain, 0)]
+
+    def label(self) -> str: # such as …-step0-1weights-size1e-06
+        "The step, how many weights, how far"
+        return f'{self.pretrain.label()}-{self.weights or "all"}weights-size{self.size:g}'
+
+    def compute(self,
+        run:Run # asks step and run, and trains
+    ) -> Outcome: # a row; columns step, weights, size, distance (of the ends), barriers of loss (nats) and error (0 to 1), accuracy; tensors state/
+        "Move, train on, compare"
+        net, _, train, test = self.pretrain.prepare(run)
+        start, plain = (snapshot_of(run.ask(task)) for task in self.needs())
+        moved = replace(start, state=nudged(start, prunable(net), self.size, self.weights, self.pretrain.seed))
+        end = run.train(net, train, self.pretrain.recipe, start=moved, seed=self.pretrain.seed, **self.pretrain.extras())
+        look = train.take(torch.arange(min(self.examples, len(train))))
+        path = loss_path(net, plain, end, look, (.5,), look if self.batchnorm == 're-estimated' else None)
+        rows = {f'{of}_{kind}': value for of in ('loss', 'error') for kind, value in barrier_of(path, of)._asdict().items()}
+        found = dict(weights=self.weights or 'all', size=self.size, distance=distance(plain, end, prunable(net)))
+        return outcome_of(end, net, test, **found | rows | dict(moved_at=start.step))
 
 # %% ../../nbs/experiments/connectivity.ipynb #a1b2c3d5
 class Threshold(View):
