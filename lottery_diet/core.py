@@ -75,12 +75,12 @@ def mapped(
     f:Callable, # of a name, and of each state's entry of that name
     *states:State # the same names in all
 ) -> dict[str, Tensor]: # by name
-    "A state from others, entry by entry; what is one tensor in each of them is computed once, and stays one"
+    "A state from others, entry by entry, on the first one's devices; what is one tensor in each of them is computed once, and stays one"
     seconds, new = [aliases(state) for state in states], {}
     for k in states[0]:
         first = seconds[0].get(k)
         tied = first in new and all(second.get(k) == first for second in seconds)
-        new[k] = new[first] if tied else f(k, *(state[k] for state in states))
+        new[k] = new[first] if tied else f(k, *(state[k].to(states[0][k].device) for state in states))
     return new
 
 # %% ../nbs/00_core.ipynb #c1e21bed

@@ -43,7 +43,7 @@ class Plane:
     ) -> tuple[float, float]: # x, y
         "Where a state lies when it is projected onto the plane (least squares: the directions need not be orthogonal)"
         state, names = as_state(state), [k for k in self.right if k not in aliases(self.origin)]
-        offset, right, up = (_flat(part, names) for part in ({k: state[k] - self.origin[k] for k in names}, self.right, self.up))
+        offset, right, up = (_flat(part, names) for part in ({k: state[k].to(self.origin[k].device) - self.origin[k] for k in names}, self.right, self.up))
         system = torch.stack([torch.stack([right@right, right@up]), torch.stack([right@up, up@up])])
         return tuple(torch.linalg.solve(system, torch.stack([right@offset, up@offset])).tolist())
 
@@ -68,7 +68,7 @@ def plane_of_two(
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
     origin, right, tied = _middle(a, b), _difference(a, b, .5), aliases(a)
-    up = _difference(as_state(towards), origin) if towards is not None else mapped(lambda k, v: _random(k, v, seed), right)
+    up = _difference(origin, as_state(towards), -1.) if towards is not None else mapped(lambda k, v: _random(k, v, seed), right)
     if filter_normalized: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = masked(up, mask, tied)
     up, right = ({k: v for k, v in part.items() if k not in tied} for part in (up, right)) # a tied weight counts once
@@ -96,7 +96,8 @@ def plane_of_four(
 ) -> Plane: # the first solution at (1, 0), the second at (-1, 0)
     "Origin between the first two, one direction along them, the other along the last two (SYN's code), not orthogonal; raises `ValueError` for another number"
     if len(states) != 4: raise ValueError(f'this plane is of four solutions, not {len(states)}: use plane_of_two for two')
-    a, b, c, d = map(as_state, states)
+    a, *others = map(as_state, states)
+    b, c, d = ({k: v.to(a[k].device) for k, v in state.items()} for state in others)
     return Plane(_middle(a, b), _difference(a, b, .5), _difference(d, c, .5))
 
 # %% ../nbs/07_landscape.ipynb #c38db28f

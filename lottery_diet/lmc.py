@@ -158,7 +158,7 @@ def exchanged(
     moved = {layer: [k for k in a if k.startswith(f'{layer}.')] for layer in layers}
     for layer, keys in moved.items():
         if not keys: raise ValueError(unknown('layer', layer, dict.fromkeys(k.rpartition('.')[0] for k in a)))
-    return a | {k: b[k] for keys in moved.values() for k in keys}
+    return a | {k: b[k].to(a[k].device) for keys in moved.values() for k in keys}
 
 # %% ../nbs/06_lmc.ipynb #na0e94fe
 def nudged(

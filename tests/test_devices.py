@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from lottery_diet.baselines import at_start
-from lottery_diet.core import stream
+from lottery_diet.core import distance, stream
 from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Matching, match_trajectories, train_experts
@@ -35,7 +35,7 @@ from lottery_diet.experiments.tickets import AtStart, Control, Moved, Retrained,
 from lottery_diet.experiments.training import Pretrain, SavedScores
 from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
 from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
-from lottery_diet.lmc import instability, loss_path, spawn
+from lottery_diet.lmc import exchanged, instability, loss_path, nudged, spawn
 from lottery_diet.models import cifar_resnet, conv4, conv_net, initialize, lenet_300_100
 from lottery_diet.papers.catalogue import preset, presets
 from lottery_diet.papers.stable_subnetworks.protocols import distill_settings
@@ -92,6 +92,14 @@ def path(device, make):
     a, b, _ = states_of(make)
     return [loss_path(net_on(device, make), a, b, look, (.25, .5), **how).table for how in (dict(), dict(calibration=some, mask=mask_of(make)))]
 
+def on_two_devices(device, make):
+    "One solution as it was read from a file, the other where it was trained"
+    here, (a, b, c) = net_on(device, make), states_of(make)
+    there = {k: v.to(device) for k, v in b.items()}
+    plane = plane_of_two(there, a, towards=c)
+    return (loss_path(here, a, there, look, (.5,)).table, loss_path(here, there, a, look, (.5,)).table, distance(a, there), exchanged(a, there, [next(iter(a)).rpartition('.')[0]]),
+            nudged(there, [k for k in b if k.endswith('weight')], 1., 3), plane.origin, plane.up, plane.coordinates(a))
+
 def children(device):
     net, recipe = exact_on(device, 'resnet'), crop_and_flip('alternating')
     return spawn(net, exact, recipe, start_of('resnet'), noise='augmentation'), instability(net, exact, recipe, start_of('resnet'), exact, calibration=exact)
@@ -145,7 +153,7 @@ computations = dict(
     repelled=repelled, in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'), pruning_mlp=partial(pruning, make='mlp'),
     pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, pruned_at_start=partial(pruned_at_start, make='resnet'), forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
     beginnings=beginnings, trajectories=trajectories, trajectories_in_batches=partial(trajectories, batch_size=4, average=.5), gradients=gradients,
-    **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, landscape) for make in ('mlp', 'resnet', 'conv_net')},
+    **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, on_two_devices, landscape) for make in ('mlp', 'resnet', 'conv_net')},
     **{f'{name}_{"alike" if alike else "each"}': partial(augmented, name=name, alike=alike) for name in operations for alike in (True, False)})
 
 def numbers(found):
