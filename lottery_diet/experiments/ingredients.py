@@ -75,6 +75,10 @@ class Images(Config):
         train, aside = split_off(train, self.hold_out, 'validation') if self.hold_out else (train, None)
         return Splits(train, aside, test)
 
+    def classes(self) -> int: # of the training images
+        "How many; once in a process"
+        return _classes(self)
+
     def whitening(self) -> ZCA: # float32, on the CPU
         "The transform, fitted on the training images; once in a process"
         return _whitening(self)
@@ -85,6 +89,9 @@ def mixed(
 ) -> ImageSet: # the same, or its images in a fixed random order
     "Folders are read class after class, CINIC-10 from two of them: put such a set in a random order, so that the first so many images are of all classes"
     return data.take(torch.randperm(len(data), generator=stream(0, 'mixed'))) if 0 < int((data.y.diff() != 0).sum()) < 2*data.classes else data
+
+@lru_cache
+def _classes(images): return images.read().train.classes
 
 @lru_cache(maxsize=2)
 def _whitening(images):
