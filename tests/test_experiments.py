@@ -325,9 +325,12 @@ def test_two_sweeps_of_the_same_share_the_work(tmp_path):
     assert len({pid for _, pid in leaves}) == 2 and min(Counter(pid for _, pid in leaves).values()) >= 2
 
 @pytest.mark.long
-def test_submitit_jobs_answer_as_this_process_does(tmp_path):
+def test_submitit_jobs_answer_as_this_process_does(tmp_path, monkeypatch, capsys):
     tasks = [*ladder(begin, 1, .5), *ladder(varied(begin, dict(seed=1)), 1, .5)]
-    by_jobs = submit(tasks, 'local', chunk=2, minutes=5, run=run_in(tmp_path/'jobs'), progress=False)
+    monkeypatch.setattr('lottery_diet.experiments.sweeps.cores', lambda: 2)
+    monkeypatch.setattr('lottery_diet.experiments.sweeps.expected', lambda left, run: {task.key: 3600 for task in left}) # 4 hours and what they need, by 2 jobs at once
+    by_jobs = submit(tasks, 'local', chunk=2, minutes=5, run=run_in(tmp_path/'jobs'))
+    assert 'tasks on local, about 3.0 h in all at the pace of this machine, 2 jobs at once, once they start' in capsys.readouterr().err
     here = sweep(tasks, run=run_in(tmp_path/'here'), progress=False)
     assert by_jobs.counts == here.counts
     pd.testing.assert_frame_equal(by_jobs.table.drop(columns='seconds'), here.table.drop(columns='seconds'))

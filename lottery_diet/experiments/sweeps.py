@@ -331,14 +331,16 @@ def _lost(task, run, job, why='it was canceled or killed'):
     "What became of a task whose job ended without saying so"
     return ('run', '') if run.read(task) else ('failed', f'job {job.job_id} ended: {why}')
 
-def _answered(executor, cluster, groups, run, own_device, minutes, progress):
+def _answered(executor, cluster, groups, run, own_device, minutes, at_once, progress):
     "Status and reason of each task, by key, once all jobs have ended"
-    found = {}
+    found, abreast = {}, min(len(groups), at_once if cluster == 'slurm' else cores())
+    how_long = _how_long([task for group in groups for task in group], run, abreast) if progress else ''
+    pace = f' at the pace of this machine, {abreast} jobs at once, once they start' if how_long else ''
     try:
         each = [(group, run, 60*max(minutes - 1, .5), own_device, code_digest()) for group in groups]
         with quiet_threads(): jobs = executor.map_array(work_through, *zip(*each))
     except RuntimeError as e: raise ValueError(f'cannot submit to {cluster!r}: {str(e).strip().splitlines()[-1]}') from None # sbatch refused
-    with tqdm(total=sum(map(len, groups)), desc=f'tasks on {cluster}', disable=not progress) as bar:
+    with tqdm(total=sum(map(len, groups)), desc=f'tasks on {cluster}{how_long}{pace}', disable=not progress) as bar:
         for job, group in zip(jobs, groups):
             while not ended(job): time.sleep(1)
             try: found |= {key: rest for key, *rest in job.result()} if job.done() else {t.key: _lost(t, run, job) for t in group}
@@ -369,5 +371,5 @@ def submit(
     found = dict.fromkeys({t.key for t in tasks} - {t.key for t in todo}, ('cached', ''))
     judges = [t for t in judges_of(todo) if not run.read(t)]
     for groups in filter(None, (chunks(judges, 1), chunks(todo, chunk))):
-        found = _answered(executor, cluster, groups, run, own_device, minutes, progress) | found
+        found = _answered(executor, cluster, groups, run, own_device, minutes, at_once, progress) | found
     return sweep_of(tasks, run, found)
