@@ -18,14 +18,16 @@ import math
 import os
 import pickle
 import platform
+import random
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from operator import index
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -219,7 +221,8 @@ def derive(
     seed:int, # the replicate
     *names:str|int # what the number is for, and which one: ('order', 3)
 ) -> int: # below 2**63
-    "A seed that depends on `seed` and `names` alone: on any machine, in any process"
+    "A seed that depends on `seed` and `names` alone: on any machine, in any process; raises `TypeError` for what is no whole number"
+    if not hasattr(seed, '__index__'): raise TypeError(f'seed={seed!r} is no whole number')
     return int.from_bytes(hashlib.sha256(repr((index(seed), *(n if isinstance(n, str) else index(n) for n in names))).encode()).digest()[:8]) >> 1
 
 def stream(
@@ -235,21 +238,29 @@ def seeded(
     *names:str|int, # what is drawn
     device:torch.device|str='cpu' # where the code draws
 ):
-    "Code that can only draw from torch's global generators draws from a named stream inside this block"
-    device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
+    "Code that draws from global generators (torch's, NumPy's, Python's) draws from a named stream inside this block, and an autocast around it ends here"
+    device, before = torch.device(device), (np.random.get_state(), random.getstate())
+    lowered = [kind for kind in {device.type, 'cpu'} if torch.is_autocast_enabled(kind)]
+    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []), ExitStack() as outer:
+        for kind in lowered: outer.enter_context(torch.autocast(kind, enabled=False))
         reseed(device, seed, *names)
-        yield
+        try: yield
+        finally:
+            np.random.set_state(before[0])
+            random.setstate(before[1])
 
 def reseed(
     device:torch.device, # whose generator; the CPU's is set too
     seed:int, # the replicate
     *names:str|int # what is drawn
 ) -> None:
-    "Set torch's global generators to a named stream; only inside `seeded`, which puts them back"
-    torch.random.default_generator.manual_seed(derive(seed, *names))
+    "Set global generators to a named stream; only inside `seeded`, which puts them back"
+    number = derive(seed, *names)
+    torch.random.default_generator.manual_seed(number)
+    np.random.seed(number & 0xffff_ffff)
+    random.seed(number)
     if device.type == 'cuda':
-        with torch.cuda.device(device): torch.cuda.manual_seed(derive(seed, *names))
+        with torch.cuda.device(device): torch.cuda.manual_seed(number)
 
 # %% ../nbs/00_core.ipynb #0d0dbfc4
 def pick_device(

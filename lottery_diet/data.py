@@ -47,7 +47,8 @@ def channels_last(
 
 def _array(images):
     "One NumPy array of all images"
-    if isinstance(images, Tensor): return images.detach().cpu().numpy()
+    if isinstance(images, Tensor): return images.detach().cpu().to_dense().numpy()
+    if isinstance(images, np.ma.MaskedArray): raise TypeError('pixels are masked, which no network sees: fill them, images.filled(0)')
     if isinstance(images, np.ndarray) and images.dtype != object: return images
     parts = [_array_of_one(image) for image in images]
     if not parts: raise ValueError('an image set needs at least one image')

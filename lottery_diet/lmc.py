@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Solution, as_state, derive, lerp, stream, twin, unknown
+from .core import Solution, as_state, derive, lerp, seeded, stream, twin, unknown
 from .data import ImageSet
 from .engine.evaluation import device_of, logits_of
 from .engine.recipe import Recipe
@@ -142,7 +142,7 @@ def recalibrate_batchnorm(
         m.train()
     data = data.to(device_of(model))
     batches = [x for x in data.x.split(batch_size) if len(x)*2 >= min(batch_size, len(data))]
-    with torch.no_grad():
+    with torch.no_grad(), seeded(0, 'statistics', device=data.x.device):
         for x in batches: own(data.inputs(x))
     new = own.state_dict()
     return {k: new[k].clone() if 'running_' in k else v for k, v in state.items()}

@@ -162,6 +162,7 @@ def train(
     way:str|None=None # one of `ways`: how updates are computed; `way_for` chooses if None
 ) -> Iterator[Snapshot]: # at the steps asked for, in order
     "Train and yield snapshots, between which the model may be used otherwise; raises `ValueError` before the first step, `Diverged` for numbers not finite"
+    if not isinstance(recipe, Recipe): raise TypeError(f'the recipe is a {type(recipe).__name__}: give Recipe(steps=…), or Recipe(**it) where it is a dict')
     start = Snapshot.of(model if start is None else start)
     at = steps_between(start.step, recipe.steps if stop is None else stop, at, recipe)
     check_state(model, start.state, 'the snapshot to start from')
@@ -196,7 +197,7 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
         model.train()
         with cudnn(device, recipe.precision != 'float32', fastest=True), seeded(layer_seed, 'layers', device=device):
             for step, x, y in feed(start=here, stop=there):
-                reseed(device, layer_seed, 'layers', step)
+                if engine.draws or penalty: reseed(device, layer_seed, 'layers', step)
                 set_rate(optimizer, recipe.lr_at(step))
                 total = total + update(x, y)
                 if step % 100 == 0: check_finite(total, step, recipe)

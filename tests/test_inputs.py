@@ -2,11 +2,15 @@
 import copy
 import json
 import os
+import random
 import subprocess
 import sys
 import warnings
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
+from lottery_diet.baselines import grasp_scores, snip_scores
 from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, save_tensors, seeded, state_of, stream
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
@@ -35,7 +40,7 @@ from lottery_diet.models import code_of, find_model, initialize, mlp
 from lottery_diet.networks.weights import check_tied, count_prunable, prunable
 from lottery_diet.scores import el2n, forgetting, grand, keep_easiest, keep_hardest, keep_window
 from lottery_diet.sources import load_data
-from lottery_diet.train import Snapshot, fit, train, train_many
+from lottery_diet.train import Snapshot, fit, fit_many, train, train_many
 
 splits = load_data('digits')
 data, test = splits.train.take(torch.arange(96)), splits.test.take(torch.arange(60))
@@ -288,21 +293,60 @@ def test_as_many_eigenvalues_as_weights_and_no_more():
     with pytest.raises(ValueError, match='no more eigenvalues'): top_eigenvalues(here, 5)
 
 class Drawing(nn.Module):
-    "Draws whatever its mode"
+    "Draws from torch's generator, NumPy's and Python's, whatever its mode"
     def __init__(self):
         super().__init__()
-        self.f = nn.Linear(64, 10)
-    def forward(self, x): return self.f(F.dropout(x.flatten(1), .5, training=True))
+        self.norm, self.f = nn.BatchNorm1d(64), nn.Linear(64, 10)
+    def forward(self, x): return self.f(self.norm(F.dropout(x.flatten(1), .5, training=True)))*(np.random.rand() + random.random())
 
-def test_numbers_do_not_depend_on_the_global_generator():
-    net, images = Drawing(), data.take(torch.arange(20))
+def global_states(): return [torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
+
+def test_numbers_do_not_depend_on_global_generators():
+    images = data.take(torch.arange(20))
     def numbers(seed):
-        torch.manual_seed(seed)
-        state = torch.random.get_rng_state()
-        found = [predict(net, images), grand(net, images), torch.tensor(evaluate(net, images)), fit(copy.deepcopy(net), images, recipe).state['f.weight']]
-        assert torch.equal(state, torch.random.get_rng_state())
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        before = global_states()
+        net = initialize(Drawing, 0)
+        found = [predict(net, images), grand(net, images), recalibrate_batchnorm(net, net, images)['norm.running_mean'], torch.tensor(evaluate(net, images)), fit(net, images, recipe).state['f.weight']]
+        assert before == global_states()
         return found
     assert all(map(torch.equal, numbers(1), numbers(2)))
+
+def convolutional(): return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(16, 10))
+def grouped(): return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(16, 10))
+def plain(): return flat(nn.Linear(64, 8), nn.ReLU(), tail())
+
+def distilled_step(net):
+    start = {k: v.detach() for k, v in net.named_parameters()}
+    return match_by_adjoint(Stepper(net), start, {k: v + .05 for k, v in start.items()}, data.inputs(data.x[:20]), data.y[:20], .05, 2, Feed(20)).images
+
+all_that_computes = { # of a network that was made, and one that was trained → tensors
+    'training': lambda make, net, end: fit(net, data, recipe).state,
+    'training in bfloat16': lambda make, net, end: fit(net, data, replace(recipe, precision='bfloat16')).state,
+    'training several': lambda make, net, end: fit_many(net, data, recipe, [Snapshot.of(net), Snapshot.of(initialize(make, 1))], seeds=(0, 1))[1].state,
+    'accuracy': lambda make, net, end: torch.tensor(evaluate(net, test, end)),
+    'el2n': lambda make, net, end: el2n(net, test), 'grand': lambda make, net, end: grand(net, test),
+    'a path': lambda make, net, end: loss_path(net, net, end, test).losses,
+    'a plane': lambda make, net, end: torch.tensor(surface(net, plane_of_two(state_of(net), end.state), test, (0., 1.), (0.,)).loss),
+    'statistics': lambda make, net, end: recalibrate_batchnorm(net, end, data),
+    'curvature': lambda make, net, end: Curvature(net, net, test).times(torch.ones(1, len(Curvature(net, net, test)))),
+    'SNIP': lambda make, net, end: snip_scores(net, data), 'GraSP': lambda make, net, end: grasp_scores(net, data),
+    'gradient matching': lambda make, net, end: list(match_gradients(make, data, *begin_at(data, 1), Condensing(outer=1, inner=2, factor=1, net_images=64, batch_real=8)))[-1].images,
+    'trajectory matching': lambda make, net, end: distilled_step(net)}
+
+@pytest.mark.parametrize('what, make', [
+    *product([what for what in all_that_computes if 'matching' not in what], [convolutional, plain]),
+    ('gradient matching', convolutional), ('gradient matching', grouped), ('trajectory matching', grouped), ('trajectory matching', plain)])
+def test_an_autocast_around_it_changes_nothing(make, what):
+    end = fit(initialize(make, 0), data, recipe)
+    def numbers():
+        found = all_that_computes[what](make, initialize(make, 0), end)
+        return dict(found) if isinstance(found, Mapping) else dict(found=found)
+    apart = numbers()
+    with torch.autocast('cpu', torch.bfloat16):
+        inside = numbers()
+        assert torch.is_autocast_enabled('cpu') and (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16 # the user's own goes on
+    assert same(apart, inside)
 
 @pytest.mark.parametrize('draws', [lambda: nn.Dropout(.5), lambda: nn.RReLU(), lambda: nn.AlphaDropout(.3)])
 def test_layers_that_draw_draw_the_same_on_the_way_back(draws):
@@ -809,3 +853,15 @@ def test_what_a_notebook_shows_of_data_paths_snapshots_and_recipes():
     path = loss_path(net, make('linear'), end, test, (.5,))
     assert path._repr_html_().count(',') >= 3 and repr(path).startswith('LossPath(3 points')
     assert end._repr_markdown_().count('\n') == 3 + len(end.state) and '| lr | 0.05 |' in recipe._repr_markdown_() and 'momentum' not in recipe._repr_markdown_()
+
+@pytest.mark.parametrize('what, kind, sentence', [
+    (lambda: initialize(plain(), 0), TypeError, r'this Sequential is made already: give what makes it, initialize\(lambda: Sequential\(…\), 0\)'),
+    (lambda: initialize(plain, '3'), TypeError, "seed='3' is no whole number"),
+    (lambda: fit(plain(), data, dict(steps=4)), TypeError, r'the recipe is a dict: give Recipe\(steps=…\), or Recipe\(\*\*it\)'),
+    (lambda: ImageSet.of(np.ma.masked_greater(np.ones((4, 8, 8), np.uint8), 200), [0, 1, 0, 1]), TypeError, r'pixels are masked, which no network sees: fill them, images.filled\(0\)')])
+def test_what_is_given_in_place_of_another_is_answered_with_what_to_give(what, kind, sentence):
+    with pytest.raises(kind, match=sentence): what()
+
+def test_sparse_pixels_are_pixels():
+    dense = torch.eye(8, dtype=torch.uint8).repeat(4, 1, 1, 1)
+    assert torch.equal(ImageSet.of(dense.to_sparse(), [0, 1, 0, 1]).x, dense)

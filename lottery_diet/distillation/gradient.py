@@ -104,7 +104,8 @@ def match_gradients(
                 part = images[mine].requires_grad_()
                 with seeded(seed, 'condensing layers', outer, inner, c, device=device):
                     gap = class_gap(net, data, real[c], part, how, augment, stream(seed, 'condensing', outer, inner, c))
-                speed = (how.momentum*speed).index_add(0, mine, torch.autograd.grad(gap, part)[0])
+                    slope = torch.autograd.grad(gap, part)[0]
+                speed = (how.momentum*speed).index_add(0, mine, slope)
                 images = images - how.lr_images*speed/spread**2 # a step on pixels, in the network's units, of all images
                 total, steps = total + gap.item(), steps + 1
             require_finite(images, f'images are no longer finite numbers in iteration {outer}: lower lr_images={how.lr_images:g} or net_lr={how.net_lr:g}')

@@ -41,6 +41,7 @@ def first_weight(
 
 class ClosedForm(Autograd):
     "Loss and gradients of a plain fully connected network without autograd, to the same bits"
+    draws = False
     def __init__(self,
         model:nn.Module, # trained in place
         recipe:Recipe, # its precision

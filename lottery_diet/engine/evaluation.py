@@ -8,10 +8,12 @@ __all__ = ['folding_pairs', 'foldable', 'folded', 'device_of', 'cudnn', 'evaluat
            'portion', 'evaluate']
 
 # %% ../../nbs/engine/evaluation.ipynb #82e364e3
+import random
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -97,6 +99,12 @@ def differentiable():
         with sdpa_kernel(SDPBackend.MATH): yield
     finally: torch.backends.mha.set_fastpath_enabled(fast)
 
+def _generators(device):
+    "Where the global generators stand: equal if nothing was drawn"
+    torches = [torch.random.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == 'cuda' else [])]
+    _, numbers, *place = np.random.get_state()
+    return [t.numpy().tobytes() for t in torches], numbers.tobytes(), place, random.getstate()
+
 @torch.no_grad()
 def draws(
     net:nn.Module, # in the mode that it is used in
@@ -104,10 +112,9 @@ def draws(
 ) -> bool: # True with dropout, stochastic depth, RReLU, …
     "Does a look draw random numbers?"
     with seeded(0, 'draws', device=x.device):
-        read = lambda: [torch.random.get_rng_state(), *([torch.cuda.get_rng_state(x.device)] if x.device.type == 'cuda' else [])]
-        before = read()
+        before = _generators(x.device)
         twin(net)(x.clone())
-        return not all(map(torch.equal, before, read()))
+        return before != _generators(x.device)
 
 def channels_last(
     model:nn.Module # its weights change layout, not value

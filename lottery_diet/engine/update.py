@@ -24,6 +24,7 @@ from .recipe import Recipe, optimizers
 # %% ../../nbs/engine/update.ipynb #f03e36de
 class Autograd:
     "Loss and gradients of one update the plain way: through the network and back"
+    draws = True # random numbers, as layers may
     def __init__(self,
         model:nn.Module, # trained in place
         recipe:Recipe, # its precision

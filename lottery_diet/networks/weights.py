@@ -174,7 +174,10 @@ def initialize(
     seed:int, # the replicate
     name:str='init' # of the stream; another name draws an unrelated network
 ) -> nn.Module: # freshly drawn
-    "The network that belongs to `seed`, whatever was drawn before"
+    "The network that belongs to `seed`, whatever was drawn before; raises `TypeError` for a network that is made already"
+    if isinstance(make, nn.Module):
+        name = type(make).__name__
+        raise TypeError(f'this {name} is made already: give what makes it, initialize(lambda: {name}(…), {seed})')
     with seeded(seed, name): return make()
 
 def drawn(
