@@ -21,7 +21,7 @@ from statistics import fmean
 from threading import current_thread, main_thread
 
 import lottery_diet
-from .files import Damaged, at_home, runs_root, unknown
+from .files import Damaged, at_home, choose, runs_root, unknown
 from .experiments.inventory import asked_file, keep_names, kept_names, state_of
 from .pages.notebooks import Parameter, copy_notebook, figure_list, notebook, parameters_in
 
@@ -131,6 +131,9 @@ def make_parser(
     showing = command('gallery', _gallery, 'put all figures that were drawn on one page, with their claims')
     showing.add_argument('--out', type=at_home, default=Path('gallery.html'), help='HTML file to make (default: %(default)s)')
     showing.add_argument('--figures', type=at_home, nargs='+', help='folders of figures (default: results/ of the checkout, runs/figures)')
+    shared = command('artifacts', _artifacts, 'list tickets, masks and scores that others found, or say how one of them was made')
+    shared.add_argument('name', nargs='?', help='of one, for its card')
+    shared.add_argument('--where', help="a folder, a URL, or hf:owner/name (default: what came with the package)")
     unpacking = command('unpack', _unpack, 'take in runs that another machine computed')
     unpacking.add_argument('archive', type=at_home, help='file that pack made')
     return parser
@@ -228,6 +231,12 @@ def _pack(asked):
 def _gallery(asked):
     from lottery_diet.pages.gallery import gallery, where_figures_are
     print(gallery(asked.out, asked.figures or where_figures_are()))
+
+def _artifacts(asked):
+    from lottery_diet.artifacts import cards
+    found = cards(asked.where)
+    rows = [dict(name=card.name, kind=card.kind, MB=f'{card.size/1e6:.2f}', about=card.about) for card in found.values()]
+    print(choose('artifact', asked.name, found).in_words() if asked.name else _table(rows, lambda column: column == 'MB'))
 
 def _unpack(asked):
     from lottery_diet.experiments.records import unpack

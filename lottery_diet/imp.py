@@ -337,7 +337,8 @@ class Ticket:
         return cls(level.mask, Snapshot.of(rewind), recipe, level.trained, provenance(device) | dict(level=level.level) | notes)
 
     def save(self,
-        path:Path|str # .safetensors, to make or replace
+        path:Path|str, # .safetensors, to make or replace
+        living:bool=False # leave pruned weights out: a smaller file, and zeros in their place when it is loaded
     ) -> Path: # the file
         "Write one file, whole or not at all; raises `ValueError` for a recipe with a loss of its own, which no file can hold"
         if self.recipe and self.recipe.loss:
@@ -345,7 +346,7 @@ class Ticket:
         tensors, notes = self.mask.packed()
         for part in ('rewind', 'trained'):
             if (snapshot := getattr(self, part)) is None: continue
-            tensors |= {f'{part}/{k}': v for k, v in snapshot.state.items()}
+            tensors |= {f'{part}/{k}': v for k, v in (_living(snapshot.state, self.mask) if living else snapshot.state).items()}
             notes |= {part: json.dumps(dict(step=snapshot.step, loss=snapshot.loss, way=snapshot.way))}
         notes |= dict(recipe=json.dumps(self.recipe and dataclasses.asdict(self.recipe)), origin=json.dumps(dict(self.origin), default=str))
         save_tensors(Path(path), tensors, notes | dict(format='lottery_diet ticket 1'))
@@ -360,8 +361,22 @@ class Ticket:
         try:
             tensors, notes = load_tensors(Path(path))
             mask, recipe = Mask.unpacked(tensors, notes), json.loads(notes['recipe'])
-            rewind, trained = (Snapshot(state=part_of(tensors, part), **json.loads(notes[part])) if part in notes else None for part in ('rewind', 'trained'))
+            snapshot = lambda part: Snapshot(state=_whole(part_of(tensors, part), mask), **json.loads(notes[part])) if part in notes else None
+            rewind, trained = map(snapshot, ('rewind', 'trained'))
             return cls(mask, rewind, recipe and Recipe(**recipe), trained, json.loads(notes['origin']))
         except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no ticket, or is not as it was written: save it again') from None
 
     def __repr__(self): return f'Ticket({self.mask}, rewound to step {self.rewind.step}{f", trained to step {self.trained.step}" if self.trained else ""})'
+
+def _under_all_names(mask): return dict(mask) | {second: mask[first] for second, first in mask.ties.items() if first in mask}
+
+def _living(state, mask):
+    "Living weights alone, in their order"
+    alive = {k: m.to(state[k].device) for k, m in _under_all_names(mask).items()}
+    return {k: v[alive[k]] if k in alive else v for k, v in state.items()}
+
+def _whole(state, mask):
+    "Living weights in their places, zeros elsewhere; what is whole stays"
+    alive = _under_all_names(mask)
+    def placed(v, m): return v if v.shape == m.shape else torch.zeros(m.shape, dtype=v.dtype).masked_scatter_(m, v)
+    return {k: placed(v, alive[k]) if k in alive else v for k, v in state.items()}

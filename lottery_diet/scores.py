@@ -156,17 +156,19 @@ class Scores:
     values:Tensor # n, low is easy
     checksum:str # of the images and labels that were scored, in their order
     origin:dict # score, network, steps, seeds, …: whatever a reader needs to make them again
+    each:Tensor|None=None # networks × n: those that the values are the mean of, where they are kept
 
     @classmethod
     def of(cls,
         data:ImageSet, # the n images and labels that were scored
         values:Tensor, # one for each image, low is easy
         /,
+        each:Tensor|None=None, # networks × n, to be kept beside them
         **origin # score, network, steps, seeds, …: what a reader needs to make them again
     ) -> 'Scores': # with the checksum of the data
         "Scores of `data`; raises `ValueError` where there is not one for each example"
         if len(values) != len(data): raise ValueError(f'{len(values)} scores are not of {len(data)} examples')
-        return cls(values, checksum_of(data), origin)
+        return cls(values, checksum_of(data), origin, each)
 
     def on(self,
         data:ImageSet # with the images and labels that were scored, in their order
@@ -181,7 +183,8 @@ class Scores:
         "Write one safetensors file, whole or not at all"
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(path, dict(values=self.values), dict(checksum=self.checksum, origin=json.dumps(self.origin)))
+        each = {} if self.each is None else dict(each=self.each)
+        save_tensors(path, dict(values=self.values) | each, dict(checksum=self.checksum, origin=json.dumps(self.origin)))
         return path
 
     @classmethod
@@ -192,7 +195,7 @@ class Scores:
         if not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}: run 04_scores, which writes one')
         try:
             tensors, notes = load_tensors(Path(path))
-            return cls(tensors['values'], notes['checksum'], json.loads(notes['origin']))
+            return cls(tensors['values'], notes['checksum'], json.loads(notes['origin']), tensors.get('each'))
         except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no scores, or is not as it was written: run 04_scores again') from None
 
     def __repr__(self): return f'Scores({len(self.values):,}: {", ".join(f"{k}={v}" for k, v in self.origin.items())})'

@@ -1,0 +1,73 @@
+"Put scores and tickets of finished runs, each with its card, into results/artifacts: `python tools/make_artifacts.py` computes what is not finished (an hour of one core)"
+from dataclasses import asdict, replace
+
+from lottery_diet.artifacts import publish
+from lottery_diet.core import project_root
+from lottery_diet.engine.recipe import Recipe
+from lottery_diet.experiments.ingredients import fresh, quick_recipe
+from lottery_diet.experiments.sweeps import sweep
+from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.training import snapshot_of
+from lottery_diet.imp import Mask, Ticket, noise_of
+from lottery_diet.papers.data_diet.protocols import on_mnist, on_quick, rewind_setting
+from lottery_diet.papers.data_diet.studies import Scoring
+from lottery_diet.plots import correlation, t_interval
+from lottery_diet.scores import Scores
+
+folder = project_root()/'results'/'artifacts'
+code = dict(license='Apache-2.0', folder=folder) # no pixel of the data is in these files
+says = dict(el2n='EL2N: length of the difference between probabilities and label', grand="GraNd: length of the gradient of an image's loss",
+            forgetting='How often an image was forgotten, looking once an epoch; infinite where it was never learned',
+            barrier='Loss barrier of each image between two children of one early step, nats')
+
+def scoring(setting, **values): # what several networks say of all training images
+    return Scoring(data=setting['data'], network=setting['judge'], **dict(recipe=setting['judge_recipe'], steps=setting['judge_steps']) | values, **fresh)
+
+def scorings():
+    "Each data set's scores, and what they are asked of"
+    long = dict(mnist=replace(on_mnist['recipe'], steps=20_000, milestones=(10_000, 15_000)), cifar10=replace(quick_recipe, steps=2000))
+    for setting, early in ((on_mnist, 200), (on_quick, 5)):
+        name = setting['data'].name
+        yield name, 'el2n', scoring(setting, scores=('el2n',))
+        yield name, 'grand', scoring(setting, scores=('grand',))
+        yield name, 'barrier', scoring(setting, scores=('barrier',), recipe=setting['recipe'], steps=early)
+        yield name, 'forgetting', scoring(setting, scores=('forgetting',), recipe=long[name], steps=long[name].steps)
+
+def facts(study): # plain data; of the recipe what is not usual
+    usual = asdict(Recipe(study.recipe.steps))
+    recipe = {k: v for k, v in asdict(study.recipe).items() if k == 'steps' or v != usual[k]}
+    return dict(network=study.network.model, recipe=recipe, seeds=list(study.seeds), command='python tools/make_artifacts.py')
+
+def publish_scores(data, score, study, run):
+    each, images = study.found(run)[score], study.images(run)
+    finite = each.nan_to_num(posinf=1e9)
+    pairs = [correlation(finite[i], finite[j], 'spearman').value for i in range(len(each)) for j in range(i)]
+    scores = Scores.of(images, each.mean(0), each=each.half(), **study.origin(score, len(each)))
+    return publish(scores, f'{data}-{score}', about=f'{says[score]}; mean of {len(each)} networks, and each', data=data,
+                   made=facts(study) | dict(steps=study.steps), measured=dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3)), **code)
+
+def publish_tickets(data, network, study, run):
+    "Those of the first replicate, at each density; what they reach over all replicates"
+    steps, table = study.rewinds[-1], study.table(run)
+    for level in range(1, study.levels + 1):
+        chosen = table[(table.pretrain_steps == steps) & (table.level == level)]
+        reached = {arm: t_interval(chosen[chosen.arm == arm].accuracy) for arm in ('ticket', 're-initialized')}
+        start = study.start(study.seeds[0], steps)
+        task = dict((columns['level'], task) for columns, task in study.trainings(study.seeds[0]) if columns['pretrain_steps'] == steps)[level]
+        record, rewind = run.ask(task), snapshot_of(run.ask(start)).rewound()
+        trained, mask = replace(snapshot_of(record), optimizer={}), Mask({k: m.bool() for k, m in record.part('mask').items()})
+        about = f'{mask.density:.1%} of the weights of {network} on {data}, rewound to step {steps} of {study.recipe.steps}'
+        measured = {f'test accuracy, {arm}': f'{mean:.4f} ± {half:.4f} (n = {n}, 95 %)' for arm, (mean, half, n) in reached.items()}
+        publish(Ticket(mask, rewind, study.recipe, trained, dict(record.provenance)), f'{data}-{network}-{100*mask.density:.0f}', about=about, data=data,
+                made=facts(study) | dict(seed=study.seeds[0], noise=noise_of(study.seeds[0], level)),
+                measured=measured | {'of this one': float(record.metrics.accuracy.iloc[0])}, living=True, **code)
+
+if __name__ == '__main__':
+    run = Run(shipped=False)
+    for data, score, study in scorings():
+        sweep(study.tasks(), run=run)
+        publish_scores(data, score, study, run)
+    for network, data in (('lenet', 'mnist'), ('quick', 'cifar10')):
+        study = rewind_setting('mini', data)
+        sweep([task for columns, task in study.asked() if columns['pretrain_steps'] == study.rewinds[-1]], run=run)
+        publish_tickets(data, network, study, run)
