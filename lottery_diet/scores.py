@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['score_modes', 'scores_of', 'selections', 'el2n', 'logits_by_class', 'grand', 'grand_last_layer', 'features_of',
-           'keep_easiest', 'keep_hardest', 'keep_window', 'check_scores', 'keep_random', 'Scores', 'checksum_of',
-           'count_forgetting', 'forgetting', 'CountOnBatches']
+           'input_norm', 'keep_easiest', 'keep_hardest', 'keep_window', 'check_scores', 'keep_random', 'Scores',
+           'checksum_of', 'count_forgetting', 'forgetting', 'CountOnBatches']
 
 # %% ../nbs/04_scores.ipynb #f5f3cd68
 import copy
@@ -97,6 +97,13 @@ def features_of(
     headless = twin(model)
     headless.set_submodule(name, nn.Identity())
     return predict(headless, data).cpu(), last
+
+# %% ../nbs/04_scores.ipynb #b751eaa9
+def input_norm(
+    data:ImageSet # what to score
+) -> Tensor: # n lengths, on the CPU
+    "Euclidean length of each image as the network sees it, which needs no network (Kirsch 2023, arXiv 2303.14753)"
+    return torch.cat([data.inputs(x).flatten(1).norm(dim=1).cpu() for x in data.x.split(1000)])
 
 # %% ../nbs/04_scores.ipynb #1f08252b
 scores_of = dict(el2n=el2n, grand=grand, grand_last_layer=grand_last_layer) # of a network and its data
