@@ -179,6 +179,7 @@ def there():
     "A process in which the pretended device is"
     with ProcessPoolExecutor(1, get_context('spawn'), elsewhere.begin) as process: yield process
 
+@pytest.mark.long
 @pytest.mark.parametrize('name', computations)
 def test_it_computes_elsewhere_what_it_computes_here(there, name):
     (ours, _), (theirs, asked) = computed(name, 'cpu'), there.submit(computed, name, elsewhere.there).result()

@@ -31,14 +31,15 @@ def test_it_finds_tickets_and_writes_table_and_figure(tmp_path):
 
 @pytest.mark.parametrize('parameter, sentence', [
     (('fractoin', .1), "ValueError: parameter 'fractoin' is unknown, did you mean 'fraction'?"),
-    (('fraction', 1.5), 'ValueError: fraction=1.5 must be less than or equal to 1'),
-    (('levels', 'three'), "ValueError: levels='three' must be a valid integer"),
-    (('dataset', 'cifar_10'), "ValueError: dataset 'cifar_10' is unknown, did you mean 'cifar10'?")])
+    pytest.param(('fraction', 1.5), 'ValueError: fraction=1.5 must be less than or equal to 1', marks=pytest.mark.long),
+    pytest.param(('levels', 'three'), "ValueError: levels='three' must be a valid integer", marks=pytest.mark.long),
+    pytest.param(('dataset', 'cifar_10'), "ValueError: dataset 'cifar_10' is unknown, did you mean 'cifar10'?", marks=pytest.mark.long)])
 def test_nonsense_stops_it_in_one_sentence(tmp_path, parameter, sentence):
     run = papermill(tmp_path, parameter)
     assert run.returncode != 0 and last_line(run).startswith(sentence)
     assert not (tmp_path/'results').exists()
 
+@pytest.mark.long
 def test_a_damaged_data_file_stops_it(tmp_path):
     folder = tmp_path/'data'/'cifar-10-batches-py'
     folder.mkdir(parents=True)
@@ -47,6 +48,7 @@ def test_a_damaged_data_file_stops_it(tmp_path):
     assert run.returncode != 0 and last_line(run).startswith('ValueError') and 'data_batch_1 is damaged' in last_line(run)
     assert not (tmp_path/'results').exists()
 
+@pytest.mark.long
 def test_a_missing_data_folder_stops_it_and_is_not_made(tmp_path):
     run = papermill(tmp_path, ('dataset', 'mnist'), ('data_root', tmp_path/'dta'))
     assert run.returncode != 0 and last_line(run).startswith('FileNotFoundError: there is no folder') and 'LOTTERY_DIET_DATA' in last_line(run)
@@ -75,6 +77,7 @@ def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, mo
     chosen = papermill(tmp_path, digits, scores, ('select', 'easiest'), ('levels', 1))
     assert chosen.returncode == 0, chosen.stderr
 
+@pytest.mark.long
 @pytest.mark.parametrize('parameter, sentence', [
     (('score', 'el3n'), "ValueError: scores.0='el3n' must be"), (('steps', 251), 'ValueError: steps=251 must not exceed the 250 steps'),
     (('label_noise', 2.), 'ValueError: label_noise=2.0 must be less than or equal to 1')])
