@@ -16,8 +16,6 @@ from types import MappingProxyType
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from filelock import FileLock
-
 from .files import at_home, choose, make_folder, shipped, write_whole
 from .imp import Mask, Ticket
 from .scores import Scores
@@ -143,6 +141,7 @@ def publish(
     **how # of its `save`: `living=True` of tickets
 ) -> Card: # as it is listed
     "Write a file, its card in the list `cards.json`, and all cards in words in `README.md`; a card of that name is replaced"
+    from filelock import FileLock
     folder, kind = make_folder(at_home(folder)), next((k for k, one in kinds.items() if isinstance(thing, one)), None)
     if kind is None: raise TypeError(f'a {type(thing).__name__} is no artifact: give {", ".join(one.__name__ for one in kinds.values())}')
     draft = Card(name, kind, about, data, license, '', 0, dict(made), dict(measured)) # its name is checked before a file is made
