@@ -143,18 +143,17 @@ def clear_leftovers(
         if _claim(lock): shutil.rmtree(part, ignore_errors=True)
         os.close(lock)
 
-_umask = os.umask(0) # it is read by setting it
-os.umask(_umask)
-
 def write_whole(
     path:Path|str, # file to make or replace
     write:Callable[[Path], object] # writes a file at the path that it is given
 ) -> Path: # `path`
-    "Write aside, then rename: `path` is never seen half written; others may read it as the umask says, whatever wrote it"
+    "Write aside, then rename: `path` is never seen half written; who may read it does not depend on what wrote it, but on the file before, or else the umask"
     path = Path(path)
     clear_leftovers(make_folder(path.parent))
     with aside(path) as part:
+        part.touch()
+        mode = (path if path.is_file() else part).stat().st_mode & 0o777
         write(part)
-        part.chmod(0o666 & ~_umask)
+        with suppress(OSError): part.chmod(mode) # some file systems know no modes
         part.replace(path)
     return path

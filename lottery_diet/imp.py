@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 
-from .core import Damaged, Solution, as_state, derive, load_tensors, part_of, provenance, same, save_tensors, stream
+from .core import Damaged, Solution, alive_in, as_state, derive, load_tensors, part_of, placed, provenance, same, save_tensors, stream
 from .data import ImageSet
 from .engine.recipe import Recipe
 from .models import initialize, prunable
@@ -88,8 +88,8 @@ class Mask(Mapping[str, Tensor]):
         notes:Mapping[str, str] # shapes and second names
     ) -> 'Mask': # on the CPU
         "What `packed` packed"
-        bits = lambda k, shape: torch.from_numpy(np.unpackbits(tensors[f'mask/{k}'].numpy(), count=math.prod(shape))).bool().view(shape)
-        return cls({k: bits(k, shape) for k, shape in json.loads(notes['shapes']).items()}, json.loads(notes['ties']))
+        alive, ties = alive_in(tensors, notes), json.loads(notes['ties'])
+        return cls({k: m for k, m in alive.items() if k not in ties}, ties)
 
     def save(self,
         path:Path|str # .safetensors, to make or replace
@@ -338,16 +338,18 @@ class Ticket:
 
     def save(self,
         path:Path|str, # .safetensors, to make or replace
-        living:bool=False # leave pruned weights out: a smaller file, and zeros in their place when it is loaded
+        living:bool=False # leave pruned weights out: a smaller file, whose ticket trains under its own mask and refuses others
     ) -> Path: # the file
-        "Write one file, whole or not at all; raises `ValueError` for a recipe with a loss of its own, which no file can hold"
+        "Write one file, whole or not at all; raises `ValueError` for a recipe with a loss of its own, and for a mask of another network"
         if self.recipe and self.recipe.loss:
             raise ValueError('the recipe has a loss of its own, which no file can hold: save with recipe=None, and say in origin what it was')
         tensors, notes = self.mask.packed()
+        living = living or self.rewind.known is not None
         for part in ('rewind', 'trained'):
             if (snapshot := getattr(self, part)) is None: continue
             tensors |= {f'{part}/{k}': v for k, v in (_living(snapshot.state, self.mask) if living else snapshot.state).items()}
             notes |= {part: json.dumps(dict(step=snapshot.step, loss=snapshot.loss, way=snapshot.way))}
+        if living: notes |= dict(living='yes')
         notes |= dict(recipe=json.dumps(self.recipe and dataclasses.asdict(self.recipe)), origin=json.dumps(dict(self.origin), default=str))
         save_tensors(Path(path), tensors, notes | dict(format='lottery_diet ticket 1'))
         return Path(path)
@@ -361,22 +363,18 @@ class Ticket:
         try:
             tensors, notes = load_tensors(Path(path))
             mask, recipe = Mask.unpacked(tensors, notes), json.loads(notes['recipe'])
-            snapshot = lambda part: Snapshot(state=_whole(part_of(tensors, part), mask), **json.loads(notes[part])) if part in notes else None
+            alive = alive_in(tensors, notes) if 'living' in notes else {}
+            snapshot = lambda part: Snapshot(state=placed(part_of(tensors, part), alive), **json.loads(notes[part])) if part in notes else None
             rewind, trained = map(snapshot, ('rewind', 'trained'))
-            return cls(mask, rewind, recipe and Recipe(**recipe), trained, json.loads(notes['origin']))
-        except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no ticket, or is not as it was written: save it again') from None
+            return cls(mask, replace(rewind, known=alive or None), recipe and Recipe(**recipe), trained, json.loads(notes['origin']))
+        except (Damaged, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError):
+            raise ValueError(f'{path} holds no ticket, or is not as it was written: save it again') from None
 
     def __repr__(self): return f'Ticket({self.mask}, rewound to step {self.rewind.step}{f", trained to step {self.trained.step}" if self.trained else ""})'
 
-def _under_all_names(mask): return dict(mask) | {second: mask[first] for second, first in mask.ties.items() if first in mask}
-
 def _living(state, mask):
-    "Living weights alone, in their order"
-    alive = {k: m.to(state[k].device) for k, m in _under_all_names(mask).items()}
-    return {k: v[alive[k]] if k in alive else v for k, v in state.items()}
-
-def _whole(state, mask):
-    "Living weights in their places, zeros elsewhere; what is whole stays"
-    alive = _under_all_names(mask)
-    def placed(v, m): return v if v.shape == m.shape else torch.zeros(m.shape, dtype=v.dtype).masked_scatter_(m, v)
-    return {k: placed(v, alive[k]) if k in alive else v for k, v in state.items()}
+    "Living weights alone, in their order, under all of their names"
+    alive = dict(mask) | {second: mask[first] for second, first in mask.ties.items() if first in mask}
+    if strange := [k for k in mask if k not in state or state[k].shape != mask[k].shape]:
+        raise ValueError(f'the mask of {strange[0]!r} is not of this state: save the mask that was found for it')
+    return {k: v[alive[k].to(v.device)] if k in alive else v for k, v in state.items()}

@@ -175,6 +175,8 @@ class Scores:
     ) -> 'Scores': # with the checksum of the data
         "Scores of `data`; raises `ValueError` where there is not one for each example"
         if len(values) != len(data): raise ValueError(f'{len(values)} scores are not of {len(data)} examples')
+        if each is not None and each.shape[1:] != values.shape:
+            raise ValueError(f'{tuple(each.shape)} single scores are not of {len(data)} examples: give networks × examples')
         return cls(values, checksum_of(data), origin, each)
 
     def on(self,

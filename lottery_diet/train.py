@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ways', 'groupings', 'batches', 'orders', 'first_flips', 'cutmix', 'Snapshot', 'train', 'go_on_from', 'fit', 'Way',
-           'way_for', 'steps_between', 'check_data', 'check_last_batch', 'check_mask', 'check_boolean', 'check_finite',
-           'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
+           'way_for', 'steps_between', 'check_data', 'check_last_batch', 'check_mask', 'check_known', 'check_boolean',
+           'check_finite', 'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
 
 # %% ../nbs/03_train.ipynb #78df3d26
 import json
@@ -102,6 +102,7 @@ class Snapshot:
     optimizer:State=field(default_factory=dict) # its memory, as 'name/kind'; empty for a fresh one
     loss:float=math.nan # mean training loss since the snapshot before
     way:str='' # how it was computed, one of `ways`
+    known:Mapping[str, Tensor]|None=None # True where it holds a weight, by name, where it does not hold all: the others are zero
 
     def __post_init__(self):
         for part in ('state', 'optimizer'): object.__setattr__(self, part, copied(getattr(self, part)))
@@ -117,7 +118,8 @@ class Snapshot:
     def save(self,
         path:Path|str # .safetensors, to make or replace
     ) -> Path: # the file
-        "Write one file, whole or not at all: state, the optimizer's memory, step and loss"
+        "Write one file, whole or not at all: state, the optimizer's memory, step and loss; raises `ValueError` for what holds living weights only"
+        if self.known: raise ValueError('this snapshot holds only the weights that live under a mask: save the ticket')
         tensors = {f'{part}/{k}': v for part in ('state', 'optimizer') for k, v in getattr(self, part).items()}
         save_tensors(Path(path), tensors, dict(snapshot=json.dumps(dict(step=self.step, loss=self.loss, way=self.way))))
         return Path(path)
@@ -167,6 +169,7 @@ def train(
     at = steps_between(start.step, recipe.steps if stop is None else stop, at, recipe)
     check_state(model, start.state, 'the snapshot to start from')
     check_mask(dict(model.named_parameters()), mask or {})
+    check_known(start, mask)
     data = data.to(device_of(model))
     check_data(model, data, recipe)
     check_last_batch(model, data, recipe, start.step, at[-1])
@@ -319,6 +322,16 @@ def check_mask(
         if k.endswith(('.original1', '_v')) and m.ndim > 1 and not m.flatten(1).any(1).all():
             raise ValueError(f'all weights of a filter of {k!r} are dead, and weight_norm divides by its length: take weight_norm off first, or prune less')
 
+def check_known(
+    start:Snapshot, # where a training begins
+    mask:Mapping[str, Tensor]|None # True where a weight lives; all do if None
+) -> None:
+    "Raise `ValueError` where a training would begin with weights that its start does not hold"
+    missing = sum(int((mask[k].cpu() & ~m).sum() if k in (mask or {}) else (~m).sum()) for k, m in (start.known or {}).items())
+    if not missing: return
+    raise ValueError(f'this rewind point was saved without its pruned weights, and {missing:,} of them are wanted: '
+                     'give the mask of its ticket, or save the ticket whole')
+
 def check_boolean(
     mask:Mapping[str, Tensor] # True where a weight lives, by name
 ) -> None:
@@ -383,6 +396,7 @@ def train_many(
     if grouping == 'in parallel' and (kwargs or not recipe.plain):
         own = [k for k in ('cutmix', 'label_smoothing', 'clip', 'loss') if getattr(recipe, k)]
         raise ValueError(f'runs in parallel refuse {", ".join([*kwargs, *own])}: train them in turn')
+    for start, mask in zip(starts, masks): check_known(start, mask)
     at = steps_between(starts[0].step, recipe.steps if stop is None else stop, at, recipe)
     go = _in_parallel if grouping == 'in parallel' else _in_turn
     return go(model, data, recipe, starts, masks, seeds, at, augment=augment, **kwargs)

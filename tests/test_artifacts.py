@@ -8,20 +8,21 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lottery_diet.artifacts import cards, fetch, load_mask, load_scores, load_ticket, publish
-from lottery_diet.core import same, state_of
+from lottery_diet import cli
+from lottery_diet.artifacts import cards, fetch, load_mask, load_scores, load_ticket, network_of, publish
+from lottery_diet.core import load_tensors, same, save_tensors, state_of
 from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.engine.recipe import Recipe
-from lottery_diet.experiments.ingredients import Images, Network
-from lottery_diet.imp import Mask, Ticket, prune_global_magnitude, train_ticket
+from lottery_diet.imp import Mask, Ticket, controls, prune_global_magnitude, train_ticket
 from lottery_diet.models import initialize, mlp
 from lottery_diet.scores import Scores
 from lottery_diet.sources import load_data
-from lottery_diet.train import Snapshot, fit
+from lottery_diet.train import Snapshot, fit, fit_many
 
 images = load_data('digits').train.take(torch.arange(60))
 facts = dict(about='made for a test', data='digits', license='CC0', made={}, measured={})
@@ -49,8 +50,9 @@ def test_what_is_loaded_is_what_was_published(folder):
     assert same(ticket.rewind.state, ticket.mask.apply(state_of(net)))
     assert same(train_ticket(net, images, ticket.recipe, ticket.rewind, ticket.mask).state, ticket.trained.state)
     listed = cards(folder)
-    assert [*listed] == ['digits-el2n', 'only-mask', 'small'] and all((folder/f'{name}.safetensors').stat().st_size == card.size for name, card in listed.items())
-    assert all(f'**{name}**' in (folder/'README.md').read_text(encoding='utf-8') for name in listed)
+    assert [*listed] == ['digits-el2n', 'only-mask', 'small'] and all((folder/card.file).stat().st_size == card.size for card in listed.values())
+    assert all(f'**{name}**' in (folder/'ARTIFACTS.md').read_text(encoding='utf-8') for name in listed)
+    assert sorted(f.name for f in folder.iterdir()) == sorted(['.lock', 'ARTIFACTS.md', 'cards.json', *(card.file for card in listed.values())])
 
 def test_living_weights_of_a_tied_network_come_back_under_both_names(tmp_path):
     class Tied(nn.Module):
@@ -64,34 +66,110 @@ def test_living_weights_of_a_tied_network_come_back_under_both_names(tmp_path):
     Ticket(mask, Snapshot.of(net)).save(tmp_path/'t.safetensors', living=True)
     assert same(Ticket.load(tmp_path/'t.safetensors').rewind.state, mask.apply(state_of(net)))
 
+def spoiled(old, new): return lambda folder: (folder/'cards.json').write_text((folder/'cards.json').read_text().replace(old, new))
+def file_of(folder, name): return folder/cards(folder)[name].file
+
 @pytest.mark.parametrize('spoil, kind, sentence', [
     (lambda folder: (folder/'cards.json').write_text('[1'), ValueError, 'cards.json is no list of artifacts'),
     (lambda folder: (folder/'cards.json').write_text('[1, 2]'), ValueError, 'cards.json is no list of artifacts'),
+    (lambda folder: (folder/'cards.json').write_text('['*100_000), ValueError, 'cards.json is no list of artifacts'),
+    (lambda folder: (folder/'cards.json').write_bytes(b'\xff\xfe{'), ValueError, 'cards.json is no list of artifacts'),
     (lambda folder: (folder/'cards.json').write_text('{"small": {"kind": "ticket"}}'), ValueError, 'cards.json is no list of artifacts'),
-    (lambda folder: (folder/'cards.json').write_text((folder/'cards.json').read_text().replace('"only-mask"', '"../mask"')), ValueError, "'../mask' is no name"),
+    (spoiled('"only-mask"', '"../mask"'), ValueError, "'../mask' is no name"), (spoiled('"sha256": "', '"sha256": "/tmp/'), ValueError, 'is no SHA-256 checksum'),
+    (spoiled('"size": ', '"size": "9", "was": '), ValueError, 'cards.json is no list of artifacts'), (spoiled('"measured": {}', '"measured": 5'), ValueError, 'measured=5 of an artifact must be Mapping'),
+    (spoiled('"made for a test"', '"made \\u001b[2J"'), ValueError, 'cannot be printed'),
     (lambda folder: (folder/'cards.json').unlink(), FileNotFoundError, 'cards.json: give the folder that `publish` wrote to'),
-    (lambda folder: (folder/'small.safetensors').unlink(), FileNotFoundError, 'small.safetensors'),
-    (lambda folder: (folder/'small.safetensors').write_bytes(b'x'), ValueError, "is not the file that the card of 'small' describes"),
-    (lambda folder: (folder/'small.safetensors').write_bytes((folder/'only-mask.safetensors').read_bytes()), ValueError, "is not the file that the card of 'small' describes")])
+    (lambda folder: file_of(folder, 'small').unlink(), FileNotFoundError, 'small.*safetensors'),
+    (lambda folder: file_of(folder, 'small').write_bytes(b'x'), ValueError, "is not the file that the card of 'small' describes"),
+    (lambda folder: file_of(folder, 'small').write_bytes(file_of(folder, 'only-mask').read_bytes()), ValueError, "is not the file that the card of 'small' describes")])
 def test_a_damaged_folder_is_named(folder, spoil, kind, sentence):
     spoil(folder)
     with pytest.raises(kind, match=sentence): load_ticket('small', folder)
 
 def test_every_flipped_byte_is_refused(folder):
-    file = folder/'digits-el2n.safetensors'
+    file = file_of(folder, 'digits-el2n')
     whole = file.read_bytes()
     for at in range(0, len(whole), 7):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1:])
         with pytest.raises(ValueError, match='is not the file'): fetch('digits-el2n', folder)
 
+def test_without_its_pruned_weights_a_ticket_trains_under_its_own_mask_alone(folder):
+    ticket, net = load_ticket('small', folder), make()
+    for start, mask in list(controls(make, ticket.rewind, ticket.mask).values())[1:] + [(ticket.rewind, None), (ticket.rewind, Mask.dense(net))]:
+        with pytest.raises(ValueError, match='saved without its pruned weights, and [0-9,]+ of them are wanted'): fit(net, images, ticket.recipe, start=start, mask=mask)
+        with pytest.raises(ValueError, match='saved without its pruned weights'): fit_many(net, images, ticket.recipe, [start], masks=[mask] if mask else None)
+    assert fit(net, images, ticket.recipe, start=controls(make, ticket.rewind, ticket.mask)['re-initialized'][0], mask=ticket.mask).step == 4
+    deeper = prune_global_magnitude(ticket.trained.state, ticket.mask, .5) # what lives less is there
+    assert train_ticket(net, images, ticket.recipe, ticket.rewind, deeper).step == 4
+    with pytest.raises(ValueError, match='save the ticket'): ticket.rewind.save(folder/'rewind.safetensors')
+    assert not Ticket.load(ticket.save(folder/'again.safetensors')).rewind.known is None
+    assert evaluate(net, images, fetch('small', folder)) == evaluate(net, images, ticket.trained)
+
+def test_a_mask_of_another_network_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match='is not of this state'): Ticket(Mask.dense(mlp((1, 8, 8), 10, (7,))), Snapshot.of(make())).save(tmp_path/'t.safetensors', living=True)
+    assert not [*tmp_path.iterdir()]
+
+@pytest.mark.parametrize('shape', ['alive', 'dead', 'one'])
+def test_layers_that_live_whole_or_not_at_all(tmp_path, shape):
+    net = initialize(make, 0)
+    mask = {k: torch.full_like(m, shape == 'alive') for k, m in Mask.dense(net).items()}
+    if shape == 'one': mask[[*mask][0]][3, 5] = True
+    Ticket(Mask(mask), Snapshot.of(net)).save(tmp_path/'t.safetensors', living=True)
+    assert same(Ticket.load(tmp_path/'t.safetensors').rewind.state, Mask(mask).apply(state_of(net)))
+
+@pytest.mark.parametrize('note, value', [('recipe', '{"stepp": 1}'), ('shapes', '[1]'), ('shapes', '{"1.weight": [-4, -4]}'), ('rewind', '5'), ('origin', '{')])
+def test_a_ticket_with_other_notes_is_refused(tmp_path, note, value):
+    tensors, notes = load_tensors(Ticket(Mask.dense(make()), Snapshot.of(make())).save(tmp_path/'t.safetensors'))
+    save_tensors(tmp_path/'t.safetensors', tensors, notes | {note: value})
+    with pytest.raises(ValueError, match='holds no ticket'): Ticket.load(tmp_path/'t.safetensors')
+
+def test_what_publish_refuses_leaves_what_was_there(folder):
+    before = {f.name: f.read_bytes() for f in folder.iterdir()}
+    mask = Mask.dense(make())
+    for name, changed, sentence in (('small', dict(measured=dict(n=np.int64(5))), 'plain data'), ('small', dict(measured=dict(loss=float('nan'))), 'plain data'), ('small', dict(about='a\nb'), 'cannot be printed'),
+                                    ('small', dict(license=None), 'license=None of an artifact must be str'), ('small.', {}, 'is no name'), ('x'*81, {}, 'is no name')):
+        with pytest.raises(ValueError, match=sentence): publish(mask, name, folder, **facts | changed)
+    with pytest.raises(ValueError, match='begin with digits-'): publish(load_scores('digits', 'el2n', folder), 'el2n', folder, **facts)
+    assert before == {f.name: f.read_bytes() for f in folder.iterdir()}
+    with pytest.raises(TypeError): publish({}, 'nothing', folder/'new', **facts)
+    assert not (folder/'new').exists()
+    (folder/'README.md').write_text('mine')
+    card = publish(mask, 'small', folder, **facts | dict(made=dict(a=(1, 2), k={1: 2}))) # replaced: other contents
+    assert card == cards(folder)['small'] and load_mask('small', folder) == mask and (folder/'README.md').read_text() == 'mine'
+    assert sorted(f.name for f in folder.glob('small*')) == [card.file]
+
+def test_who_reads_beside_a_change_reads_the_old_or_the_new(tmp_path):
+    masks = [Mask({'a': torch.arange(64) % 7 == i}) for i in range(4)]
+    publish(masks[0], 'm', tmp_path, **facts)
+    with ThreadPoolExecutor(1) as other:
+        writing = other.submit(lambda: [publish(masks[i % 4], 'm', tmp_path, **facts) for i in range(40)])
+        while not writing.done(): assert load_mask('m', tmp_path) in masks
+        assert len(writing.result()) == 40
+
+@pytest.mark.skipif(os.getuid() == 0, reason='root may write everywhere')
+def test_a_folder_that_nobody_may_write_to_is_named(folder):
+    folder.chmod(0o555)
+    with pytest.raises(OSError, match='nothing can be written to'): publish(Mask.dense(make()), 'm', folder, **facts)
+    folder.chmod(0o755)
+
+def test_files_are_readable_as_the_file_before_or_the_umask_says(tmp_path):
+    file, before = tmp_path/'a.safetensors', os.umask(0o027)
+    try:
+        save_tensors(file, dict(a=torch.ones(1)), {})
+        assert file.stat().st_mode & 0o777 == 0o640
+        file.chmod(0o600)
+        save_tensors(file, dict(a=torch.zeros(1)), {})
+        assert file.stat().st_mode & 0o777 == 0o600
+    finally: os.umask(before)
+
 def test_what_is_asked_wrongly_is_answered(folder):
     for ask, sentence in ((lambda: load_ticket('digits-el2n', folder), "'digits-el2n' is no ticket: it holds scores, made for a test"), (lambda: load_mask('digits-el2n', folder), 'is no mask'),
                           (lambda: load_scores('digits', 'el2m', folder), "did you mean 'digits-el2n'"), (lambda: load_ticket('smal', folder), "did you mean 'small'"),
-                          (lambda: publish(load_mask('small', folder), 'a/b', folder, **facts), "'a/b' is no name of an artifact"),
+                          (lambda: publish(load_mask('small', folder), 'a/b', folder, **facts), "'a/b' is no name of an artifact"), (lambda: network_of('small', images, folder), 'does not say how its network is made'),
                           (lambda: load_scores('digits', 'el2n', folder).on(load_data('digits').test), 'score it anew')):
         with pytest.raises(ValueError, match=sentence): ask()
     with pytest.raises(TypeError, match='a dict is no artifact: give Scores, Ticket, Mask'): publish({}, 'nothing', folder, **facts)
-    assert [*cards(folder)] == ['digits-el2n', 'only-mask', 'small'] and not (folder/'nothing.safetensors').exists()
+    assert [*cards(folder)] == ['digits-el2n', 'only-mask', 'small'] and not [*folder.glob('nothing*')]
 
 def test_what_several_publish_at_once_is_listed(tmp_path):
     mask = Mask.dense(make())
@@ -113,20 +191,53 @@ def served(folder, tmp_path_factory, monkeypatch):
 
 def test_a_url_is_read_once_and_serves_when_nobody_answers(folder, served):
     address, asked, server = served
-    mask = load_mask('small', address + '/')
-    assert mask == load_mask('small', address) and asked.count('/small.safetensors') == 1
-    kept = next(f for f in Path(os.environ['TORCH_HOME']).glob('hub/lottery_diet/*') if f.name == cards(folder)['small'].sha256)
+    mask, file = load_mask('small', address + '/'), cards(folder)['small']
+    asked.clear()
+    assert mask == load_mask('small', address.replace('http', 'HTTP')) and asked == ['/cards.json']
+    kept = Path(os.environ['TORCH_HOME'])/'hub'/'lottery_diet'/'files'/file.sha256
     kept.write_bytes(b'half of it')
-    assert load_mask('small', address) == mask and asked.count('/small.safetensors') == 2 # what was damaged is read again
+    assert load_mask('small', address) == mask and asked.count(f'/{file.file}') == 1 # what was damaged is read again
     server.shutdown()
     server.server_close()
-    assert load_mask('small', address) == mask
-    with pytest.raises(ConnectionError, match='digits-el2n.safetensors cannot be read'): load_scores('digits', 'el2n', address)
+    with pytest.warns(UserWarning, match='the list that was read last serves'): assert load_mask('small', address) == mask
+    with pytest.warns(UserWarning), pytest.raises(ConnectionError, match='digits-el2n.*safetensors cannot be read'): load_scores('digits', 'el2n', address)
 
-def test_a_file_that_changed_on_its_way_is_refused(folder, served):
-    (folder/'small.safetensors').write_bytes(b'another')
-    with pytest.raises(ValueError, match="is not the file that the card of 'small' describes"): load_mask('small', served[0])
-    with pytest.raises(ConnectionError, match='cards.json cannot be read .File not found'): cards(served[0] + '/elsewhere')
+def test_what_a_server_sends_is_believed_only_with_its_checksum(folder, served):
+    address, _, _ = served
+    good, kept = (folder/'cards.json').read_text(), Path(os.environ['TORCH_HOME'])/'hub'/'lottery_diet'
+    file_of(folder, 'small').write_bytes(b'another')
+    with pytest.raises(ValueError, match="is not the file that the card of 'small' describes"): load_mask('small', address)
+    file_of(folder, 'small').write_bytes(bytes(10_000_000))
+    with pytest.raises(ConnectionError, match='is longer than the [0-9,]+ bytes that it should have'): load_mask('small', address)
+    assert not [*(kept/'files').iterdir()] # nothing of it is kept
+    (folder/'cards.json').write_text('<html>')
+    with pytest.raises(ValueError, match='cards.json is no list of artifacts'): cards(address)
+    assert [f.read_text() for f in (kept/'lists').iterdir()] == [good] # the list that was good
+    (folder/'cards.json').unlink()
+    with pytest.raises(ConnectionError, match=r'cards.json cannot be read \(404 File not found\)'): cards(address) # an answer: the kept list does not serve
+
+class Broken(BaseHTTPRequestHandler):
+    "Answers that are none"
+    def log_message(self, *said): pass
+    def do_GET(self): self.wfile.write({'/short/cards.json': b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}', '/none/cards.json': b'what?\r\n\r\n'}[self.path])
+
+@pytest.mark.parametrize('where', ['http://127.0.0.1:{0}/short', 'http://127.0.0.1:{0}/none', 'http://127.0.0.1:1', 'http://exa mple/x', 'http://h:port/', 'ftp://host/x', 'hf:me tickets'])
+def test_what_is_no_registry_is_a_sentence_on_the_command_line(where, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    assert cli.main(['artifacts', '--where', where.format(server.server_port)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith('lottery-diet: ') and said.count('\n') == 1 and 'Traceback' not in said
+    server.shutdown()
+    server.server_close()
+
+def test_the_command_line_lists_them(folder, capsys):
+    assert cli.main(['artifacts', '--where', str(folder)]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]] == [['digits-el2n', 'scores'], ['only-mask', 'mask'], ['small', 'ticket']]
+    assert cli.main(['artifacts', 'small', '--where', str(folder)]) == 0 and "load_ticket('small')" in capsys.readouterr().out
+    assert cli.main(['artifacts', 'smal', '--where', str(folder)]) == 1 and "did you mean 'small'" in capsys.readouterr().err
 
 class Hub(BaseHTTPRequestHandler):
     "What Hugging Face answers of the repository me/tickets"
@@ -165,18 +276,19 @@ for name in ('me/nothing', 'me tickets'):
 
 def test_the_hub_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
-    with pytest.raises(ImportError, match=r'pip install "lottery_diet\[hf\]"'): cards('hf:me/tickets')
+    with pytest.raises(ConnectionError, match=r'pip install "lottery_diet\[hf\]"'): cards('hf:me/tickets')
 
 @pytest.mark.parametrize('name', shipped_cards)
 def test_what_comes_with_the_package_is_whole_small_and_described(name):
     card = shipped_cards[name]
     file = fetch(name)
-    assert card.size == file.stat().st_size < 2**20 and card.measured and {'network', 'recipe', 'seeds', 'command'} <= card.made.keys()
-    assert card.about and card.license == 'Apache-2.0' and f'**{name}**' in (file.parent/'README.md').read_text(encoding='utf-8')
+    assert card.size == file.stat().st_size < 2**20 and card.measured and {'network', 'recipe', 'seeds', 'command', 'commit'} <= card.made.keys()
+    assert card.about and card.license == 'Apache-2.0' and f'**{name}**' in (file.parent/'ARTIFACTS.md').read_text(encoding='utf-8')
     if card.kind == 'scores':
         scores = load_scores(card.data, name.removeprefix(f'{card.data}-'))
         finite = scores.each.isfinite().all(0)
-        assert len(scores.each) == card.measured['networks'] and torch.allclose(scores.each.float().mean(0)[finite], scores.values[finite], rtol=2e-3, atol=2e-3)
+        assert len(scores.each) == card.measured['networks'] and torch.allclose(scores.each.float().mean(0)[finite], scores.values[finite], rtol=5e-3, atol=1e-6)
+        assert ((scores.each == 0) <= (scores.values == 0)).all() or card.name.endswith(('forgetting', 'barrier')) # nothing is rounded to zero
 
 @pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'scores'])
 def test_shipped_scores_are_of_the_real_data(name, real_data):
@@ -187,7 +299,15 @@ def test_shipped_scores_are_of_the_real_data(name, real_data):
 @pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'ticket'])
 def test_a_shipped_ticket_has_the_accuracy_of_its_card(name, real_data):
     card, ticket = shipped_cards[name], load_ticket(name)
-    train, test = Images(name=card.data).load(ticket.recipe, torch.device('cpu'))
-    net = Network(model=card.made['network']).maker(train)()
+    train, _, test = load_data(card.data, real_data)
+    net = network_of(name, load_data(card.data, real_data).train)
     assert evaluate(net, test, ticket.trained).accuracy == pytest.approx(card.measured['of this one'], abs=1e-3) # another processor rounds otherwise
     assert same(ticket.mask.apply(ticket.trained.state), ticket.trained.state)
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'ticket' and card.data == 'mnist'])
+def test_a_shipped_ticket_trains_to_what_it_was(name, real_data):
+    card, ticket, train = shipped_cards[name], load_ticket(name), load_data('mnist', real_data).train
+    again = train_ticket(network_of(name, train), train, ticket.recipe, ticket.rewind, ticket.mask, seed=card.made['noise'])
+    gaps = [(again.state[k] - v).abs().max().item() for k, v in ticket.trained.state.items()]
+    assert max(gaps) < .2 and ticket.mask.apply(again.state).keys() == again.state.keys() # to the bit on the same processor; others round otherwise

@@ -2,11 +2,12 @@
 from dataclasses import asdict, replace
 
 from lottery_diet.artifacts import publish
-from lottery_diet.core import project_root
+from lottery_diet.core import project_root, provenance
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.experiments.ingredients import fresh, quick_recipe
 from lottery_diet.experiments.sweeps import sweep
 from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.tickets import at_level
 from lottery_diet.experiments.training import snapshot_of
 from lottery_diet.imp import Mask, Ticket, noise_of
 from lottery_diet.papers.data_diet.protocols import on_mnist, on_quick, rewind_setting
@@ -17,7 +18,7 @@ from lottery_diet.scores import Scores
 folder = project_root()/'results'/'artifacts'
 code = dict(license='Apache-2.0', folder=folder) # no pixel of the data is in these files
 says = dict(el2n='EL2N: length of the difference between probabilities and label', grand="GraNd: length of the gradient of an image's loss",
-            forgetting='How often an image was forgotten, looking once an epoch; infinite where it was never learned',
+            forgetting='How often an image was forgotten, looking once an epoch; infinite where one of the networks never learned it',
             barrier='Loss barrier of each image between two children of one early step, nats')
 
 def scoring(setting, **values): # what several networks say of all training images
@@ -33,34 +34,34 @@ def scorings():
         yield name, 'barrier', scoring(setting, scores=('barrier',), recipe=setting['recipe'], steps=early)
         yield name, 'forgetting', scoring(setting, scores=('forgetting',), recipe=long[name], steps=long[name].steps)
 
-def facts(study): # plain data; of the recipe what is not usual
-    usual = asdict(Recipe(study.recipe.steps))
+def facts(study): # plain data; of the recipe what is not the default
+    usual, own = asdict(Recipe(study.recipe.steps)), provenance()
     recipe = {k: v for k, v in asdict(study.recipe).items() if k == 'steps' or v != usual[k]}
-    return dict(network=study.network.model, recipe=recipe, seeds=list(study.seeds), command='python tools/make_artifacts.py')
+    network = study.network.model_dump(exclude_defaults=True) | dict(model=study.network.model)
+    return dict(network=network, recipe=recipe, seeds=list(study.seeds), command='python tools/make_artifacts.py', commit=own['commit'])
 
 def publish_scores(data, score, study, run):
     each, images = study.found(run)[score], study.images(run)
     finite = each.nan_to_num(posinf=1e9)
     pairs = [correlation(finite[i], finite[j], 'spearman').value for i in range(len(each)) for j in range(i)]
-    scores = Scores.of(images, each.mean(0), each=each.half(), **study.origin(score, len(each)))
-    return publish(scores, f'{data}-{score}', about=f'{says[score]}; mean of {len(each)} networks, and each', data=data,
-                   made=facts(study) | dict(steps=study.steps), measured=dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3)), **code)
+    scores = Scores.of(images, each.mean(0), each=each.bfloat16(), **study.origin(score, len(each)))
+    return publish(scores, f'{data}-{score}', about=f'{says[score]}; mean of {len(each)} networks, and each in bfloat16', data=data,
+                   made=facts(study) | dict(scored_at_step=study.steps), measured=dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3)), **code)
 
 def publish_tickets(data, network, study, run):
     "Those of the first replicate, at each density; what they reach over all replicates"
     steps, table = study.rewinds[-1], study.table(run)
     for level in range(1, study.levels + 1):
         chosen = table[(table.pretrain_steps == steps) & (table.level == level)]
-        reached = {arm: t_interval(chosen[chosen.arm == arm].accuracy) for arm in ('ticket', 're-initialized')}
+        reached = {arm: t_interval(chosen[chosen.arm == arm].accuracy) for arm in ('ticket', 're-initialized')} # test accuracy over all replicates
         start = study.start(study.seeds[0], steps)
-        task = dict((columns['level'], task) for columns, task in study.trainings(study.seeds[0]) if columns['pretrain_steps'] == steps)[level]
-        record, rewind = run.ask(task), snapshot_of(run.ask(start)).rewound()
+        record, rewind = run.ask(at_level(start, level, study.prune_rate)), snapshot_of(run.ask(start)).rewound()
         trained, mask = replace(snapshot_of(record), optimizer={}), Mask({k: m.bool() for k, m in record.part('mask').items()})
         about = f'{mask.density:.1%} of the weights of {network} on {data}, rewound to step {steps} of {study.recipe.steps}'
-        measured = {f'test accuracy, {arm}': f'{mean:.4f} ± {half:.4f} (n = {n}, 95 %)' for arm, (mean, half, n) in reached.items()}
+        measured = {f'test accuracy of {arm}s' if arm == 'ticket' else f'test accuracy {arm}': dict(mean=round(mean, 4), interval=round(half, 4), n=n) for arm, (mean, half, n) in reached.items()}
         publish(Ticket(mask, rewind, study.recipe, trained, dict(record.provenance)), f'{data}-{network}-{100*mask.density:.0f}', about=about, data=data,
                 made=facts(study) | dict(seed=study.seeds[0], noise=noise_of(study.seeds[0], level)),
-                measured=measured | {'of this one': float(record.metrics.accuracy.iloc[0])}, living=True, **code)
+                measured=measured | {'test accuracy of this one': float(record.metrics.accuracy.iloc[0])}, living=True, **code)
 
 if __name__ == '__main__':
     run = Run(shipped=False)
