@@ -865,3 +865,6 @@ def test_what_is_given_in_place_of_another_is_answered_with_what_to_give(what, k
 def test_sparse_pixels_are_pixels():
     dense = torch.eye(8, dtype=torch.uint8).repeat(4, 1, 1, 1)
     assert torch.equal(ImageSet.of(dense.to_sparse(), [0, 1, 0, 1]).x, dense)
+
+def test_a_stream_for_a_device_that_knows_no_autocast():
+    with torch.autocast('cpu', torch.bfloat16), seeded(0, 'anything', device='meta'): assert not torch.is_autocast_enabled('cpu')
