@@ -61,7 +61,7 @@ class Card:
         "What a reader needs to use it"
         facts = ['', '| | |', '|-|-|', *(f'| {key} | {_plainly(value)} |' for part in (self.measured, self.made) for key, value in part.items())]
         first = f'**{self.name}** ({self.kind}, {self.size/1e6:.2f} MB): {self.about}. Data: {self.data}. License: {self.license}.'
-        return '\n'.join([first, *facts, '', uses[self.kind].format(self)])
+        return '\n'.join([first, *facts, '', uses[self.kind].format(self, score=self.name.removeprefix(f'{self.data}-'))])
 
     def _repr_markdown_(self): return self.in_words()
 
@@ -74,7 +74,7 @@ uses = dict( # how each kind is used, for its card
     scores="""```python
 import lottery_diet as ld
 train = ld.load_data('{0.data}').train
-scores = ld.load_scores('{0.data}', '{0.name}'.removeprefix('{0.data}-')).on(train)
+scores = ld.load_scores('{0.data}', '{score}').on(train)
 ```""", ticket="""```python
 import lottery_diet as ld
 train, _, test = ld.load_data('{0.data}')

@@ -286,9 +286,9 @@ def test_what_comes_with_the_package_is_whole_small_and_described(name):
     assert card.about and card.license == 'Apache-2.0' and f'**{name}**' in (file.parent/'ARTIFACTS.md').read_text(encoding='utf-8')
     if card.kind == 'scores':
         scores = load_scores(card.data, name.removeprefix(f'{card.data}-'))
-        finite = scores.each.isfinite().all(0)
-        assert len(scores.each) == card.measured['networks'] and torch.allclose(scores.each.float().mean(0)[finite], scores.values[finite], rtol=5e-3, atol=1e-6)
-        assert ((scores.each == 0) <= (scores.values == 0)).all() or card.name.endswith(('forgetting', 'barrier')) # nothing is rounded to zero
+        each = scores.each.float()[:, scores.each.isfinite().all(0)]
+        gap = each.mean(0) - scores.values[scores.each.isfinite().all(0)]
+        assert len(each) == card.measured['networks'] and (gap.abs() <= 5e-3*each.abs().mean(0) + 1e-6).all() # bfloat16 has three digits
 
 @pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'scores'])
 def test_shipped_scores_are_of_the_real_data(name, real_data):
@@ -301,7 +301,7 @@ def test_a_shipped_ticket_has_the_accuracy_of_its_card(name, real_data):
     card, ticket = shipped_cards[name], load_ticket(name)
     train, _, test = load_data(card.data, real_data)
     net = network_of(name, load_data(card.data, real_data).train)
-    assert evaluate(net, test, ticket.trained).accuracy == pytest.approx(card.measured['of this one'], abs=1e-3) # another processor rounds otherwise
+    assert evaluate(net, test, ticket.trained).accuracy == pytest.approx(card.measured['test accuracy of this one'], abs=1e-3) # another processor rounds otherwise
     assert same(ticket.mask.apply(ticket.trained.state), ticket.trained.state)
 
 @pytest.mark.long
