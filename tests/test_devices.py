@@ -32,7 +32,7 @@ from lottery_diet.experiments.landscapes import Sharpness
 from lottery_diet.experiments.sweeps import varied
 from lottery_diet.experiments.tasks import Run, Task
 from lottery_diet.experiments.tickets import AtStart, Control, Moved, Retrained, Signed, SignFlips, TicketLevel
-from lottery_diet.experiments.training import Pretrain, SavedScores
+from lottery_diet.experiments.training import InputNorm, Pretrain, SavedScores
 from lottery_diet.imp import Mask, controls, imp, imp_many, train_ticket
 from lottery_diet.landscape import Curvature, plane_of_two, sample_diagonal, surface, top_eigenvalues, trace
 from lottery_diet.lmc import exchanged, instability, loss_path, nudged, spawn
@@ -222,7 +222,7 @@ def rivals():
     deep = dict(pretrain=start, level=1, prune_rate=.5)
     ticket = TicketLevel(**deep)
     return [AtStart(**deep, method='GraSP', examples=50), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
-            SignFlips(ticket=ticket), LayerPaths(first=ticket, second=Control(ticket=ticket, arm='shuffled'), layers=dict(first=('1',)), examples=50, points=3), Nudged(pretrain=start, size=1.), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
+            SignFlips(ticket=ticket), LayerPaths(first=ticket, second=Control(ticket=ticket, arm='shuffled'), layers=dict(first=('1',)), examples=50, points=3), InputNorm(data=start.data, recipe=start.recipe), Nudged(pretrain=start, size=1.), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
 
 def one_of_each_kind():
     "Of all figures at smoke, of both ways to distill and of rivals: of each kind the task that needs the fewest others, each behind what it needs"
