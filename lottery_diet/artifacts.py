@@ -100,17 +100,18 @@ def fetch(
     where:Path|str|None=None # as in `cards`
 ) -> Path: # the file, whose checksum is that of its card
     "An artifact's file; raises `ValueError` for an unknown name and for a file that is not the one of the card, and what `cards` raises"
-    return _fetched(choose('artifact', name, cards(where)), where)
+    return _while_it_changes(name, where, lambda card: _fetched(card, where))
+
+def _while_it_changes(name, where, use):
+    "What another process replaces while it is read is read again"
+    while True:
+        card = choose('artifact', name, cards(where))
+        try: return use(card)
+        except (OSError, ValueError):
+            if cards(where).get(name) == card: raise
 
 def _fetched(card, where):
-    "What changed since the card was read is looked up once more"
-    for last in (False, True):
-        try: file = _downloaded(f'{str(where).rstrip("/")}/{card.file}', card) if _is_url(where) else _place(where, card.file)
-        except (FileNotFoundError, ConnectionError):
-            again = cards(where).get(card.name)
-            if last or again in (None, card): raise
-            card = again
-        else: break
+    file = _downloaded(f'{str(where).rstrip("/")}/{card.file}', card) if _is_url(where) else _place(where, card.file)
     if _sha256(file) == card.sha256: return file
     raise ValueError(f'{file} is not the file that the card of {card.name!r} describes: download it again, or ask who keeps it')
 
@@ -210,9 +211,10 @@ def load_mask(
     return _loaded(name, 'mask', where, also='ticket')
 
 def _loaded(name, kind, where, also=None):
-    card = choose('artifact', name, cards(where))
-    if card.kind not in (kind, also): raise ValueError(f'{name!r} is no {kind}: it holds {card.kind}, {card.about}')
-    return kinds[kind].load(_fetched(card, where))
+    def load(card):
+        if card.kind not in (kind, also): raise ValueError(f'{name!r} is no {kind}: it holds {card.kind}, {card.about}')
+        return kinds[kind].load(_fetched(card, where))
+    return _while_it_changes(name, where, load)
 
 def network_of(
     name:str, # of an artifact whose card names its network
