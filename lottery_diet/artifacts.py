@@ -22,7 +22,7 @@ from urllib.request import urlopen
 from torch import nn
 
 from .data import ImageSet
-from .files import at_home, choose, make_folder, shipped, write_whole
+from .files import at_home, choose, make_folder, shipped, write_whole, writing_to
 from .imp import Mask, Ticket
 from .scores import Scores
 
@@ -111,7 +111,8 @@ def _while_it_changes(name, where, use):
             if cards(where).get(name) == card: raise
 
 def _fetched(card, where):
-    file = _downloaded(f'{str(where).rstrip("/")}/{card.file}', card) if _is_url(where) else _place(where, card.file)
+    if _is_url(where): return _downloaded(f'{str(where).rstrip("/")}/{card.file}', card)
+    file = _place(where, card.file)
     if _sha256(file) == card.sha256: return file
     raise ValueError(f'{file} is not the file that the card of {card.name!r} describes: download it again, or ask who keeps it')
 
@@ -246,10 +247,10 @@ def publish(
     draft = Card(name, kind, about, data, license, '0'*64, 0, _plain(made), _plain(measured))
     if kind == 'scores' and not name.startswith(f'{data}-'): raise ValueError(f'scores of {data} are found by names that begin with {data}-, not by {name!r}')
     folder = make_folder(at_home(folder))
+    with writing_to(folder): (folder/'.lock').touch()
     try:
         with FileLock(folder/'.lock', timeout=60, mode=0o666): return _published(thing, draft, folder, how)
     except Timeout: raise ConnectionError(f'{folder} stays locked by another process: try again') from None
-    except OSError as e: raise type(e)(e.errno, f'nothing can be written to {folder} ({e.strerror}): choose another place, or allow it') from None
 
 def _plain(facts):
     "As they are read back from JSON"

@@ -47,9 +47,7 @@ def channels_last(
 
 def _array(images):
     "One NumPy array of all images"
-    if isinstance(images, Tensor): return images.detach().cpu().to_dense().numpy()
-    if isinstance(images, np.ma.MaskedArray): raise TypeError('pixels are masked, which no network sees: fill them, images.filled(0)')
-    if isinstance(images, np.ndarray) and images.dtype != object: return images
+    if isinstance(images, Tensor) or isinstance(images, np.ndarray) and images.dtype != object: return _array_of_one(images)
     parts = [_array_of_one(image) for image in images]
     if not parts: raise ValueError('an image set needs at least one image')
     if odd := next((i for i, part in enumerate(parts) if part.shape != parts[0].shape), None):
@@ -58,7 +56,8 @@ def _array(images):
 
 def _array_of_one(image):
     "Height × width, with channels first or last, of a tensor, an array, a picture of Pillow's, or its bytes as a parquet file has them"
-    if isinstance(image, Tensor): return image.detach().cpu().numpy()
+    if isinstance(image, Tensor): return image.detach().cpu().to_dense().numpy()
+    if isinstance(image, np.ma.MaskedArray): raise TypeError('pixels are masked, which no network sees: fill them, images.filled(0)')
     if isinstance(image, Mapping) and 'bytes' in image:
         from PIL import Image
         image = Image.open(BytesIO(image['bytes']))

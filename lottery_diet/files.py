@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['choose', 'unknown', 'project_root', 'shipped', 'at_home', 'checkout', 'runs_root', 'code_digest', 'Damaged',
-           'make_folder', 'aside', 'clear_leftovers', 'write_whole']
+           'writing_to', 'make_folder', 'aside', 'clear_leftovers', 'write_whole']
 
 # %% ../nbs/files.ipynb #f11e5003
 import difflib
@@ -87,7 +87,10 @@ class Damaged(Exception):
     "A file is not as it was written"
 
 @contextmanager
-def _writing_to(folder:Path):
+def writing_to(
+    folder:Path # that is written to inside the block
+):
+    "A folder that nothing can be written to is named; raises `OSError`, whose `strerror` is a sentence"
     try: yield
     except OSError as e: raise type(e)(e.errno, f'nothing can be written to {folder} ({e.strerror}): choose another place, or allow it') from None
 
@@ -95,7 +98,7 @@ def make_folder(
     folder:Path # to be there, with all above it
 ) -> Path: # the same
     "Make a folder where there is none; raises `OSError`, whose `strerror` is a sentence"
-    with _writing_to(folder): folder.mkdir(parents=True, exist_ok=True)
+    with writing_to(folder): folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 @contextmanager
@@ -104,7 +107,7 @@ def aside(
 ) -> Iterator[Path]: # where to make it: in a folder of its own beside `path`, gone at the end of the block
     "A place to write what is renamed to `path` once it is whole; what a killed process leaves of it, `clear_leftovers` takes away"
     while True: # until no other process took the new folder for a leftover
-        with _writing_to(path.parent): folder = Path(mkdtemp(prefix='.part-', dir=path.parent))
+        with writing_to(path.parent): folder = Path(mkdtemp(prefix='.part-', dir=path.parent))
         try:
             lock = os.open(folder/'.lock', os.O_RDWR | os.O_CREAT)
             if _claim(lock) is not False and os.path.samestat(os.fstat(lock), os.stat(folder/'.lock')): break

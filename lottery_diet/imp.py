@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 
-from .core import Damaged, Solution, alive_in, as_state, derive, load_tensors, part_of, placed, provenance, same, save_tensors, stream
+from .core import Damaged, Solution, as_state, derive, load_tensors, mask_in, part_of, placed, provenance, same, save_tensors, stream, under_all_names
 from .data import ImageSet
 from .engine.recipe import Recipe
 from .models import initialize, prunable
@@ -88,8 +88,7 @@ class Mask(Mapping[str, Tensor]):
         notes:Mapping[str, str] # shapes and second names
     ) -> 'Mask': # on the CPU
         "What `packed` packed"
-        alive, ties = alive_in(tensors, notes), json.loads(notes['ties'])
-        return cls({k: m for k, m in alive.items() if k not in ties}, ties)
+        return cls(*mask_in(tensors, notes))
 
     def save(self,
         path:Path|str # .safetensors, to make or replace
@@ -363,7 +362,7 @@ class Ticket:
         try:
             tensors, notes = load_tensors(Path(path))
             mask, recipe = Mask.unpacked(tensors, notes), json.loads(notes['recipe'])
-            alive = alive_in(tensors, notes) if 'living' in notes else {}
+            alive = under_all_names(mask, mask.ties) if 'living' in notes else {}
             snapshot = lambda part: Snapshot(state=placed(part_of(tensors, part), alive), **json.loads(notes[part])) if part in notes else None
             rewind, trained = map(snapshot, ('rewind', 'trained'))
             return cls(mask, replace(rewind, known=alive or None), recipe and Recipe(**recipe), trained, json.loads(notes['origin']))
@@ -374,7 +373,7 @@ class Ticket:
 
 def _living(state, mask):
     "Living weights alone, in their order, under all of their names"
-    alive = dict(mask) | {second: mask[first] for second, first in mask.ties.items() if first in mask}
+    alive = under_all_names(mask, mask.ties)
     if strange := [k for k in mask if k not in state or state[k].shape != mask[k].shape]:
         raise ValueError(f'the mask of {strange[0]!r} is not of this state: save the mask that was found for it')
     return {k: v[alive[k].to(v.device)] if k in alive else v for k, v in state.items()}

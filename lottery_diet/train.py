@@ -396,7 +396,6 @@ def train_many(
     if grouping == 'in parallel' and (kwargs or not recipe.plain):
         own = [k for k in ('cutmix', 'label_smoothing', 'clip', 'loss') if getattr(recipe, k)]
         raise ValueError(f'runs in parallel refuse {", ".join([*kwargs, *own])}: train them in turn')
-    for start, mask in zip(starts, masks): check_known(start, mask)
     at = steps_between(starts[0].step, recipe.steps if stop is None else stop, at, recipe)
     go = _in_parallel if grouping == 'in parallel' else _in_turn
     return go(model, data, recipe, starts, masks, seeds, at, augment=augment, **kwargs)
@@ -414,6 +413,7 @@ def _in_parallel(model, data, recipe, starts, masks, seeds, at, augment):
     for start, mask in zip(starts, masks):
         check_state(model, start.state, 'a snapshot to start from')
         check_mask(dict(model.named_parameters()), mask)
+        check_known(start, mask)
     start = Snapshot(starts[0].step, join([s.state for s in starts]), join([s.optimizer for s in starts]))
     feed = partial(parallel_batches, data, recipe, seeds=seeds, augment=augment)
     way = 'graph' if data.x.device.type == 'cuda' else 'autograd'

@@ -75,7 +75,7 @@ def file_of(folder, name): return folder/cards(folder)[name].file
     (lambda folder: (folder/'cards.json').write_text('['*100_000), ValueError, 'cards.json is no list of artifacts'),
     (lambda folder: (folder/'cards.json').write_bytes(b'\xff\xfe{'), ValueError, 'cards.json is no list of artifacts'),
     (lambda folder: (folder/'cards.json').write_text('{"small": {"kind": "ticket"}}'), ValueError, 'cards.json is no list of artifacts'),
-    (spoiled('"only-mask"', '"../mask"'), ValueError, "'../mask' is no name"), (spoiled('"sha256": "', '"sha256": "/tmp/'), ValueError, 'is no SHA-256 checksum'),
+    (spoiled('"only-mask"', '"../mask"'), ValueError, "'../mask' is no name"), (spoiled('"sha256": "', '"sha256": "/elsewhere/'), ValueError, 'is no SHA-256 checksum'),
     (spoiled('"size": ', '"size": "9", "was": '), ValueError, 'cards.json is no list of artifacts'), (spoiled('"measured": {}', '"measured": 5'), ValueError, 'measured=5 of an artifact must be Mapping'),
     (spoiled('"made for a test"', '"made \\u001b[2J"'), ValueError, 'cannot be printed'),
     (lambda folder: (folder/'cards.json').unlink(), FileNotFoundError, 'cards.json: give the folder that `publish` wrote to'),

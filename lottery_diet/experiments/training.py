@@ -107,8 +107,8 @@ def outcome_of(
 class Scorer(Task):
     "A task whose answer has a tensor `scores`, one per training image, low where it is easy"
     def scored(self) -> tuple[Images, float]: # the share from 0 to 1
-        "The data, and which share of its labels is drawn at random"
-        raise NotImplementedError
+        "The data, and which share of its labels is drawn at random: none, where a scorer says nothing else"
+        return self.data, 0.
 
 class Judge(Training, Scorer):
     "Difficulty of every training image in the eyes of one network (Data Diet, Appendix B; Paul et al. 2021)"
@@ -175,10 +175,6 @@ class InputNorm(Scorer):
         "Data and score"
         return f'{Path(self.data.name).stem}-input-norm'
 
-    def scored(self) -> tuple[Images, float]: # a share of 0
-        "The data, with its own labels"
-        return self.data, 0.
-
     def compute(self,
         run:Run # on whose device the images are read
     ) -> Outcome: # one row: mean score; tensor scores, n
@@ -207,10 +203,6 @@ class SavedScores(Scorer):
     def label(self) -> str:
         "Data, and the file's name"
         return f'{Path(self.data.name).stem}-{Path(self.path).stem}'
-
-    def scored(self) -> tuple[Images, float]: # a share of 0
-        "The data, with its own labels"
-        return self.data, 0.
 
     def compute(self,
         run:Run # not asked
