@@ -21,9 +21,9 @@ from lottery_diet.core import project_root
 from lottery_diet.experiments.answers import Answer
 from lottery_diet.experiments.connectivity import Barriers, Child
 from lottery_diet.experiments.sweeps import varied, with_needs
-from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.tasks import Run, repetitions
 from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure
-from lottery_diet.pages.gallery import about_figures
+from lottery_diet.pages.gallery import about_figures, drawn_in
 from lottery_diet.papers.catalogue import figures, panels_of, paper_of, preset, presets
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
 from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
@@ -146,6 +146,14 @@ def test_committed_pages_lie_beside_their_tables_and_name_no_machine():
         text = page.read_text()
         assert page.with_suffix('.csv').is_file() and str(project_root()) not in text and 'papermill' not in json.loads(text)['metadata'], page
         assert not re.search(r'"[^"]*(?<![\w.])/(?:home|Users|root|tmp|work)/', text), page
+
+def test_what_a_committed_table_says_it_is_by_tells_its_rows_apart():
+    tables = [d for d in drawn_in(project_root()/'results') if d.parts[0] not in ('dd_schematic', 'syn_schematic')]
+    assert len(tables) > 60
+    for d in tables:
+        table, by = d.table, d.origin['by']
+        assert by and set(by) <= set(table) and not set(by) & {*repetitions, 'accuracy', 'loss', 'density', 'barrier'}, d.picture
+        assert not table.duplicated([*by, *table.columns.intersection(repetitions)]).any(), d.picture
 
 def recipe_of(r): return (r.steps, r.batch_size, r.lr, r.milestones, r.gamma, r.momentum, r.nesterov, r.weight_decay, r.crop, r.flip, r.drop_last, r.warmup, r.optimizer)
 

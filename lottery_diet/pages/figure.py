@@ -11,7 +11,7 @@ __all__ = ['letters', 'spoken', 'in_one_sentence', 'read_parameters', 'injected_
 import ast
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +80,12 @@ def save_results(
     name:str, # of the files, without ending
     parameters:Mapping[str, object], # that the run depended on
     device:object='cpu', # what it computed on
+    by:Sequence[str]=(), # columns that tell what was asked, but for repetitions such as seeds: means are taken by these
     **origin # what else is to be known of where the table comes from
 ) -> list[str]: # the files, relative to the project where they lie in it
-    "Write `name`.csv, .json (parameters and provenance), .png and .pdf, each whole or not at all"
+    "Write `name`.csv, .json (parameters, provenance, by), .png and .pdf, each whole or not at all"
     folder = require_writable(at_home(folder))
-    origin = json.dumps(dict(parameters=parameters, provenance=provenance(device) | origin), indent=1, default=str)
+    origin = json.dumps(dict(parameters=parameters, provenance=provenance(device) | origin, by=[name for name in by if name in table]), indent=1, default=str)
     files = [write_whole(folder/f'{name}.csv', lambda p: table.to_csv(p, index=False)),
              write_whole(folder/f'{name}.json', lambda p: p.write_text(origin + '\n', encoding='utf-8')),
              *(write_whole(folder/f'{name}.{ending}', lambda p: fig.savefig(p, dpi=200)) for ending in ('png', 'pdf'))]
@@ -167,7 +168,7 @@ class Page:
         tasks = with_needs(self.figure.tasks())
         if not self.done.counts['left'] and self.figure == preset(self.name, self.asked.scale, self.asked.seeds, self.panel):
             keep_names(asked_file(self.run.root, self.name, self.asked.scale, self.asked.seeds, self.panel), [task.name for task in tasks])
-        return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, answers=effort(tasks, self.run))
+        return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, self.figure.by(), answers=effort(tasks, self.run))
 
 def effort(
     tasks:Iterable[Task], # and what they need

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
 
 from ..core import project_root, runs_root, shipped, write_whole
+from ..experiments.tasks import repetitions
 from .claims import in_numbers, read_claims
 from ..papers.catalogue import paper_of
 from ..papers.parameters import scales
@@ -67,6 +67,11 @@ class Drawn:
             raise ValueError('no parameters and provenance')
         return found
 
+    @property
+    def by(self) -> list[str]: # none where the file does not say
+        "Columns of the table that tell what was asked"
+        return list(map(str, self.origin.get('by', ())))
+
     @cached_property
     def content(self) -> str: # base64
         "The picture, to lie inside a page"
@@ -83,7 +88,7 @@ class Drawn:
         "The first of its files that is not as `save_results` writes it"
         from PIL import Image
         def look(file): Image.open(file, formats=['PNG']).verify() # checks every chunk
-        for ending, read in {'.png': lambda: look(self.picture), '.csv': lambda: in_short(self.table), '.json': lambda: self.origin}.items():
+        for ending, read in {'.png': lambda: look(self.picture), '.csv': lambda: in_short(self.table), '.json': lambda: in_short(self.table, self.by)}.items():
             try: read()
             except Exception: return self.beside(ending) # of many kinds
 
@@ -109,32 +114,23 @@ def _mean(values):
     "Over seeds, with half its interval to two digits, and no more decimals than that"
     if not len(values): return '–'
     found = t_interval(values)
-    if not found.half > 1e-6: return _number(found.mean) + (f' ± {_number(found.half, 2)}' if found.n > 1 else '')
+    if not found.half > 1e-6: return _number(found.mean) + (f' ± {_number(found.half, 2)}' if found.n > 1 and found.half else '')
     decimals = max(0, 1 - math.floor(math.log10(found.half)))
     return f'{found.mean:z.{decimals}f} ± {found.half:.{decimals}f}'
 
-def _asked(table):
-    "Columns that were not measured: text, and numbers that the fullest seed has all of, until these tell its rows apart"
-    fullest, keys = table[table.seed == table.seed.mode()[0]], []
-    for column in table.columns.drop('seed'):
-        in_all = not is_numeric_dtype(table[column]) or table[column].isin(fullest[column]).all()
-        apart = keys and not table.duplicated([*keys, 'seed']).any()
-        varies = lambda: table.groupby(keys, dropna=False)[column].nunique(dropna=False).max() > 1
-        if in_all and not (apart and is_numeric_dtype(table[column]) and varies()): keys.append(column)
-    return keys
-
 def in_short(
     table:pd.DataFrame, # a row for each run, or for anything else where no column is called seed
+    by:Sequence[str]=(), # columns that tell what was asked; the others are measured, or count repetitions
     longest:int=40 # rows to give
 ) -> tuple[pd.DataFrame, str]: # cells as text, and what to say of them
-    "Means with 95 % t-intervals over seeds, or else the rows; empty columns are left out, and a column of one value is said once"
+    "Means with 95 % t-intervals over seeds, or the rows where nothing is said of the columns; empty ones are left out, one value in all rows is said once"
     table = table.dropna(axis='columns', how='all')
     same = {c: _number(table[c].iloc[0]) for c in table if len(table) > 1 and table[c].nunique(dropna=False) == 1}
     said = [f'In all rows: {", ".join(f"{c} {v}" for c, v in same.items())}.'] if same else []
     table = table.drop(columns=list(same))
-    asked = _asked(table) if 'seed' in table else list(table)
-    measured = table.columns.difference([*asked, 'seed'], sort=False)
-    if len(measured): rows, total, how = _over_seeds(table, asked, list(measured), longest)
+    asked = [name for name in by if name in table]
+    measured = [name for name in table.select_dtypes(['number', 'bool']) if name not in (*asked, *repetitions)]
+    if by and measured and 'seed' in table: rows, total, how = _over_seeds(table, asked, measured, longest)
     else: rows, total, how = table.head(longest).map(_number), len(table), ''
     return rows, ' '.join(filter(None, [how, *said, f'The first {longest} of {total:,} rows.' if total > longest else '']))
 

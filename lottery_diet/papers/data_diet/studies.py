@@ -92,6 +92,7 @@ training_columns = ('step', 'density', 'loss', 'accuracy', 'training_loss', 'col
 class DietAccuracy(Diets):
     "Test accuracy of tickets by level, subset, score, wrong labels and replicate (Data Diet, accuracy against sparsity)"
     columns: ClassVar[tuple[str, ...]] = ('arm', 'score', 'size', 'pretrain_steps', 'seed', 'label_noise', 'level', *training_columns, 'drop')
+    within: ClassVar[tuple[str, ...]] = ('level',)
     diet: ClassVar[tuple[str, ...]] = ('arm', 'score', 'size', 'pretrain_steps', 'label_noise') # columns that name a ladder, whatever the replicate
     rewinds: tuple[Step, ...] # steps of pre-training on all data
     diet_steps: Count # steps of pre-training on a subset
@@ -259,6 +260,7 @@ class Early(Diets):
 class EarlyDynamics(Early):
     "Accuracy on test, training and easy images over the first steps (Data Diet, supplement)"
     columns: ClassVar[tuple[str, ...]] = ('arm', 'seed', 'step', 'images', 'test', 'train', 'easy')
+    within: ClassVar[tuple[str, ...]] = ('step', 'images')
 
     def asked(self) -> Iterator[tuple[dict, EarlyAccuracy]]: # as (columns, task)
         "Both, of every replicate"
@@ -269,6 +271,7 @@ class EarlyDynamics(Early):
 class GradientAlignment(Early):
     "Agreement of mini-batch gradients over the first steps (Data Diet, supplement)"
     columns: ClassVar[tuple[str, ...]] = ('arm', 'seed', 'step', 'images', 'cosine', 'spread')
+    within: ClassVar[tuple[str, ...]] = ('step', 'images')
     batch_size: Count = 128 # images
     augmented: tuple[Literal['all', 'easiest'], ...] = () # whose gradients are of cropped and flipped images; published: all, which favors the easiest
 
@@ -299,6 +302,7 @@ barrier_columns = ('step', 'pair', *(f'{of}_{kind}' for of in ('loss', 'error') 
 class BarriersBySpawn(Study, Children):
     "Barriers between children, by the step at which they were spawned (Data Diet, Fig. 1; WIN §2.4)"
     columns: ClassVar[tuple[str, ...]] = ('seed', *barrier_columns)
+    within: ClassVar[tuple[str, ...]] = ('step',)
     data: Images # images that parent and children are trained on
     network: Network # of both
     recipe: RecipeField # to whose end the children train
@@ -334,6 +338,7 @@ class ExampleBarriers(Diets, Children):
             for select in ('random', 'easiest')}
 
     columns: ClassVar[tuple[str, ...]] = ('arm', 'seed', 'bin_left', 'bin_right', 'count', 'values', 'mean', 'below_half')
+    within: ClassVar[tuple[str, ...]] = ('bin_left', 'bin_right')
 
     def asked(self) -> Iterator[tuple[dict, BarrierCounts]]: # as (columns, task): a row for each bin
         "Four initializations of every replicate"
@@ -496,6 +501,7 @@ class ScoreVsBarrier(Diets, Children):
     bins: Count = 20 # of equally many examples, from easy to hard
 
     columns: ClassVar[tuple[str, ...]] = ('seed', 'spawn_step', 'bin', 'score', 'barrier', 'low', 'median', 'high', 'images', 'pearson', 'spearman')
+    within: ClassVar[tuple[str, ...]] = ('bin',)
 
     def asked(self) -> Iterator[tuple[dict, ScoreBins]]: # as (columns, task): a row for each bin of examples, easiest first; barriers in nats
         "Scores against barriers at every spawn step of every replicate"

@@ -256,6 +256,7 @@ class DistilledPruning(Study):
 class MaskPaths(DistilledPruning):
     "Training loss on the line between two trainings under one mask, level after level (SYN, Figs. 3 and 4)"
     columns: ClassVar[tuple[str, ...]] = ('alpha', 'loss', 'error', 'pair', 'seed', 'level', 'arm')
+    within: ClassVar[tuple[str, ...]] = ('alpha',)
     controls: tuple[Literal['re-initialized', 'shuffled'], ...] = () # none: paths are between trainings under the mask as it is
     examples: Annotated[int, Field(ge=2)]|None = None # training images that the losses are of; all if None
     points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = tuple(i/10 for i in range(1, 10)) # alphas besides the ends
@@ -330,6 +331,7 @@ class Looks(DistilledPruning):
 class Landscapes(Looks):
     "Loss on a plane through trainings under one mask (SYN, Fig. 5)"
     columns: ClassVar[tuple[str, ...]] = ('x', 'y', 'loss', 'error', 'seed', 'level', 'arm')
+    within: ClassVar[tuple[str, ...]] = ('x', 'y')
     plane: Literal['two', 'four'] = 'two' # solutions that it goes through, in the paper's text and in its released code
     filter_normalized: bool = False # the random direction's filters get the lengths of the solutions' own (Li et al. 2018)
     side: Count = 21 # points along each direction
@@ -402,6 +404,7 @@ class CompressionRatio(DistilledPruning):
     "Accuracy and barrier under distilled masks, in units of those under the ordinary one (SYN, Fig. 6)"
     columns: ClassVar[tuple[str, ...]] = (
         'arm', 'level', 'seed', 'density', 'accuracy', 'barrier', 'accuracy_imp', 'barrier_imp', 'stored', 'drop', 'data', 'network')
+    within: ClassVar[tuple[str, ...]] = ('data', 'network')
     controls: tuple[Literal['re-initialized', 'shuffled'], ...] = () # none: they have no barriers
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)

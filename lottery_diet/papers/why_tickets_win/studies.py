@@ -32,6 +32,7 @@ class Ladders(Study):
     "Accuracy of ladders from initialization: tickets, and what is compared with them, over recipes (WIN, Figs. 1, 3, 12–14)"
     columns: ClassVar[tuple[str, ...]] = (
         *recipe_columns, 'seed', 'arm', 'level', 'step', 'density', 'loss', 'accuracy', 'training_loss', 'collapsed', 'nearest', 'drop')
+    within: ClassVar[tuple[str, ...]] = ('level',)
     data: Images # images that all ladders are trained on
     network: Network # whose weights are pruned
     recipes: tuple[RecipeField, ...] # more and less stable ones
@@ -103,6 +104,7 @@ class Ladders(Study):
 class Stability(Ladders):
     "Instability of tickets against their quality, over recipes (WIN, Figs. 1, 2)"
     columns: ClassVar[tuple[str, ...]] = (*recipe_columns, 'seed', 'level', 'density', 'instability', 'dense', 'ticket', 'control', 'quality', 'drop')
+    within: ClassVar[tuple[str, ...]] = ('level',)
     rounds: tuple[Count, ...] # levels at which tickets are looked at
     look: Literal['train', 'test'] = 'test' # images that the error on the line is of
     points: Count = 11 # on the line
@@ -154,6 +156,7 @@ class Stability(Ladders):
 class Regions(Ladders):
     "Distances between all solutions of ladders (WIN, Figs. 4, 9–11, 15–18, 21)"
     columns: ClassVar[tuple[str, ...]] = (*recipe_columns, 'seed', 'arm', 'first', 'second', *measures, 'disagreement')
+    within: ClassVar[tuple[str, ...]] = ('first', 'second')
     anew: bool = True # as the paper's matrices show
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
@@ -175,6 +178,7 @@ class Basins(Ladders):
     "Lines between the solutions of successive rounds (WIN, Figs. 8, 20, 23)"
     columns: ClassVar[tuple[str, ...]] = (
         *recipe_columns, 'seed', 'arm', 'ends', 'level', 'density', 'look', *(f'{of}_{kind}' for of in ('loss', 'error') for kind in Barrier._fields))
+    within: ClassVar[tuple[str, ...]] = ('look',)
     ends: tuple[Literal['unmasked', 'masked'], ...] = ('unmasked', 'masked') # of the line, at the solution that was pruned
     points: Count = 20 # on the line
     examples: Count|None = None # only the first so many training images
@@ -213,6 +217,7 @@ class Basins(Ladders):
 class Weights(Ladders):
     "What pruning leaves and takes: thresholds of all rounds, and histograms of one (WIN, Figs. 5–7, 19, 22)"
     columns: ClassVar[tuple[str, ...]] = (*recipe_columns, 'seed', 'arm', 'level', 'density', 'accuracy', 'threshold', 'drop')
+    within: ClassVar[tuple[str, ...]] = ('level', 'bin_left', 'bin_right')
     looked_at: Count # the round whose weights are counted
     bins: Count = 60 # of the histogram, all equally wide
     widest: Annotated[float, Field(gt=0)] = .5 # weight at the histogram's edges; what lies beyond is in its last bins
