@@ -228,6 +228,7 @@ def top_eigenvalues(
     if k == len(curvature): return torch.linalg.eigvalsh(curvature.times(torch.eye(k, dtype=dtype, device=device)).double()).flip(0).cpu().numpy()
     product = lambda v: curvature.times(torch.tensor(v, dtype=dtype, device=device).view(1, -1))[0].double().cpu().numpy()
     start = torch.randn(len(curvature), generator=stream(0, 'lanczos'), dtype=torch.float64).numpy()
+    if not product(start).any(): return np.zeros(k) # flat in every direction, which no iteration starts from: a network that died
     return np.sort(eigsh(LinearOperator((len(curvature),)*2, matvec=product, dtype=float), k=k, which='LA',
                          tol=tolerance, v0=start, return_eigenvectors=False))[::-1]
 
@@ -235,10 +236,18 @@ def trace(
     curvature:Curvature, # where
     draws:int=64, # random vectors
     seed:int=0, # of the signs
-    batch:int=8 # products at a time
+    batch:int=8, # products at a time
+    sketch:int=0 # directions of large eigenvalues that are summed exactly, at two products each; none by Hutchinson's way
 ) -> tuple[float, float]: # estimate, standard error
-    "The sum of all eigenvalues, from random signs (Hutchinson 1990)"
-    signs = torch.randint(2, (draws, len(curvature)), generator=stream(seed, 'trace'))*2 - 1
-    dtype, device = next(iter(curvature.point.values())).dtype, curvature.alive.device
-    values = torch.cat([(part.to(device, dtype)*curvature.times(part.to(device, dtype))).sum(1) for part in signs.split(batch)]).double()
-    return values.mean().item(), values.std().item()/draws**.5
+    "The sum of all eigenvalues, from random signs (Hutchinson 1990); of what a sketch leaves over, it is Hutch++ (Meyer et al. 2021)"
+    if not 0 <= sketch <= len(curvature): raise ValueError(f'sketch={sketch} must lie in 0…{len(curvature)}, the number of weights')
+    def signs(n, name):
+        drawn = torch.randint(2, (n, len(curvature)), generator=stream(seed, name))*2 - 1
+        return drawn.to(curvature.alive.device, next(iter(curvature.point.values())).dtype)
+    def products(vectors): return torch.cat([curvature.times(part) for part in vectors.split(batch)])
+    large, vectors = 0., signs(draws, 'trace')
+    if sketch:
+        basis = torch.linalg.qr(products(signs(sketch, 'sketch')).T).Q.T
+        large, vectors = (basis*products(basis)).double().sum().item(), vectors - vectors @ basis.T @ basis
+    values = (vectors*products(vectors)).sum(1).double()
+    return large + values.mean().item(), values.std().item()/draws**.5

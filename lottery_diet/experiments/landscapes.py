@@ -76,11 +76,13 @@ class Places(View):
 class Sharpness(Task):
     "Statistics of the Hessian's diagonal, its largest eigenvalues and its trace, at the end of a training (SYN, table)"
     kind = 'sharpness'
+    later = ('sketch',)
     solution: Child # at whose end the Hessian is taken
     examples: Annotated[int, Field(ge=1)] = 64 # training images, un-augmented, the first so many
     sampled: Annotated[int, Field(ge=1)]|None = None # entries of the diagonal; all living weights if None
     eigenvalues: Annotated[int, Field(ge=1)] = 3 # how many of the largest
     draws: Annotated[int, Field(ge=2)] = 64 # random vectors that the trace is estimated from
+    sketch: Annotated[int, Field(ge=0)] = 0 # directions of large eigenvalues that the trace sums exactly first
     batch: Annotated[int, Field(ge=1, exclude=True)] = 16 # products at a time
 
     def needs(self) -> Sequence[Task]:
@@ -99,7 +101,7 @@ class Sharpness(Task):
         record = run.ask(self.solution)
         mask = Mask(record.part('mask') or Mask.dense(net))
         here = Curvature(net, record.part('state'), train.take(torch.arange(min(self.examples, len(train)))), mask)
-        found, error = trace(here, self.draws, batch=self.batch)
+        found, error = trace(here, self.draws, batch=self.batch, sketch=min(self.sketch, len(here)))
         top = {f'eigenvalue{i + 1}': value for i, value in enumerate(top_eigenvalues(here, min(self.eigenvalues, len(here) - 1), tolerance=1e-3))}
         entries = sample_diagonal(here, min(self.sampled or len(here), len(here)), self.solution.pretrain.seed, self.batch)
         return Outcome([dict(weights=mask.size, living=len(here)) | diagonal_statistics(entries, mask.size) | top | dict(trace=found, trace_error=error)])
