@@ -131,8 +131,9 @@ def write_claims(
     claims:Iterable[Claim], # in the order of the table
     file:Path|None=None # `claims_file()` if None
 ) -> Path: # the file
-    "Write them whole or not at all; raises `ValueError` where one is not seen and no likely reason is given"
+    "Write them whole or not at all; raises `ValueError` where one does not say what it needs, or is not seen and no likely reason is given"
     claims = list(claims)
+    if bare := [c for c in claims if not c.needs]: raise ValueError(f'{bare[0].says!r} is testable nowhere in particular: say what it needs (only_if)')
     if silent := [c for c in claims if c.holds in ('not seen', 'the opposite') and not c.why]:
         raise ValueError(f'{silent[0].says!r} does not show: say why that is likely so (why=…)')
     return write_whole(file or claims_file(), lambda p: as_table(claims).to_csv(p, index=False))
