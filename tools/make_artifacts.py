@@ -1,4 +1,5 @@
-"Put scores and tickets of finished runs, each with its card, into results/artifacts: `python tools/make_artifacts.py` computes what is not finished (an hour of one core)"
+"Put scores and tickets of finished runs, each with its card, into results/artifacts; computes what is not finished (`python tools/make_artifacts.py [NAME …]`)"
+import sys
 from dataclasses import asdict, replace
 
 from lottery_diet.artifacts import publish
@@ -65,10 +66,13 @@ def publish_tickets(data, network, study, run):
 
 if __name__ == '__main__':
     run = Run(shipped=False)
+    def wanted(name): return name in sys.argv[1:] or not sys.argv[1:]
     for data, score, study in scorings():
+        if not wanted(f'{data}-{score}'): continue
         sweep(study.tasks(), run=run)
         publish_scores(data, score, study, run)
     for network, data in (('lenet', 'mnist'), ('quick', 'cifar10')):
+        if not wanted(f'{data}-{network}'): continue
         study = rewind_setting('mini', data)
         sweep([task for columns, task in study.asked() if columns['pretrain_steps'] == study.rewinds[-1]], run=run)
         publish_tickets(data, network, study, run)
