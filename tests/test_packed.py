@@ -1,5 +1,6 @@
 "Images on disk: parts as torchvision cuts them, the same batches however they are made, damage, interruptions, and a figure that is trained from a folder."
 import os
+import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from lottery_diet import packed
-from lottery_diet.core import digest, same, stream
+from lottery_diet.core import Diverged, digest, same, stream
 from lottery_diet.data import ImageSet, RandomParts, gathered
 from lottery_diet.distillation.whitening import ZCA
 from lottery_diet.engine.evaluation import evaluate, predict
@@ -95,6 +96,15 @@ def test_batches_do_not_depend_on_threads(striped):
     for a, b in zip(alone, together, strict=True): assert a[0] == b[0] and torch.equal(a[1], b[1]) and torch.equal(a[2], b[2])
     other = next(batches(striped.train, cropped, 0, 1, seed=1, augment_seed=2))
     assert torch.equal(other[2], alone[0][2]) and not torch.equal(other[1], alone[0][1])
+
+def test_batches_are_begun_ahead_and_given_up_with_their_reader(striped):
+    before, begun = threading.active_count(), []
+    made = striped.train.x.made((begun.append(i) or torch.tensor([i]), None) for i in range(9))
+    assert torch.equal(next(made), striped.train.x[:1]) and begun == [0, 1, 2]
+    made.close()
+    assert threading.active_count() == before
+    with pytest.raises(Diverged): fit(initialize(net, 0), striped.train, replace(plain, lr=1e30))
+    assert threading.active_count() == before
 
 def test_what_is_resumed_is_the_same_to_the_bit(striped):
     whole, left = (fit(initialize(net, 0), striped.train, cropped, stop=stop) for stop in (6, 4))
@@ -223,8 +233,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(own, tmp_path, monkeypatch)
     data = load_data('imagenet', own)
     assert {p.name[:-9] for p in (tmp_path/'cache').iterdir()} == {'train', 'val'} and data.train.x.packs[0].is_file()
     def full(*_): raise OSError(28, 'No space left on device')
-    monkeypatch.setenv('LOTTERY_DIET_CACHE', str(tmp_path/'full'))
     monkeypatch.setattr(packed.ZipFile, 'writestr', full)
+    assert torch.equal(load_data('imagenet', own).train.x[:], data.train.x[:]) # nothing need be written
+    monkeypatch.setenv('LOTTERY_DIET_CACHE', str(tmp_path/'full'))
     with pytest.raises(ValueError, match=r'nothing can be written to .*full.* \(No space left on device\): small copies of all images are kept there, so make room'): load_data('imagenet', own)
     assert not [p for p in (tmp_path/'full').rglob('*') if p.is_file()]
 
