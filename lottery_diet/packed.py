@@ -59,10 +59,10 @@ def write_pack(
         try: entries = [job.result() for job in made]
         finally: pool.shutdown(cancel_futures=True)
     def write(part):
-        with ZipFile(part, 'w') as z:
+        with writing_to(path.parent), ZipFile(part, 'w') as z:
             for info, jpeg in entries: z.writestr(info, jpeg)
             z.comment = _seal(z)
-    with writing_to(path.parent): return write_whole(path, write)
+    return write_whole(path, write)
 
 def _entry(i, file, opened):
     "Name in the zip with what it was made of, and JPEG"

@@ -293,9 +293,10 @@ def _squared(image, side:int|None):
 def packs_of(
     folder:Path # holds one folder of images per class
 ) -> Path: # it need not exist
-    "Where small copies of a folder's images are kept: inside it, or in a folder of its own in `LOTTERY_DIET_CACHE`"
+    "Where small copies of a folder's images are kept: beside it (inside, others would read a class), or in `LOTTERY_DIET_CACHE`"
     elsewhere = os.environ.get('LOTTERY_DIET_CACHE')
-    return at_home(elsewhere)/f'{folder.name}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]}' if elsewhere else folder/'.small'
+    if not elsewhere: return folder.parent/'.small'/folder.name
+    return at_home(elsewhere)/f'{folder.name}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]}'
 
 def read_packed(
     folder:Path # holds one folder of images per class

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from lottery_diet import packed
+from lottery_diet.baselines import batch_losses
 from lottery_diet.core import Diverged, digest, same, stream
 from lottery_diet.data import ImageSet, RandomParts, gathered
 from lottery_diet.distillation.whitening import ZCA
@@ -128,6 +129,8 @@ def test_a_set_on_disk_answers_what_its_twin_in_memory_answers(striped):
     assert evaluate(model, striped.test, ours.state) == evaluate(model, test, ours.state) and evaluate(model, test, ours.state).accuracy > .9
     assert torch.equal(predict(model, striped.test, batch_size=5), predict(model, test, batch_size=5))
     assert same(recalibrate_batchnorm(model, ours.state, striped.train, 8), recalibrate_batchnorm(model, ours.state, held, 8))
+    losses, same_losses = ([v.item() for v in batch_losses(model, data, 7)] for data in (striped.train, held))
+    assert losses == same_losses and len(losses) == 4
     few, same_few = (data.take(torch.tensor([3, 20, 1])) for data in (striped.train, held))
     assert torch.equal(gradient_lengths(model, few), gradient_lengths(model, same_few)) and torch.equal(el2n(model, few), el2n(model, same_few))
     assert ImageSet(few.x, few.y).mean == ImageSet(same_few.x, same_few.y).mean
@@ -227,8 +230,10 @@ def test_odd_names_and_links_are_images_too(own):
     assert (len(data.train), len(data.test)) == (11, 4) and [int((image == data.train.x[1]).all()) for image in data.train.x[:]].count(1) == 5 and torch.equal(data.train.x[:], again.train.x[:])
 
 def test_a_folder_that_cannot_be_written_to_is_named(own, tmp_path, monkeypatch):
-    (own/'imagenet'/'train'/'.small').touch() # nobody can make a folder there, not even root
-    with pytest.raises(ValueError, match='make room, or set LOTTERY_DIET_CACHE to another folder'): load_data('imagenet', own)
+    (own/'imagenet'/'.small').touch() # nobody can make a folder there, not even root
+    with pytest.raises(ValueError) as raised: load_data('imagenet', own)
+    kept = own/'imagenet'/'.small'/'train'
+    assert str(raised.value) == f'nothing can be written to {kept} (Not a directory): small copies of all images are kept there, so make room, or set LOTTERY_DIET_CACHE to another folder'
     monkeypatch.setenv('LOTTERY_DIET_CACHE', str(tmp_path/'cache'))
     data = load_data('imagenet', own)
     assert {p.name[:-9] for p in (tmp_path/'cache').iterdir()} == {'train', 'val'} and data.train.x.packs[0].is_file()
@@ -243,6 +248,14 @@ def opened_by(root):
     "By another process: what it sees"
     return load_data('imagenet', root).train.x[:].numpy()
 
+def test_others_may_read_the_folder_as_before(own):
+    patch_torchvision()
+    from torchvision.datasets import ImageFolder
+    data = load_data('imagenet', own)
+    for part, name in ((data.train, 'train'), (data.test, 'val')):
+        theirs = ImageFolder(own/'imagenet'/name)
+        assert theirs.classes == ['a', 'b'] and theirs.targets == part.y.tolist()
+
 def test_two_processes_may_make_copies_at_once(own):
     with ProcessPoolExecutor(2, get_context('spawn')) as pool: one, other = pool.map(opened_by, [own, own])
     assert (one == other).all() and sorted(p.name for p in packs_of(own/'imagenet'/'train').iterdir()) == ['a.zip', 'b.zip']
@@ -255,5 +268,7 @@ def test_the_figure_on_imagenet_is_trained_from_a_folder(root, tmp_path):
                                recipes=tuple(replace(r, steps=2, batch_size=12, milestones=(1,)) for r in asked.recipes)))
     run = Run(root=tmp_path/'runs', device='cpu')
     assert sweep(small.tasks(), run=run, progress=False).counts['failed'] == 0
+    again = sweep(small.tasks(), run=Run(root=tmp_path/'runs', device='cpu'), progress=False).counts
+    assert again['run'] == again['failed'] == again['left'] == 0 < again['cached']
     table = small.table(run)
     assert sorted(table.arm) == ['re-initialized']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
