@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['channels', 'pixels_of', 'channels_last', 'labels_of', 'Items', 'read_items', 'compact', 'refuse', 'classes_of',
-           'rows_of', 'ImageSet', 'pixel_statistics', 'front', 'by_class', 'Splits', 'split_off', 'shrink',
-           'random_labels', 'crop_flip']
+           'rows_of', 'LazyImages', 'refuse_what_memory_cannot_hold', 'ImageSet', 'pixel_statistics', 'front',
+           'by_class', 'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
 
 # %% ../nbs/01_data.ipynb #32a8eb1f
+import math
+import os
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
@@ -180,11 +183,87 @@ def rows_of(
     except ImportError: raise ValueError('reading a .parquet needs pyarrow: pip install "lottery_diet[hf]"') from None
     except (OSError, ValueError) as e: raise ValueError(f'{path} cannot be read as parquet: {str(e).splitlines()[0]}') from None
 
+# %% ../nbs/01_data.ipynb #f6d432c8
+class LazyImages:
+    "Images that are made when they are asked for, as uint8 pixels; a subclass has `device`, `shape` (n × c × h × w), and the first four methods"
+    dtype, ndim = torch.uint8, 4
+
+    def made(self,
+        asked:'Iterable[tuple[Tensor, RandomParts|None]]' # for each batch b places from 0, and which parts of the images; as they are if None
+    ) -> Iterator[Tensor]: # b × channels × height × width, on the device
+        "The batches in their order; they may be prepared ahead"
+        raise NotImplementedError
+
+    def only(self,
+        indices:Tensor # k places from 0, or a boolean for each image
+    ) -> 'LazyImages': # on the same device
+        "Those images, in that order; none is made"
+        raise NotImplementedError
+
+    def to(self,
+        device:torch.device|str # where batches shall lie
+    ) -> 'LazyImages': # none is made
+        "The same images for another device"
+        raise NotImplementedError
+
+    def contents(self) -> Tensor: # n × 32, uint8
+        "A SHA-256 of what each image is made from: its identity"
+        raise NotImplementedError
+
+    def __len__(self): return self.shape[0]
+
+    def __getitem__(self, indices) -> Tensor:
+        first, *rest = indices if isinstance(indices, tuple) else (indices,)
+        places = torch.arange(len(self))[first.cpu() if isinstance(first, Tensor) else first]
+        x, = self.made([(places.view(-1), None)])
+        return (x if places.ndim else x[0])[(*[slice(None)]*places.ndim, *rest)]
+
+    def index_select(self,
+        dim:int, # 0
+        indices:Tensor # b places from 0
+    ) -> Tensor: # b × channels × height × width, on the device
+        "Those images"
+        return self[indices]
+
+    def split(self,
+        size:int # images at a time
+    ) -> Iterator[Tensor]: # size × channels × height × width, on the device; the last may be smaller
+        "All images in their order, batch by batch"
+        return self.made((places, None) for places in torch.arange(len(self)).split(size))
+
+    def tensor_split(self,
+        pieces:int # how many
+    ) -> Iterator[Tensor]: # of nearly one size
+        "All images in their order, in so many batches"
+        return self.made((places, None) for places in torch.arange(len(self)).tensor_split(pieces))
+
+    def is_floating_point(self) -> bool: # they are pixels
+        "False"
+        return False
+
+    def __getattr__(self, name):
+        if hasattr(Tensor, name) and not name.startswith('__'): raise TypeError(_too_many(name))
+        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None): raise TypeError(_too_many(function.__name__))
+
+def _too_many(name): return f'{name!r} needs all images in memory, and these are made batch by batch: take a part, data.take(range(1000)).in_memory()'
+
+def refuse_what_memory_cannot_hold(
+    size:int, # bytes
+    what:str # takes so many, for the message
+) -> None:
+    "Raises `ValueError` for more than this machine has; for what a small file claims to hold, before it is read"
+    try: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError, OSError): return
+    if size > memory: raise ValueError(f'{what} would take {size:,} bytes, more than the {memory:,} of this machine: give less')
+
 # %% ../nbs/01_data.ipynb #7eeaabde
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     "Images and labels; raises `ValueError` where they do not fit together"
-    x:Tensor # images, n × channels × height × width: uint8 pixels, or floating point and already normalized
+    x:'Tensor|LazyImages' # images, n × channels × height × width: uint8 pixels, or floating point and already normalized
     y:Tensor # labels, n, int64 from 0
     classes:int|None=None # how many there are; the largest label + 1 if None
     mean:tuple[float, ...]|None=None # per channel, of pixels scaled to 0…1; measured on `x` if None
@@ -194,7 +273,8 @@ class ImageSet:
     def __post_init__(self):
         x, y = self.x, self.y
         for what, v in dict(images=x, labels=y).items():
-            if not isinstance(v, Tensor): raise TypeError(f'{what} are a {type(v).__name__}, not a tensor: ImageSet.of(images, labels) takes arrays and lists')
+            if isinstance(v, Tensor) or v is x and isinstance(x, LazyImages): continue
+            raise TypeError(f'{what} are a {type(v).__name__}, not a tensor: ImageSet.of(images, labels) takes arrays and lists')
         if x.ndim != 4: raise ValueError(f'images must be n × channels × height × width, not {tuple(x.shape)}: add the missing axes with x[:, None] or reshape')
         if x.shape[3] in (1, 3, 4) and min(x.shape[1:3]) > 4:
             raise ValueError(f'images are {tuple(x.shape)}, and channels come before height and width: use x.permute(0, 3, 1, 2)')
@@ -264,13 +344,20 @@ class ImageSet:
     ) -> 'ImageSet': # on the same device
         "The images at `indices`, in that order, normalized as before"
         indices = torch.as_tensor(indices, device=self.x.device)
-        return replace(self, x=self.x[indices], y=self.y[indices])
+        return replace(self, x=self.x.only(indices) if isinstance(self.x, LazyImages) else self.x[indices], y=self.y[indices])
 
     def to(self,
         device:torch.device|str # such as 'cpu' or 'cuda:0'
     ) -> 'ImageSet': # this very set where it lies there already
         "The same images on another device"
         return self if self.x.device == torch.device(device) else replace(self, x=self.x.to(device), y=self.y.to(device))
+
+    def in_memory(self) -> 'ImageSet': # on the same device
+        "The same images as one tensor; raises `ValueError` where the machine has not that much"
+        refuse_what_memory_cannot_hold(math.prod(self.x.shape)*self.x.dtype.itemsize, f'{len(self):,} images of {self.name}')
+        x = torch.empty(self.x.shape, dtype=self.x.dtype, device=self.x.device)
+        for into, part in zip(x.split(256), self.x.split(256)): into.copy_(part)
+        return replace(self, x=x)
 
     def normalized_by(self,
         mean:Sequence[float], # one for each channel, of pixels scaled to 0…1
@@ -308,7 +395,8 @@ def pixel_statistics(
     "What normalizes `x`, counted exactly from histograms; 0 and 1 for images that are not pixels"
     if x.dtype != torch.uint8: return (0.,)*x.shape[1], (1.,)*x.shape[1]
     level = torch.arange(256, dtype=torch.float64)/255
-    share = [torch.bincount(x[:, c].flatten(), minlength=256).cpu().double()/x[:, c].numel() for c in range(x.shape[1])]
+    counts = sum(torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in part.unbind(1)]) for part in x.split(1000))
+    share = counts.cpu().double()/(len(x)*x.shape[2]*x.shape[3])
     mean = [(p*level).sum() for p in share]
     std = [(p*(level - m)**2).sum().sqrt().clamp(min=1/255) for p, m in zip(share, mean)]
     return tuple(m.item() for m in mean), tuple(s.item() for s in std)
@@ -370,8 +458,8 @@ def shrink(
     (_, h, w), x = data.shape, data.x
     if h % side or w % side or h//side != w//side:
         raise ValueError(f'images of {h}×{w} pixels have no whole part of {side} pixels: choose a divisor of both sides')
-    small = torch.nn.functional.avg_pool2d(x.float(), h//side)
-    return replace(data, x=small if x.is_floating_point() else small.round().to(x.dtype))
+    small = [F.avg_pool2d(part.float(), h//side) for part in x.split(1000)]
+    return replace(data, x=torch.cat(small if x.is_floating_point() else [part.round().to(x.dtype) for part in small]))
 
 # %% ../nbs/01_data.ipynb #00934ba6
 def random_labels(
@@ -402,4 +490,58 @@ def crop_flip(
     rows, columns = (torch.arange(size, device=x.device) + shift for size, shift in ((h, down), (w, right)))
     columns = torch.where(mirrored, columns.flip(1), columns)
     source = (rows[:, :, None]*(w + 2*pad) + columns[:, None, :]).view(b, 1, h*w)
-    return torch.nn.functional.pad(x, (pad,)*4).flatten(2).gather(2, source.expand(b, c, h*w)).view(x.shape)
+    return F.pad(x, (pad,)*4).flatten(2).gather(2, source.expand(b, c, h*w)).view(x.shape)
+
+# %% ../nbs/01_data.ipynb #262647b0
+@dataclass(frozen=True, eq=False)
+class RandomParts:
+    "One draw for each image of a batch: which part of it is seen (torchvision's RandomResizedCrop)"
+    numbers:Tensor # b × 22, float64 in 0…1: place down and right, then area and proportions of ten tries
+    least:float # smallest share of an image's area, above 0
+    ratio:float # narrowest width over height; the widest is 1/ratio
+
+    @classmethod
+    def drawn(cls,
+        b:int, # images
+        draws:torch.Generator, # the random stream
+        least:float=.08, # smallest share of an image's area
+        ratio:float=.75 # narrowest width over height
+    ) -> 'RandomParts': # by default as torchvision has them
+        "Draw once for each image"
+        return cls(torch.rand(b, 22, generator=draws, dtype=torch.float64), least, ratio)
+
+    def box(self,
+        i:int, # which image of the batch
+        h:int, # its height, pixels
+        w:int # its width
+    ) -> tuple[int, int, int, int]: # first row and column, height, width
+        "The part of an image of that size"
+        down, right, *tries = self.numbers[i].tolist()
+        for share, turn in zip(tries[::2], tries[1::2]):
+            area, wide = h*w*(self.least + share*(1 - self.least)), self.ratio**(1 - 2*turn)
+            width, height = round(math.sqrt(area*wide)), round(math.sqrt(area/wide))
+            if 0 < width <= w and 0 < height <= h: return int(down*(h - height + 1)), int(right*(w - width + 1)), height, width
+        height, width = min(h, round(w/self.ratio)), min(w, round(h/self.ratio))
+        return (h - height)//2, (w - width)//2, height, width
+
+    def of(self,
+        x:Tensor # images, b × c × h × w
+    ) -> Tensor: # same shape and type
+        "The parts of images of one size, brought to that size: bilinear between pixels, of which none outside the part counts"
+        b, _, h, w = x.shape
+        top, left, height, width = torch.tensor([self.box(i, h, w) for i in range(b)], device=x.device).T[..., None]
+        look = lambda first, size, whole: ((torch.arange(whole, device=x.device) + .5)*size/whole - .5).clamp(min=0).minimum(size - 1) + first
+        rows, columns = (2*(look(first, size, whole) + .5)/whole - 1 for first, size, whole in ((top, height, h), (left, width, w)))
+        grid = torch.stack([columns[:, None].expand(b, h, w), rows[:, :, None].expand(b, h, w)], 3)
+        values = x if x.is_floating_point() else x.float()
+        out = F.grid_sample(values, grid.to(values.dtype), padding_mode='border', align_corners=False)
+        return out if x.is_floating_point() else out.round().to(x.dtype)
+
+def gathered(
+    x:Tensor|LazyImages, # images, n × c × h × w
+    asked:Iterable[tuple[Tensor, RandomParts|None]] # for each batch b places from 0, and which parts of the images; whole if None
+) -> Iterator[Tensor]: # b × c × h × w, pixels or floating point like `x`
+    "Batches of images, in the order asked for"
+    if isinstance(x, LazyImages): yield from x.made(asked)
+    else:
+        for places, parts in asked: yield parts.of(x.index_select(0, places)) if parts else x.index_select(0, places)

@@ -141,7 +141,7 @@ def recalibrate_batchnorm(
         m.momentum = None # the mean over all batches
         m.train()
     data = data.to(device_of(model))
-    batches = [x for x in data.x.split(batch_size) if len(x)*2 >= min(batch_size, len(data))]
+    batches = (x for x in data.x.split(batch_size) if len(x)*2 >= min(batch_size, len(data)))
     with torch.no_grad(), seeded(0, 'statistics', device=data.x.device):
         for x in batches: own(data.inputs(x))
     new = own.state_dict()

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import Damaged, choose, digest, load_tensors, require_finite, save_tensors, stream, twin
-from .data import ImageSet, front
+from .data import ImageSet, LazyImages, front
 from .engine.evaluation import channels_last, check_outputs, device_of, evaluating, logits_of, predict
 from .engine.example_gradients import gradient_lengths
 from .engine.recipe import Recipe
@@ -212,8 +212,8 @@ class Scores:
 def checksum_of(
     data:ImageSet # on any device
 ) -> str: # 16 hexadecimal digits
-    "Of pixels and labels in their order; normalization is not among it"
-    return digest(dict(x=data.x.cpu(), y=data.y.cpu()))[:16]
+    "Of pixels (of images that are made when they are asked for: of what they are made from) and labels in their order; normalization is not among it"
+    return digest(dict(x=data.x.contents() if isinstance(data.x, LazyImages) else data.x.cpu(), y=data.y.cpu()))[:16]
 
 # %% ../nbs/04_scores.ipynb #eaed136f
 def count_forgetting(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['md5s', 'md5_of_mnist5k', 'imagenet10', 'endings', 'sources', 'verified_files', 'fetch', 'patch_torchvision',
-           'class_folders', 'images_in', 'in_color', 'read_folder', 'refuse_what_memory_cannot_hold', 'read_npz',
-           'default_data_root', 'is_own_data', 'source_named', 'load_data']
+           'class_folders', 'require_same_classes', 'images_in', 'in_color', 'picture_in', 'read_folder', 'packs_of',
+           'read_packed', 'read_npz', 'default_data_root', 'is_own_data', 'source_named', 'load_data']
 
 # %% ../nbs/sources.ipynb #66f4407c
 import hashlib
@@ -13,17 +13,23 @@ import importlib.util
 import math
 import os
 import pickle
+import random
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from tqdm import tqdm
 
-from .core import at_home, project_root, unknown, write_whole
-from .data import ImageSet, Splits, split_off
+from .core import Damaged, at_home, project_root, unknown, write_whole
+from .data import ImageSet, Splits, refuse_what_memory_cannot_hold, split_off
+from .packed import Pack, Packed, read_pack, write_pack
 
 # %% ../nbs/sources.ipynb #46635736
 md5s = dict( # published checksums by data set and file
@@ -127,16 +133,28 @@ def _read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
 imagenet10 = ( # classes, in the order of their labels (IDC; SYN §2.3)
     'n02869837', 'n01749939', 'n02488291', 'n02107142', 'n13037406', 'n02091831', 'n04517823', 'n04589890', 'n03062245', 'n01773797')
 
-def _read_imagenet(name:str, classes:Sequence[str]|None=None):
-    "A reader for ImageNet, or any folders in its layout, in 224×224 pixels, with ImageNet's constants"
-    def read(root, download):
-        folder = root/'imagenet'
-        if not folder.is_dir():
-            raise FileNotFoundError(f'{name} is not in {root}: {folder} should hold train and val, each with one folder of images per class')
-        train, held = (read_folder(folder/part, name, classes, 224) for part in ('train', 'val'))
-        train = ImageSet(train.x, train.y, classes=train.classes, mean=(.485, .456, .406), std=(.229, .224, .225), name=name)
-        return train, train.like(held.x, held.y)
-    return read
+def _read_imagenet(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+    "ImageNet, or any folders in its layout, decoded when they are asked for"
+    parts = _parts_of_imagenet('imagenet', root)
+    require_same_classes(*parts)
+    return _with_constants_of_imagenet('imagenet', *(read_packed(part) for part in parts))
+
+def _read_imagenet10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
+    "Ten classes of ImageNet in memory, 224×224 pixels"
+    parts = [read_folder(part, 'imagenet10', imagenet10, 224) for part in _parts_of_imagenet('imagenet10', root)]
+    return _with_constants_of_imagenet('imagenet10', *((part.x, part.y) for part in parts))
+
+def _parts_of_imagenet(name:str, root:Path) -> tuple[Path, Path]:
+    "Folders of training and test images"
+    folder = root/'imagenet'
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{name} is not in {root}: {folder} should hold train and val, each with one folder of images per class')
+    return folder/'train', folder/'val'
+
+def _with_constants_of_imagenet(name:str, train:tuple, test:tuple) -> tuple[ImageSet, ImageSet]:
+    "Image sets of images and labels"
+    data = ImageSet(*train, mean=(.485, .456, .406), std=(.229, .224, .225), name=name)
+    return data, data.like(*test)
 
 def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
     "Training and test images from folders of images per class"
@@ -148,8 +166,7 @@ def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
         data = read_folder(root)
         return split_off(data, None, 'test')
     train, held = read_folder(parts['train'], root.name), read_folder(test, root.name)
-    if class_folders(parts['train']) != class_folders(test):
-        raise ValueError(f'{parts["train"]} and {test} hold different classes: give both the same class folders')
+    require_same_classes(parts['train'], test)
     if train.shape != held.shape: raise ValueError(f'{parts["train"]} holds images {train.shape}, {test} {held.shape}: bring all images to one size')
     return train, train.like(held.x, held.y)
 
@@ -160,13 +177,32 @@ def class_folders(
     "Names of the class folders, sorted: a class's label is its place here"
     return sorted(d.name for d in folder.iterdir() if d.is_dir() and not d.name.startswith('.'))
 
+def require_same_classes(
+    train:Path, # holds a folder per class
+    test:Path # likewise
+) -> None:
+    "Raises `ValueError` where the class folders are not the same, and `FileNotFoundError` where there are none"
+    names = [_classes_in(folder) for folder in (train, test)]
+    if names[0] != names[1]: raise ValueError(f'{train} and {test} hold different classes: give both the same class folders')
+
+def _classes_in(folder, classes=None):
+    "The class folders that are read, in the order of their labels: those asked for, or all"
+    if not os.path.isdir(folder): raise FileNotFoundError(f'{folder} is not there: it should hold one folder of images per class')
+    if missing := [c for c in classes or () if not (folder/c).is_dir()]:
+        raise FileNotFoundError(f'{folder} lacks the class folder {missing[0]}: it should hold {len(classes)} of them')
+    try: found = classes or class_folders(folder)
+    except OSError as e: raise ValueError(f'{e.filename} cannot be read ({e.strerror}): allow it, or move it away') from None
+    if not found: raise FileNotFoundError(f'{folder} holds no images: it should hold one folder of images per class')
+    return found
+
 endings = ('.png', '.jpg', '.jpeg', '.bmp', '.webp') # of images that are read
 
 def images_in(
     folder:Path # of one class
 ) -> list[Path]: # sorted, without hidden files
     "The images of a class; raises `ValueError` where one would be left out: an ending that is not read, a folder inside, no image at all"
-    found = sorted(f for f in folder.iterdir() if not f.name.startswith('.') and f.name.lower() not in ('thumbs.db', 'desktop.ini'))
+    try: found = sorted(f for f in folder.iterdir() if not f.name.startswith('.') and f.name.lower() not in ('thumbs.db', 'desktop.ini'))
+    except OSError as e: raise ValueError(f'{e.filename} cannot be read ({e.strerror}): allow it, or move it away') from None
     if others := [f for f in found if f.suffix.lower() not in endings]:
         raise ValueError(f'{others[0]} is not read{f", and {len(others) - 1} more in its folder are not" if others[1:] else ""}: '
                          f'a class holds images that end in {", ".join(endings)}; convert it, or move it elsewhere')
@@ -184,6 +220,24 @@ def in_color(
     if image.mode == 'F' or levels.min() < 0 or levels.max() > 65535: raise ValueError(f'{file} has 32 bits a pixel: convert it to 8 or 16')
     return Image.fromarray(np.round(levels/257).astype(np.uint8)).convert('RGB')
 
+_opening = Lock() # what warnings do is said for all threads at once
+
+def picture_in(
+    file:Path, # an image
+    content:bytes|None=None # what is in it, where it was read already
+): # of Pillow's, as `in_color` makes it
+    "An image from its file; raises `ValueError` for one that cannot be read, or is too large"
+    from PIL import Image
+    try:
+        with _opening, warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            opened = Image.open(file if content is None else BytesIO(content))
+        opened.load()
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
+        raise ValueError(f'{file} is too large an image: shrink or delete it') from None
+    except Exception: raise ValueError(f'{file} cannot be read as an image: repair or delete it') from None # of many kinds
+    return in_color(opened, file)
+
 def read_folder(
     folder:Path|str, # holds one folder of images per class
     name:str|None=None, # of the image set; the folder's own if None
@@ -192,14 +246,8 @@ def read_folder(
 ) -> ImageSet: # in color: uint8 pixels, n × 3 × h × w
     "All images in the class folders, as `in_color` makes them; raises `FileNotFoundError` or `ValueError` naming the folder or file at fault"
     folder = Path(folder)
-    if not os.path.isdir(folder): raise FileNotFoundError(f'{folder} is not there: it should hold one folder of images per class')
-    if missing := [c for c in classes or () if not (folder/c).is_dir()]:
-        raise FileNotFoundError(f'{folder} lacks the class folder {missing[0]}: it should hold {len(classes)} of them')
-    try:
-        classes = classes or class_folders(folder)
-        files = [(f, label) for label, c in enumerate(classes) for f in images_in(folder/c)]
-    except OSError as e: raise ValueError(f'{e.filename} cannot be read ({e.strerror}): allow it, or move it away') from None
-    if not files: raise FileNotFoundError(f'{folder} holds no images: it should hold one folder of images per class')
+    classes = _classes_in(folder, classes)
+    files = [(f, label) for label, c in enumerate(classes) for f in images_in(folder/c)]
     listing = _listing(folder, [f for f, _ in files])
     kept = folder/(f'.pixels-{len(classes)}x{side}.npz' if side else '.pixels.npz')
     pixels = _kept_pixels(kept, listing, len(files))
@@ -221,17 +269,9 @@ def _listing(folder:Path, files:Sequence[Path]) -> str:
 # %% ../nbs/sources.ipynb #ccfb7beb
 def _pixels_of(files:Sequence[Path], side:int|None) -> np.ndarray:
     "All images, n × h × w × 3"
-    from PIL import Image
     pixels = None
     for i, file in enumerate(files):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('error', Image.DecompressionBombWarning)
-                (opened := Image.open(file)).load()
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError, MemoryError):
-            raise ValueError(f'{file} is too large an image: shrink or delete it') from None
-        except Exception: raise ValueError(f'{file} cannot be read as an image: repair or delete it') from None # of many kinds
-        image = np.asarray(_squared(in_color(opened, file), side))
+        image = np.asarray(_squared(picture_in(file), side))
         if pixels is None:
             refuse_what_memory_cannot_hold(len(files)*image.size, f'{len(files):,} images such as {file}')
             pixels = np.empty((len(files), *image.shape), np.uint8)
@@ -241,15 +281,6 @@ def _pixels_of(files:Sequence[Path], side:int|None) -> np.ndarray:
         pixels[i] = image
     return pixels
 
-def refuse_what_memory_cannot_hold(
-    size:int, # bytes
-    what:str # takes so many, for the message
-) -> None:
-    "Raises `ValueError` for more than this machine has; for what a small file claims to hold, before it is read"
-    try: memory = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')
-    except (AttributeError, ValueError, OSError): return
-    if size > memory: raise ValueError(f'{what} would take {size:,} bytes, more than the {memory:,} of this machine: give less')
-
 def _squared(image, side:int|None):
     "The middle of an image whose shorter side was brought to 8/7 of `side`, as is usual for ImageNet; unchanged if None"
     if side is None: return image
@@ -257,6 +288,53 @@ def _squared(image, side:int|None):
     resized = image.resize([round(v*shorter) for v in image.size])
     left, top = ((v - side)//2 for v in resized.size)
     return resized.crop((left, top, left + side, top + side))
+
+# %% ../nbs/sources.ipynb #7476d25f
+def packs_of(
+    folder:Path # holds one folder of images per class
+) -> Path: # it need not exist
+    "Where small copies of a folder's images are kept: beside it (inside, others would read a class), or in `LOTTERY_DIET_CACHE`"
+    elsewhere = os.environ.get('LOTTERY_DIET_CACHE')
+    if not elsewhere: return folder.parent/'.small'/folder.name
+    return at_home(elsewhere)/f'{folder.name}-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]}'
+
+def read_packed(
+    folder:Path # holds one folder of images per class
+) -> tuple[Packed, torch.Tensor]: # images, decoded when they are asked for; labels, n
+    "All images in the class folders, from small copies, made where there are none; raises `FileNotFoundError` or `ValueError` naming what is at fault"
+    classes, kept = _classes_in(folder), packs_of(folder)
+    paths = [kept/f'{c}.zip' for c in classes]
+    packs = [_kept_pack(path, folder/c) for path, c in zip(paths, classes)]
+    missing = [i for i, pack in enumerate(packs) if pack is None]
+    random.Random(os.getpid()).shuffle(missing) # processes that begin together share the work
+    for i in tqdm(missing, disable=len(missing) < 20, desc=f'small copies of the images in {folder}', unit='class'):
+        packs[i] = _pack_of(paths[i], folder/classes[i])
+    places = torch.cat([F.pad(pack.places, (1, 0), value=i) for i, pack in enumerate(packs)])
+    mend = lambda path: _pack_anew(path, folder/path.stem)
+    return Packed(tuple(paths), places, torch.cat([pack.hashes for pack in packs]), mend), places[:, 0].clone()
+
+def _kept_pack(path:Path, folder:Path) -> Pack|None:
+    "A pack of the images that are in the folder now; None where there is none, or it is damaged"
+    with suppress(Damaged): return read_pack(path, images_in(folder))
+
+def _pack_of(path:Path, folder:Path) -> Pack:
+    "The same, made where no other process was faster; damage is said"
+    try: found = read_pack(path, images_in(folder))
+    except Damaged as e:
+        warnings.warn(f'{e}: its images are made again', stacklevel=5)
+        found = None
+    return found or _pack_anew(path, folder)
+
+def _pack_anew(path:Path, folder:Path) -> Pack:
+    "The pack, made of the images that are in the folder now"
+    files = images_in(folder)
+    try: write_pack(path, files, picture_in)
+    except OSError as e:
+        raise ValueError(f'{e.strerror.partition(": ")[0]}: small copies of all images are kept there, so make room, or set LOTTERY_DIET_CACHE '
+                         'to another folder') from None
+    made = read_pack(path, files)
+    if made is None: raise ValueError(f'images in {folder} changed while they were read: start again')
+    return made
 
 # %% ../nbs/sources.ipynb #cd9147f7
 def read_npz(
@@ -331,7 +409,7 @@ def _kept_pixels(file:Path, listing:str, n:int) -> np.ndarray|None:
 sources = dict( # readers of training and test images, by the names of data sets
     digits=_read_digits, mnist5k=_read_mnist5k, mnist=_read_mnist,
     cifar10=_read_cifar('cifar10', 'test_batch', 'labels'), cifar100=_read_cifar('cifar100', 'test', 'fine_labels'),
-    cinic10=_read_cinic10, imagenet=_read_imagenet('imagenet'), imagenet10=_read_imagenet('imagenet10', imagenet10))
+    cinic10=_read_cinic10, imagenet=_read_imagenet, imagenet10=_read_imagenet10)
 
 def default_data_root() -> Path: # it need not exist
     "`LOTTERY_DIET_DATA`, or `data/` in the project"

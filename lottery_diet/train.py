@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import tee
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from .core import (
     Damaged, Solution, State, as_state, choose, copied, load_tensors, part_of, require_finite, reseed, save_tensors, seeded, stream, twin)
-from .data import ImageSet, crop_flip
+from .data import ImageSet, RandomParts, crop_flip, gathered
 from .engine.closed_form import ClosedForm, SparseFirst, sparse_pays
 from .engine.evaluation import answer, check_outputs, check_state, cudnn, device_of, evaluating
 from .engine.parallel import can_run_in_parallel, in_parallel, join, parallel_cross_entropy, parallel_inputs, split
@@ -42,8 +43,10 @@ def batches(
     "The batches of steps `start` to `stop`, on the data's device"
     augment_seed = seed if augment_seed is None else augment_seed
     mirrored = first_flips(data, augment_seed) if recipe.flip == 'alternating' else None
-    for step, (chosen,) in orders(data, recipe, start, stop, [seed]):
-        x, y = data.x.index_select(0, chosen), data.y.index_select(0, chosen)
+    steps, ahead = tee(orders(data, recipe, start, stop, [seed]))
+    parts = lambda step, b: recipe.resized_crop and RandomParts.drawn(b, stream(augment_seed, 'resized crop', step), *recipe.resized_crop)
+    for (step, (chosen,)), x in zip(steps, gathered(data.x, ((chosen, parts(step, len(chosen))) for step, (chosen,) in ahead))):
+        y = data.y.index_select(0, chosen)
         flip = recipe.flip if mirrored is None else mirrored[chosen] ^ bool(step//recipe.steps_per_epoch(len(data)) % 2)
         if recipe.crop or recipe.flip: x = crop_flip(x, stream(augment_seed, 'augment', step), recipe.crop, flip)
         x = data.inputs(x)
@@ -368,7 +371,7 @@ def grouping_for(
     convolutional = any(isinstance(m, nn.Conv2d) for m in model.modules())
     if device_of(model).type == 'cuda': return 'in turn' if convolutional else 'in parallel'
     work = recipe.batch_size*sum(p.numel() for p in model.parameters()) # weights × images: what a step computes, beside what it costs to start
-    if convolutional: return 'in parallel' if work*data.x[0, 0].numel() <= 200_000_000 else 'in turn' # each weight at each pixel
+    if convolutional: return 'in parallel' if work*math.prod(data.shape[1:]) <= 200_000_000 else 'in turn' # each weight at each pixel
     return 'in parallel' if runs > 2 and work <= 4_000_000 else 'in turn'
 
 # %% ../nbs/03_train.ipynb #a8c89b5b
@@ -450,7 +453,7 @@ def parallel_batches(
 ) -> Iterator[tuple[int, Tensor, Tensor]]: # step; inputs, b × (R·c) × h × w; labels, R × b
     "What `batches` gives each of R runs, as one batch; raises `ValueError` for a recipe that mixes images"
     if recipe.cutmix: raise ValueError(f'cutmix={recipe.cutmix} mixes labels, which runs in parallel cannot: train them in turn')
-    if recipe.crop or recipe.flip or augment:
+    if recipe.crop or recipe.flip or recipe.resized_crop or augment:
         for run in zip(*(batches(data, recipe, start, stop, seed, augment=augment) for seed in seeds)):
             yield run[0][0], parallel_inputs(torch.stack([x for _, x, _ in run])), torch.stack([y for *_, y in run])
         return

@@ -147,7 +147,7 @@ def gradients(device):
 
 computations = dict(
     autograd=partial(training, make='resnet', recipe=crop_and_flip(True)), alternating=partial(training, make='conv4', recipe=crop_and_flip('alternating')),
-    adam=partial(training, make='conv_net', recipe=replace(short, optimizer='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
+    adam=partial(training, make='conv_net', recipe=replace(short, optimizer='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)), resized=partial(training, make='resnet', recipe=replace(short, resized_crop=(.3, .75))),
     closed_form=partial(training, make='mlp', way='closed form'),
     graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimizer='adam', lr=.001)),
     repelled=repelled, in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'), pruning_mlp=partial(pruning, make='mlp'),

@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from test_packed import cropped, make_folder
 
 from lottery_diet.core import distance, stream
 from lottery_diet.distill import begin_at
@@ -14,7 +15,7 @@ from lottery_diet.imp import Mask, prune_random
 from lottery_diet.models import cifar_resnet, conv_net, initialize, lenet_300_100
 from lottery_diet.plots import t_interval
 from lottery_diet.sources import load_data
-from lottery_diet.train import Recipe, Snapshot, fit, fit_many, grouping_for, way_for
+from lottery_diet.train import Recipe, Snapshot, batches, fit, fit_many, grouping_for, way_for
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 digits = load_data('digits')
@@ -71,3 +72,13 @@ def test_accuracy_is_distributed_as_that_of_plain_float32(way, precision):
         gaps.append(100*(accuracies[1] - accuracies[0]))
     found = t_interval(gaps)
     assert abs(found.mean) - found.half < 1, found
+
+def test_a_gpu_is_given_the_batches_that_lie_on_the_disk(tmp_path):
+    "Copied while the ones before are computed on, and none of them is written to too early"
+    data, work = load_data('imagenet', make_folder(tmp_path, train=12, val=1)).train, torch.randn(4000, 4000, device='cuda')
+    def after_work(x):
+        for _ in range(20): work @ work
+        return x.cpu()
+    here = [x for _, x, _ in batches(data, replace(cropped, steps=40), 0, 40)]
+    there = [after_work(x) for _, x, _ in batches(data.to('cuda'), replace(cropped, steps=40), 0, 40)]
+    for a, b in zip(here, there, strict=True): torch.testing.assert_close(a, b)

@@ -101,7 +101,7 @@ def navigation(notebooks:list[Path], modules:list[str]) -> list:
     number = lambda p: f'{m[0]} ' if (m := re.match(r'\d+[a-z]*', p.name)) else ''
     entry = lambda p: {number(p) + title_of(p): f'{p.relative_to(root).with_suffix(".md")}'}
     inside = lambda folder: sorted((p for p in notebooks if p.parent == root/'nbs'/folder), key=lambda p: p.stem != 'index')
-    floor = {'Chapters': [entry(p) for p in inside('') if p.name[:2].isdigit() or p.stem in ('files', 'sources')]} | {title: [entry(p) for p in inside(folder)] for title, folder in rooms.items()}
+    floor = {'Chapters': [entry(p) for p in inside('') if p.name[:2].isdigit() or p.stem in ('files', 'packed', 'sources')]} | {title: [entry(p) for p in inside(folder)] for title, folder in rooms.items()}
     floor['Papers'] = [entry(p) for p in inside('papers')]
     floor['Command line'] = [entry(p) for p in inside('') if p.stem == 'cli']
     figures = {title: [entry(p) for p in inside(f'papers/{paper}')] for paper, title in papers.items()}

@@ -7,6 +7,7 @@ __all__ = ['distilled_files', 'publisher', 'ZCA', 'unwhiten', 'whitened', 'read_
 
 # %% ../../nbs/distillation/whitening.ipynb #a77c9719
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core import Damaged, load_tensors, save_tensors
-from ..data import ImageSet
+from ..data import ImageSet, refuse_what_memory_cannot_hold
 from ..sources import default_data_root
 
 # %% ../../nbs/distillation/whitening.ipynb #96a2ed79
@@ -39,6 +40,7 @@ class ZCA:
         "The transform that whitens these images; raises `ValueError` for a single image, or eps of 0 or less"
         x, name = (images.x, f' of {images.name}') if isinstance(images, ImageSet) else (images, '')
         if len(x) < 2 or not eps > 0: raise ValueError(f'whitening needs two images and eps above 0, not {len(x)} and {eps}')
+        refuse_what_memory_cannot_hold(8*math.prod(x.shape[1:])**2, f'the covariance of {math.prod(x.shape[1:]):,} pixels')
         mean = sum(_numbers(part).sum(0) for part in x.split(chunk))/len(x)
         covariance = mean.new_zeros(len(mean), len(mean))
         for part in x.split(chunk): covariance.addmm_((centered := _numbers(part) - mean).T, centered)
@@ -93,6 +95,7 @@ def whitened(
 ) -> ImageSet: # float32, with a name that says so, and constants that change nothing
     "The set with whitened images; raises `ValueError` for images that are not pixels (they may be whitened already), or of another shape"
     if data.x.dtype != torch.uint8: raise ValueError(f'{data.name} holds no pixels, and may be whitened already: whiten the uint8 images')
+    refuse_what_memory_cannot_hold(4*math.prod(data.x.shape), f'{len(data):,} whitened images of {data.name}')
     x = torch.empty(data.x.shape, device=data.x.device)
     for into, part in zip(x.split(1000), data.x.split(1000)): into.copy_(zca(part))
     return replace(data, x=x, mean=(0.,)*x.shape[1], std=(1.,)*x.shape[1], name=f'{data.name}, ZCA-whitened')

@@ -8,6 +8,7 @@ __all__ = ['folding_pairs', 'foldable', 'folded', 'device_of', 'cudnn', 'evaluat
            'portion', 'evaluate']
 
 # %% ../../nbs/engine/evaluation.ipynb #82e364e3
+import math
 import random
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -208,7 +209,7 @@ def portion(
     data:ImageSet # on the device
 ) -> int: # images
     "How many images are looked at in one go: what fills a GPU, or fits a CPU's cache"
-    if data.x.device.type == 'cuda': return max(64, 2**22//data.x[0, 0].numel())
+    if data.x.device.type == 'cuda': return max(64, 2**22//math.prod(data.shape[1:]))
     return 64 if any(isinstance(m, nn.Conv2d) for m in model.modules()) else 1024
 
 def evaluate(

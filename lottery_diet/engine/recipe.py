@@ -56,7 +56,8 @@ class Recipe:
     label_smoothing:float=0. # share of each label that is spread over all classes
     clip:float=0. # longest gradient of all living weights together, as a vector; 0 for no limit
     loss:Callable[[Tensor, Tensor], Tensor]|None=None # of logits and labels, b × classes where images are mixed; cross-entropy if None
-    later:ClassVar[tuple[str, ...]] = ('label_smoothing', 'clip', 'loss') # fields that came when answers were kept already
+    resized_crop:tuple[float, float]|None=None # of random parts, brought to full size: smallest share of the area, narrowest width over height
+    later:ClassVar[tuple[str, ...]] = ('label_smoothing', 'clip', 'loss', 'resized_crop') # fields that came when answers were kept already
 
     def __new__(cls, *args, **fields):
         for name in fields.keys() - cls.__dataclass_fields__.keys(): raise TypeError(misnamed(name, cls.__dataclass_fields__))
@@ -94,6 +95,12 @@ class Recipe:
             try: mean, std = (tuple(map(float, v)) for v in self.normalization)
             except (TypeError, ValueError): refuse('normalization', 'a mean and a standard deviation for each channel, such as ((0.5,), (0.2,))')
             object.__setattr__(self, 'normalization', (mean, std))
+        if self.resized_crop is not None:
+            try: least, ratio = map(float, self.resized_crop)
+            except (TypeError, ValueError): least = ratio = 0.
+            if not (0 < least <= 1 and 0 < ratio <= 1): refuse('resized_crop', 'a smallest share of the area and a narrowest width, such as (.08, .75)')
+            object.__setattr__(self, 'resized_crop', (least, ratio))
+            if self.crop: refuse('crop', '0 where resized_crop is given: choose one')
         if self.cosine and self.milestones: refuse('milestones', 'empty where cosine=True: choose one schedule')
         if self.loss is not None and not callable(self.loss): refuse('loss', 'a function of logits and labels')
         if self.loss is not None and self.label_smoothing: refuse('label_smoothing', '0 where loss= is given: smooth the labels in it')

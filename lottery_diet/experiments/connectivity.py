@@ -38,7 +38,7 @@ def require_children(
     recipe = pretrain.recipe
     if ticket and not pretrain.starts_as(ticket.pretrain):
         raise ValueError('ticket starts elsewhere, but a mask is applied where it was found: give both the same pretrain, or data, network, seed and steps=0')
-    if noise == 'augmentation' and not (recipe.crop or recipe.flip or recipe.cutmix or pretrain.augment):
+    if noise == 'augmentation' and not (recipe.crop or recipe.resized_crop or recipe.flip or recipe.cutmix or pretrain.augment):
         raise ValueError("noise='augmentation' needs images that are augmented: give the recipe crop, flip or cutmix, or choose noise='order'")
 
 class Child(Task):

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ..core import stream
-from ..data import ImageSet, crop_flip, random_labels
+from ..data import ImageSet, RandomParts, crop_flip, gathered, random_labels
 from ..engine.evaluation import evaluate, evaluating
 from ..engine.recipe import Recipe
 from .tasks import Outcome, Run, Task
@@ -48,7 +48,8 @@ def gradient_agreement(
     "How well the gradients of random mini-batches agree"
     def one():
         chosen = torch.randperm(len(data), generator=draws)[:batch_size].to(data.x.device)
-        x = data.x[chosen]
+        parts = RandomParts.drawn(len(chosen), draws, *recipe.resized_crop) if recipe and recipe.resized_crop else None
+        x, = gathered(data.x, [(chosen, parts)])
         if recipe and (recipe.crop or recipe.flip): x = crop_flip(x, draws, recipe.crop, bool(recipe.flip))
         return batch_gradient(model, data.inputs(x), data.y[chosen])
     return agreement(torch.stack([one() for _ in range(batches)]))

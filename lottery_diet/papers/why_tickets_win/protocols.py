@@ -43,8 +43,8 @@ def unstable_conv4(
 def resnet50_imagenet(
     lr:float # .4, or .1 to make it stable
 ) -> Recipe: # of 90 epochs
-    "ResNet-50 on ImageNet (WIN, Table 1); mirrored, where the paper does not say"
-    return in_epochs(1_281_167, 90, 1024, milestones=(30, 60, 80), lr=lr, weight_decay=1e-5, flip=True)
+    "ResNet-50 on ImageNet (WIN, Table 1); random parts, mirrored, as in OpenLTH: the paper does not say"
+    return in_epochs(1_281_167, 90, 1024, milestones=(30, 60, 80), lr=lr, weight_decay=1e-5, flip=True, resized_crop=(.1, .8))
 
 batch_sizes = (64, 128, 256, 512, 1024, 2048) # of ResNet-20 on CIFAR-10, images per step
 def _over_batches(fixed): return tuple(resnet20_cifar(b, warmup, fixed) for warmup in (0, 10) for b in batch_sizes)
