@@ -104,8 +104,6 @@ def test_matching_undoes_any_order_and_never_leads_away():
         other.load_state_dict(moved)
         assert torch.allclose(net(x), other(x), atol=1e-5) and distance(a, moved) <= distance(a, b)
 
-def recipe_of(r): return (r.optimizer, r.batch_size, r.lr, r.steps, r.milestones, r.cosine, r.weight_decay, r.momentum, r.warmup, r.crop, r.flip)
-
 @pytest.mark.parametrize('make, side', [(partial(cifar_resnet, depth=8), 8), (partial(resnet50, width=4), 8), (partial(vgg16, width=4), 16), (conv4, 8)])
 def test_units_of_a_network_with_statistics_change_order_and_are_found_again(make, side):
     "Running statistics travel with their channels: it computes the same, and its mask comes back to the last weight"
@@ -137,58 +135,28 @@ def test_layers_of_ones_own_and_outputs_keep_their_order():
         def forward(self, x): return x*self.scale
     assert [units.count for units in unit_groups(nn.Sequential(nn.Linear(2, 3), Own(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5)))] == [4]
 
-per = {b: -(-50_000//b) for b in (16, 64, 128, 256, 512, 1024, 2048)} # batches of an epoch
-def resnet20_row(b, warmup=0, epoch=None):
-    n = epoch or per[b]
-    return ('sgd', b, .1, 85*n, (56*n, 71*n), False, 1e-5, .9, warmup*n, 4, True)
+def test_every_ladder_begins_at_its_initialization():
+    for figure, panels in figures.items():
+        for panel in panels: assert {start.steps for _, start in preset(figure, 'paper', panel=panel if len(panels) > 1 else None).starts()} == {0}
 
-def conv4_row(b): return ('sgd', b, .01, 75*per[b], (55*per[b], 65*per[b]), False, .01, .9, 0, 4, True)
+def test_penalized_rounds_repel_and_attract_as_published():
+    "Each of 25 rounds of three replicates once, from all solutions before it; from the last alone in one arm of Lenet"
+    for panel, strength in dict(A=2., B=2., C=2., D=-1.).items():
+        pushed = [t for t in preset('win_repel', 'paper', panel=panel).tasks() if hasattr(t, 'strength')]
+        last = [t for t in pushed if t.last_only]
+        assert {t.strength for t in pushed} == {strength} and len(pushed) - len(last) == 25*3
+        assert len(last) == (25*3 if panel == 'A' else 0) and all(len(t.before()) == 1 for t in last)
 
-lenet_row = ('adam', 60, 12e-4, 25_000, (), False, 0., .9, 0, 0, False)
-conv4_table = ('sgd', 128, .01, 75*391, (), True, 1e-5, .9, 0, 4, True)
-all_batches = [resnet20_row(b, w) for w in (0, 10) for b in (64, 128, 256, 512, 1024, 2048)]
-same_steps = [resnet20_row(b, w, 391) for w in (0, 10) for b in (64, 128, 256, 512, 1024, 2048)]
-
-@pytest.mark.parametrize('figure, panel, data, model, options, rows', [
-    *((figure, 'A', 'mnist', 'lenet_300_100', {}, [lenet_row]) for figure in ('win_repel', 'win_regions', 'win_weights', 'win_barriers')),
-    *((figure, 'B', 'cifar10', 'conv4', {}, [conv4_table]) for figure in ('win_repel', 'win_regions', 'win_barriers')),
-    *((figure, panel, 'cifar10', 'resnet20', dict(affine=False), all_batches) for figure, panel in (('win_batch_size', 'A'), ('win_instability', 'A'), ('win_regions', 'C'), ('win_weights', 'C'))),
-    *((figure, 'B', 'cifar10', 'resnet20', dict(affine=False), same_steps) for figure in ('win_batch_size', 'win_instability')),
-    *((figure, panel, 'cifar10', 'conv4', {}, [conv4_row(16), conv4_row(128)]) for figure, panel in (('win_batch_size', 'C'), ('win_regions', 'E'), ('win_weights', 'B'))),
-    ('win_batch_size', 'D', 'cifar10', 'resnet20', {}, all_batches),
-    *((figure, panel, 'cifar10', 'resnet20', dict(affine=False), [resnet20_row(b)]) for figure, panel, b in (('win_repel', 'C', 2048), ('win_repel', 'D', 128), ('win_regions', 'D', 2048), ('win_barriers', 'C', 2048))),
-    ('win_weights', 'D', 'cifar10', 'resnet20', dict(affine=False), [resnet20_row(512), (*resnet20_row(512)[:6], 0., *resnet20_row(512)[7:])])])
-def test_presets_are_the_published_protocol(figure, panel, data, model, options, rows):
-    "Against Table 1 of the paper, number for number"
-    p = preset(figure, 'paper', panel=panel)
-    assert (p.data.name, p.data.examples, p.data.pixels, p.network.model, p.network.options) == (data, None, None, model, options)
-    assert [recipe_of(r) for r in p.recipes] == rows
-    assert (p.levels, p.prune_rate, p.seeds) == (25, .2, (0, 1, 2))
-    assert all(start.steps == 0 for _, start in p.starts())
-
-def test_what_else_is_published():
-    "Strengths, rounds, points, the round of the histograms, one-shot pruning"
-    arms = {panel: preset('win_repel', 'paper', panel=panel).arms for panel in 'ABCD'}
-    assert arms['A'] == ('ticket', 're-initialized', 'repelled', 'repelled, re-initialized', 'repelled from the last')
-    assert arms['B'] == arms['C'] == arms['A'][:4] and arms['D'] == ('ticket', 're-initialized', 'attracted', 'attracted, re-initialized')
-    for panel, strength in dict(C=2., D=-1.).items():
-        p = preset('win_repel', 'paper', panel=panel)
-        pushed = [t for t in p.tasks() if hasattr(t, 'strength')]
-        assert {t.strength for t in pushed} == {strength} and not any(t.last_only for t in pushed) and len(pushed) == 75
-    last = [t for t in preset('win_repel', 'paper').tasks() if getattr(t, 'last_only', False)]
-    assert len(last) == 75 and all(len(t.before()) == 1 for t in last)
-    stability, basins, weights, shot = (preset(f'win_{name}', 'paper') for name in ('instability', 'barriers', 'weights', 'one_shot'))
-    assert (stability.rounds, stability.points) == ((5, 10, 15), 31) and (basins.points, basins.ends) == (20, ('unmasked', 'masked')) and weights.looked_at == 10
-    assert round(100*.8**weights.looked_at, 1) == 10.7
-    assert (shot.data.name, shot.network.model, shot.levels, shot.prune_rate, shot.seeds) == ('imagenet', 'imagenet_resnet50', 1, .7, (0,))
-    assert [(r.lr, r.batch_size, r.weight_decay, r.steps, r.milestones) for r in shot.recipes] == [(lr, 1024, 1e-5, 90*1252, (30*1252, 60*1252, 80*1252)) for lr in (.4, .1)]
-    assert len({t.key for t in preset('win_batch_size', 'paper').tasks()}) == 1800 + 36 # the paper's count, and the dense runs
+def test_what_is_counted_is_published():
+    "Trainings over batch sizes, and the dense runs; weights left in the round that is looked at, in percent; parameters"
+    assert len({t.key for t in preset('win_batch_size', 'paper').tasks()}) == 1800 + 36
+    assert round(100*.8**preset('win_weights', 'paper').looked_at, 1) == 10.7
     assert sum(p.numel() for p in resnet20().parameters()) == 272_474 and sum(p.numel() for p in resnet50().parameters()) == 25_557_032
 
 def test_mini_has_fresh_seeds_and_a_size_that_two_cores_manage():
     for figure, panels in figures.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name in ('mnist', 'cifar10')
     asked = preset('win_instability', 'mini')
-    assert len({recipe_of(r) for r in asked.recipes}) == 6 and len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == 6
+    assert len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == len(asked.recipes) == 6
 
 def test_panels_are_named_and_refused_where_they_are_not_drawn():
     for figure, panels in figures.items(): assert set(about[figure]) == set(panels) and (panels_of(figure) == about[figure] or len(panels) == 1)
