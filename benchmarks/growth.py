@@ -12,16 +12,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import torch
 from report import report
 
 from lottery_diet.experiments.records import all_records, pack, unpack
 from lottery_diet.experiments.sweeps import grid, status, sweep
-from lottery_diet.experiments.tasks import Outcome, Run, Task
+from lottery_diet.experiments.tasks import Outcome, Run, Study, Task
 from lottery_diet.experiments.workers import Schedule, needed
 from lottery_diet.pages.figure import effort
-from lottery_diet.papers.data_diet.studies import Study
 
 
 class Tiny(Task):
@@ -38,6 +38,7 @@ class Needy(Task):
 
 class Squares(Study):
     "A figure of large records"
+    columns: ClassVar[tuple[str, ...]] = ('n', 'square')
     n: int
     def asked(self): return ((dict(n=i), Tiny(n=i, numbers=250_000)) for i in range(self.n))
 
