@@ -1,7 +1,8 @@
 """Whether what is asked of many answers grows with their number: CPU seconds of this process, per record or task.
 
-Taking in an archive and reading answers back, for 500 to 5,000 records; what a sweep of two workers costs the process that calls it, for 250 to 2,000 tasks with needs, and
-what planning them costs the one that oversees the workers; a redraw of records of 1 MB in a process of its own, each compared with its checksum once.
+Taking in an archive and reading answers back, for 500 to 5,000 records; what a sweep of two workers costs the process that calls it, for 250 to
+2,000 tasks with needs, and what planning them costs the one that oversees the workers; a redraw of records of 1 MB in a process of its own, each
+compared with its checksum once.
     python benchmarks/growth.py
 """
 import argparse

@@ -61,7 +61,8 @@ def test_a_changed_value_is_noticed():
 
 @pytest.mark.parametrize('figure, panel, images, epochs, drops', [
     ('dd_accuracy_vs_sparsity', 'A', 50_000, 160, (80, 120)), ('win_repel', 'B', 50_000, 75, ()), ('win_batch_size', 'A', 50_000, 85, (56, 71)),
-    ('win_batch_size', 'C', 50_000, 75, (55, 65)), ('win_one_shot', None, 1_281_167, 90, (30, 60, 80)), ('syn_accuracy_vs_sparsity', None, 50_000, 300, (200, 250)),
+    ('win_batch_size', 'C', 50_000, 75, (55, 65)), ('win_one_shot', None, 1_281_167, 90, (30, 60, 80)),
+    ('syn_accuracy_vs_sparsity', None, 50_000, 300, (200, 250)),
     ('syn_ratio', 'E', 50_000, 300, (200, 250)), ('syn_then_imp', None, 13_000, 300, (200, 250)), ('syn_predecessor', 'A', 50_000, 60, (50,))])
 def test_steps_are_the_published_epochs(figure, panel, images, epochs, drops):
     "Of batches of which the last may be smaller; where there is warm-up, it takes ten"

@@ -21,6 +21,7 @@ from lottery_diet.train import Recipe, Snapshot, fit
 
 digits = load_data('digits')
 exact = digits.train.like(digits.train.inputs(digits.train.x).double(), digits.train.y)
+lenet = partial(lenet_300_100, (1, 8, 8))
 resnet = partial(cifar_resnet, (1, 8, 8), depth=8, width=16) # wide enough for channels-last weights
 
 def random_mask(make, share, seed=0):
@@ -36,14 +37,15 @@ def as_written(optima, mask, strength):
         return strength*total/len(optima)
     return loss
 
-@pytest.mark.parametrize('make, share, way', [(partial(lenet_300_100, (1, 8, 8)), 1., 'closed form'), (partial(lenet_300_100, (1, 8, 8)), .3, 'closed form'), (partial(mlp, (1, 8, 8), hidden=(800, 20)), .05, 'sparse'),
+@pytest.mark.parametrize('make, share, way', [
+    (lenet, 1., 'closed form'), (lenet, .3, 'closed form'), (partial(mlp, (1, 8, 8), hidden=(800, 20)), .05, 'sparse'),
     (resnet, 1., 'autograd'), (resnet, .3, 'autograd')])
 @pytest.mark.parametrize('strength', [2., -1.])
 def test_the_penalty_is_the_written_formula_in_every_way_to_train(make, share, way, strength):
     mask, optima = random_mask(make, share), [initialize(make, seed).double().state_dict() for seed in (0, 1, 2)]
     recipe = Recipe(6, 64, lr=.05, weight_decay=1e-3)
-    train = partial(fit, data=exact, recipe=recipe, mask=mask)
-    slow, ours, plain = (train(initialize(make, 0).double(), **how) for how in (dict(extra_loss=as_written(optima, mask, strength)), dict(penalty=repulsion(optima, mask, strength)), {}))
+    def trained(**how): return fit(initialize(make, 0).double(), exact, recipe, mask=mask, **how)
+    slow, ours, plain = trained(extra_loss=as_written(optima, mask, strength)), trained(penalty=repulsion(optima, mask, strength)), trained()
     assert (slow.way, ours.way) == ('autograd', way) and abs(slow.loss - ours.loss) < 1e-10
     assert distance(slow.state, ours.state) < 1e-9*distance(plain.state, ours.state)
     assert all(not ours.state[k][~m].any() for k, m in mask.items())
@@ -61,7 +63,7 @@ def test_channels_last_weights_are_pushed_where_they_live():
     assert all(torch.allclose(ours[k], net.get_parameter(k).grad, atol=1e-14) for k in mask)
 
 def test_in_single_precision_it_agrees_to_rounding():
-    make = partial(lenet_300_100, (1, 8, 8))
+    make = lenet
     net, mask, optima = initialize(make, 0), random_mask(make, .5), [initialize(make, s).state_dict() for s in (1, 2)]
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     value = repulsion(optima, mask, 2.)(dict(net.named_parameters()))
@@ -73,14 +75,14 @@ def test_in_single_precision_it_agrees_to_rounding():
 
 @pytest.mark.parametrize('way', [None, 'autograd', 'graph'])
 def test_a_pushed_training_stops_and_resumes_to_the_bit(way):
-    make, recipe = partial(lenet_300_100, (1, 8, 8)), Recipe(20, 64, lr=1e-2, optimizer='adam')
+    make, recipe = lenet, Recipe(20, 64, lr=1e-2, optimizer='adam')
     mask, optima = random_mask(make, .5), [initialize(make, s).state_dict() for s in (1, 2)]
     train = lambda **how: fit(initialize(make, 0), digits.train, recipe, mask=mask, penalty=repulsion(optima, mask, 2.), way=way, **how)
     assert same(train().state, train(start=train(stop=7)).state)
     assert not same(train().state, fit(initialize(make, 0), digits.train, recipe, mask=mask, way=way).state)
 
 def test_distances_against_another_implementation():
-    make = partial(lenet_300_100, (1, 8, 8))
+    make = lenet
     rungs = list(imp(initialize(make, 0), digits.train, Recipe(80, 64, lr=.05), Snapshot(0, initialize(make, 0).state_dict()), 3, .5))
     states, masks = [r.trained.state for r in rungs], [r.mask for r in rungs]
     expected = {measure: np.zeros((4, 4)) for measure in measures}
@@ -88,7 +90,9 @@ def test_distances_against_another_implementation():
         for j in range(4):
             u, v = (np.concatenate([(states[n][k]*masks[i][k]*masks[j][k]).double().numpy().ravel() for k in masks[0]]) for n in (i, j))
             cosine = u@v/np.sqrt(u@u)/np.sqrt(v@v)
-            expected['angular'][i, j], expected['cosine'][i, j], expected['euclidean'][i, j] = 2/np.pi*np.arccos(min(1., cosine)), 1 - cosine, np.sqrt(((u - v)**2).sum())
+            expected['angular'][i, j] = 2/np.pi*np.arccos(min(1., cosine))
+            expected['cosine'][i, j] = 1 - cosine
+            expected['euclidean'][i, j] = np.sqrt(((u - v)**2).sum())
     for measure in measures:
         found = distance_matrix(states, masks, measure)
         assert np.allclose(found, expected[measure], atol=1e-7) and (np.diag(found) == 0).all() and (found == found.T).all()
@@ -122,7 +126,9 @@ def test_units_of_a_network_with_statistics_change_order_and_are_found_again(mak
     assert there == Mask(reordered(mask, groups, orders)) != mask and moved_mask(net, there, copied, a) == mask
     assert all(torch.equal(u, v) for u, v in zip(orders_by_weights(net, copied, a), orders))
 
-@pytest.mark.parametrize('net, why', [(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 3)), 'has a Conv2d, 0'), (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 'has a LayerNorm, 1'),
+@pytest.mark.parametrize('net, why', [
+    (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 3)), 'has a Conv2d, 0'),
+    (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 'has a LayerNorm, 1'),
     (nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 3)), 'has a GroupNorm, 1')])
 def test_units_whose_order_means_something_are_refused(net, why):
     with pytest.raises(ValueError, match=f'cannot be matched: it {why}'): unit_groups(net)
@@ -174,7 +180,8 @@ def test_one_shot_pruning_on_a_made_folder(tmp_path):
                 file = tmp_path/'pictures'/part/c/f'{i}.png'
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray((shade + draws.integers(-40, 40, (16, 16, 3))).astype(np.uint8)).save(file)
-    asked = varied(preset('win_one_shot', 'paper'), dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='imagenet_resnet50', options=dict(width=4, affine=False)), recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
+    small = dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='imagenet_resnet50', options=dict(width=4, affine=False)))
+    asked = varied(preset('win_one_shot', 'paper'), small | dict(recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
     run = Run(root=tmp_path/'runs', device='cpu')
     assert sweep(asked.tasks(), run=run, progress=False).counts['failed'] == 0
     table = asked.table(run)
