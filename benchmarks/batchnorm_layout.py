@@ -11,4 +11,5 @@ def variance(x): # as training-mode BatchNorm computes it: its running variance 
 
 exact = variance(x.double())
 for layout in (torch.contiguous_format, torch.channels_last):
-    print(layout, f'{(variance(x.contiguous(memory_format=layout))/exact - 1).abs().max().item():.1e}', 'relative error of the variance, torch', torch.__version__)
+    error = (variance(x.contiguous(memory_format=layout))/exact - 1).abs().max().item()
+    print(layout, f'{error:.1e}', 'relative error of the variance, torch', torch.__version__)

@@ -1,4 +1,7 @@
-"Do accuracy and barriers notice BatchNorm's error in channels-last? Pairs of trainings that differ in layout alone: `python benchmarks/batchnorm_runs.py [pairs] [file.json]`"
+"""Do accuracy and barriers notice BatchNorm's error in channels-last? Pairs of trainings that differ in layout alone.
+
+    python benchmarks/batchnorm_runs.py [pairs] [file.json]
+"""
 import sys
 from functools import partial
 from unittest.mock import patch

@@ -1,7 +1,8 @@
 """What one iteration of trajectory matching costs, in seconds and in memory: all graphs at once, the adjoint step by step, the detached adjoint.
 
 ConvNet-3 on CIFAR-10-sized images, 1 and 10 images per class. Each case is a process of its own: what it holds above its start is the peak
-of its resident memory during the iterations (not told of compiled steps, whose compiler needs more than they do). With `--compiled` the adjoint is measured compiled too (a minute of compilation each).
+of its resident memory during the iterations (not told of compiled steps, whose compiler needs more than they do). With `--compiled` the
+adjoint is measured compiled too (a minute of compilation each).
     python benchmarks/distill.py                # about ten minutes on one thread
 """
 import argparse
@@ -24,7 +25,8 @@ from lottery_diet.engine.augment import DSA
 from lottery_diet.engine.cpu import keep_freed_memory
 from lottery_diet.models import conv_net, initialize
 
-cases = [(1, n, way) for n in (10, 20, 30, 50) for way in ('unrolled', 'adjoint', 'detached')] + [(10, 10, way) for way in ('unrolled', 'adjoint', 'detached')] + [(10, 50, 'adjoint')]
+cases = [*((1, n, way) for n in (10, 20, 30, 50) for way in ('unrolled', 'adjoint', 'detached')),
+         *((10, 10, way) for way in ('unrolled', 'adjoint', 'detached')), (10, 50, 'adjoint')]
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
 
@@ -47,7 +49,8 @@ def measure(per_class, steps, way, rounds):
         t = time.process_time() # of one thread: other processes on a shared machine do not count
         found = go()
         seconds.append(time.process_time() - t)
-    return dict(per_class=per_class, steps=steps, way=way, cpu_seconds=round(median(seconds), 3), mib_above_start=round(peak() - begun) if way != 'compiled' else None, loss=found.loss, rounds=rounds)
+    held = round(peak() - begun) if way != 'compiled' else None
+    return dict(per_class=per_class, steps=steps, way=way, cpu_seconds=round(median(seconds), 3), mib_above_start=held, loss=found.loss, rounds=rounds)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,7 +65,8 @@ def main():
     rows = []
     for per_class, steps, way in cases + ([(1, n, 'compiled') for n in (10, 50)] if asked.compiled else []):
         rounds = asked.rounds if per_class == 1 and steps <= 20 else 1
-        out = subprocess.run([sys.executable, __file__, '--case', str(per_class), str(steps), way, '--rounds', str(rounds)], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
+        case = [sys.executable, __file__, '--case', str(per_class), str(steps), way, '--rounds', str(rounds)]
+        out = subprocess.run(case, capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
         if out.returncode: sys.exit(out.stderr)
         rows.append(json.loads(out.stdout.strip().splitlines()[-1]))
         print(rows[-1], flush=True)

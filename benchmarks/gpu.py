@@ -26,7 +26,8 @@ def eager(model, data, recipe):
     model.to(memory_format=torch.channels_last).train()
     for step in range(recipe.steps):
         chosen = torch.randint(len(x), (recipe.batch_size,), device=x.device)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == 'bfloat16'): loss = F.cross_entropy(model(x[chosen].contiguous(memory_format=torch.channels_last)), y[chosen])
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == 'bfloat16'):
+            loss = F.cross_entropy(model(x[chosen].contiguous(memory_format=torch.channels_last)), y[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -48,7 +49,8 @@ def rows(what, contestants, steps, runs, rounds):
         for k in (list(contestants) if turn % 2 else list(contestants)[::-1]): took[k].append(seconds(contestants[k]))
     first = next(iter(took))
     for k, s in took.items():
-        yield dict(what=what, contestant=k, ms_per_step_and_run=round(1000*median(s)/steps/runs, 4), times_as_fast=round(median(a/b for a, b in zip(took[first], s)), 2), rounds=rounds)
+        ratio = median(a/b for a, b in zip(took[first], s))
+        yield dict(what=what, contestant=k, ms_per_step_and_run=round(1000*median(s)/steps/runs, 4), times_as_fast=round(ratio, 2), rounds=rounds)
 
 def resnets(device, steps, rounds):
     data = load_data('cifar10', download=False).train.to(device)
@@ -67,8 +69,9 @@ def lenets(device, steps, rounds):
     for runs in (1, 4, 16, 64):
         net, starts = initialize(lenet_300_100, 0).to(device), [Snapshot(0, initialize(lenet_300_100, seed).state_dict()) for seed in range(runs)]
         plain = initialize(lenet_300_100, 0).to(device)
-        contestants = {'sequential eager PyTorch': lambda: [eager(plain, data, recipe) for _ in range(runs)], 'in turn, recorded': partial(fit_many, net, data, recipe, starts, grouping='in turn'),
-                       'in parallel': partial(fit_many, net, data, recipe, starts, grouping='in parallel')}
+        many = partial(fit_many, net, data, recipe, starts)
+        contestants = {'sequential eager PyTorch': lambda: [eager(plain, data, recipe) for _ in range(runs)],
+                       'in turn, recorded': partial(many, grouping='in turn'), 'in parallel': partial(many, grouping='in parallel')}
         yield from rows(f'LeNet-300-100, MNIST, batch 128, {runs} at once', contestants, steps, runs, rounds)
 
 def main():

@@ -1,7 +1,8 @@
 """Whether what is asked of many answers grows with their number: CPU seconds of this process, per record or task.
 
-Taking in an archive and reading answers back, for 500 to 5,000 records; what a sweep of two workers costs the process that calls it, for 250 to 2,000 tasks with needs, and
-what planning them costs the one that oversees the workers; a redraw of records of 1 MB in a process of its own, each compared with its checksum once.
+Taking in an archive and reading answers back, for 500 to 5,000 records; what a sweep of two workers costs the process that calls it, for 250 to
+2,000 tasks with needs, and what planning them costs the one that oversees the workers; a redraw of records of 1 MB in a process of its own, each
+compared with its checksum once.
     python benchmarks/growth.py
 """
 import argparse
@@ -12,16 +13,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import torch
 from report import report
 
 from lottery_diet.experiments.records import all_records, pack, unpack
 from lottery_diet.experiments.sweeps import grid, status, sweep
-from lottery_diet.experiments.tasks import Outcome, Run, Task
+from lottery_diet.experiments.tasks import Outcome, Run, Study, Task
 from lottery_diet.experiments.workers import Schedule, needed
 from lottery_diet.pages.figure import effort
-from lottery_diet.papers.data_diet.studies import Study
 
 
 class Tiny(Task):
@@ -38,6 +39,7 @@ class Needy(Task):
 
 class Squares(Study):
     "A figure of large records"
+    columns: ClassVar[tuple[str, ...]] = ('n', 'square')
     n: int
     def asked(self): return ((dict(n=i), Tiny(n=i, numbers=250_000)) for i in range(self.n))
 

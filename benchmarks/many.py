@@ -20,14 +20,16 @@ from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit_many, grouping_for
 
 resnet8 = partial(cifar_resnet, (1, 8, 8), depth=8, width=8)
-cases = [('LeNet-300-100', lenet_300_100, 'mnist', 60), ('LeNet-300-100', lenet_300_100, 'mnist', 128), ('LeNet-300-100', partial(lenet_300_100, (1, 8, 8)), 'digits', 32),
+cases = [('LeNet-300-100', lenet_300_100, 'mnist', 60), ('LeNet-300-100', lenet_300_100, 'mnist', 128),
+         ('LeNet-300-100', partial(lenet_300_100, (1, 8, 8)), 'digits', 32),
          ('ResNet-8, width 8', resnet8, 'digits', 16), ('ResNet-8, width 8', resnet8, 'digits', 64)]
 ways = dict(plain=dict(grouping='in turn', way='autograd'), in_turn=dict(grouping='in turn'), in_parallel=dict(grouping='in parallel'))
 
 def setting(case, runs, steps):
     "Network, data, recipe and starts of one case"
     _, make, source, batch = cases[case]
-    return make(), load_data(source, download=False).train, Recipe(steps, batch, lr=.01), [Snapshot(0, initialize(make, seed).state_dict()) for seed in range(runs)]
+    starts = [Snapshot(0, initialize(make, seed).state_dict()) for seed in range(runs)]
+    return make(), load_data(source, download=False).train, Recipe(steps, batch, lr=.01), starts
 
 def peak(case, runs, way):
     "MiB that training adds to this process at its highest"
@@ -51,7 +53,8 @@ def row(case, runs, rounds):
     took = by_turns({k: partial(fit_many, net, data, recipe, starts, **kwargs) for k, kwargs in ways.items()}, rounds)
     ratio = lambda a, b: round(median(x/y for x, y in zip(took[a], took[b])), 2)
     chosen = grouping_for(net, data, recipe, runs)
-    return dict(network=name, data=source, batch=batch, runs=runs, chosen=chosen, plain_ms_per_step_and_run=round(1000*median(took['plain'])/recipe.steps/runs, 2),
+    return dict(network=name, data=source, batch=batch, runs=runs, chosen=chosen,
+                plain_ms_per_step_and_run=round(1000*median(took['plain'])/recipe.steps/runs, 2),
                 parallel_times_as_fast=ratio('in_turn', 'in_parallel'), chosen_times_as_fast_as_plain=ratio('plain', chosen.replace(' ', '_')),
                 plain_peak_mib=round(elsewhere(case, runs, 'plain')), chosen_peak_mib=round(elsewhere(case, runs, chosen.replace(' ', '_'))), rounds=rounds)
 

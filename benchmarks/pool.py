@@ -32,7 +32,9 @@ def contestants(width, batch, do):
     "The three ways, on the same weights and images"
     x, y, make = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,)), partial(initialize, partial(conv_net, width=width), 0)
     last = torch.channels_last
-    return {'nn.AvgPool2d': partial(do, usual(make()), x, y), 'nn.AvgPool2d, channels last': partial(do, usual(make()).to(memory_format=last), x.contiguous(memory_format=last), y), 'ours': partial(do, make(), x, y)}
+    return {'nn.AvgPool2d': partial(do, usual(make()), x, y),
+            'nn.AvgPool2d, channels last': partial(do, usual(make()).to(memory_format=last), x.contiguous(memory_format=last), y),
+            'ours': partial(do, make(), x, y)}
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,7 +43,8 @@ def main():
     args = ask.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    asked = ((what, do, width, batch) for what, do, batches in (('training step', step, {16: 64, 128: 128}), ('look', look, {16: 64, 128: 64})) for width, batch in batches.items())
+    done = (('training step', step, {16: 64, 128: 128}), ('look', look, {16: 64, 128: 64}))
+    asked = ((what, do, width, batch) for what, do, batches in done for width, batch in batches.items())
     report(args.out, (row for what, do, width, batch in asked
                       for row in rows(f'{what}, ConvNet-3 of width {width}, batch {batch}', by_turns(contestants(width, batch, do), args.rounds), 'ms', 1000)))
 

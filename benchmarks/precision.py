@@ -51,10 +51,12 @@ def accuracies(seeds):
             for p in precisions:
                 net = initialize(make, seed)
                 for rung in imp(net, data.train, replace(recipe, precision=p), Snapshot(0, net.state_dict()), levels, prune_rate=rate, seed=seed):
-                    found.setdefault(rung.level, dict(density=rung.mask.density)).setdefault(p, []).append(100*evaluate(net, data.test, rung.trained.state).accuracy)
+                    accuracy = 100*evaluate(net, data.test, rung.trained.state).accuracy
+                    found.setdefault(rung.level, dict(density=rung.mask.density)).setdefault(p, []).append(accuracy)
         for level, by in found.items():
             gap = t_interval([b - a for a, b in zip(*(by[p] for p in precisions), strict=True)])
-            yield dict(what='accuracy', network=called, steps=recipe.steps, level=level, density=round(by['density'], 4), **{f'{p}, test accuracy (%)': round(sum(by[p])/seeds, 2) for p in precisions},
+            yield dict(what='accuracy', network=called, steps=recipe.steps, level=level, density=round(by['density'], 4),
+                       **{f'{p}, test accuracy (%)': round(sum(by[p])/seeds, 2) for p in precisions},
                        difference=round(gap.mean, 3), half_interval=round(gap.half, 3), seeds=seeds)
 
 def main():

@@ -1,8 +1,9 @@
 """What a step of the quick network costs, and how long CIFAR-10 takes to 75, 80 and 85 % on one core.
 
-Contestants take turns, each in a process of its own, as in `speed.py`. `plain` is the network and the loop of ten lines that one writes at first, over images in memory, in bfloat16;
-`loader` the usual DataLoader over torchvision's data set, in float32; `two` are two processes of ours that train side by side, beside one that trains twice as long.
-With `--accuracy` the network is trained for 150, 300, 600 and 1,600 steps: seconds of training, operations (a backward pass counts twice), and what three seeds reach.
+Contestants take turns, each in a process of its own, as in `speed.py`. `plain` is the network and the loop of ten lines that one writes at
+first, over images in memory, in bfloat16; `loader` the usual DataLoader over torchvision's data set, in float32; `two` are two processes of ours
+that train side by side, beside one that trains twice as long. With `--accuracy` the network is trained for 150, 300, 600 and 1,600 steps: seconds
+of training, operations (a backward pass counts twice), and what three seeds reach.
     python benchmarks/quick.py [--accuracy]                # needs CIFAR-10 (LOTTERY_DIET_DATA)
 """
 import argparse
@@ -98,10 +99,12 @@ def turns(what, contestants, unit, scale, rounds):
         return list(rows(what, by_turns(contestants, rounds), unit, scale))
 
 def steps(rounds):
-    rivals = {'plain': Apart(plain, False, 1), 'plain, memory kept': Apart(plain, True, 1), 'plain in float32': Apart(partial(plain, False), False, 1), 'loader': Apart(usual, False, 1)}
+    rivals = {'plain': Apart(plain, False, 1), 'plain, memory kept': Apart(plain, True, 1),
+              'plain in float32': Apart(partial(plain, False), False, 1), 'loader': Apart(usual, False, 1)}
     yield from turns('a step of 250 images', dict(ours=Apart(ours, True, 1)) | rivals, 'ms/step', 1000/few, rounds)
     yield from turns('two processes', dict(ours=Both(ours), one=Apart(partial(ours, 2*few), True, 1)), 'ms/step', 500/few, rounds)
-    if multiplies_bfloat16(): yield from turns('bfloat16', dict(ours=Apart(ours, True, 1), float32=Apart(partial(ours, few, 'float32'), True, 1)), 'ms/step', 1000/few, rounds)
+    if not multiplies_bfloat16(): return
+    yield from turns('bfloat16', dict(ours=Apart(ours, True, 1), float32=Apart(partial(ours, few, 'float32'), True, 1)), 'ms/step', 1000/few, rounds)
 
 def accuracies(seeds=(0, 1, 2)):
     train, test = quick['data'].load(quick['recipe'], torch.device('cpu'))
@@ -113,7 +116,8 @@ def accuracies(seeds=(0, 1, 2)):
             end = fit(net, train, recipe, seed=seed)
             took.append(time.process_time() - before)
             reached.append(100*evaluate(net, test, end.state).accuracy)
-        yield dict(what='accuracy', steps=length, cpu_seconds=round(mean(took), 1), tflop=round(6*macs*length*recipe.batch_size/1e12, 2), accuracy=round(mean(reached), 2),
+        tflop = 6*macs*length*recipe.batch_size/1e12
+        yield dict(what='accuracy', steps=length, cpu_seconds=round(mean(took), 1), tflop=round(tflop, 2), accuracy=round(mean(reached), 2),
                    lowest=round(min(reached), 2), highest=round(max(reached), 2), precision=recipe.precision, seeds=len(seeds))
 
 def main():

@@ -6,7 +6,9 @@ from lottery_diet.core import provenance, write_whole
 
 def write_results(path, results, device='cpu'):
     "Table and machine as JSON; nothing without a path"
-    if path: write_whole(path, lambda p: p.write_text(json.dumps(dict(results=results, machine=provenance(device)), indent=1, default=str) + '\n', encoding='utf-8'))
+    if not path: return
+    text = json.dumps(dict(results=results, machine=provenance(device)), indent=1, default=str) + '\n'
+    write_whole(path, lambda p: p.write_text(text, encoding='utf-8'))
 
 def report(path, rows, device='cpu'):
     "Print each row as it comes, then write them all"

@@ -262,19 +262,26 @@ def comparisons():
     for name, called in dict(lenet_300_100='LeNet-300-100', resnet20='ResNet-20').items():
         scale = 1000/trained[name][1].steps
         yield f'training step, {called}, no augmentation', partial(train_ours, name, False), dict(bare=(partial(train_bare, name), True)), 'ms/step', scale
-        loaders = {'loader': (partial(train_loader, name, True), False), 'loader, memory kept': (partial(train_loader, name, True), True)}
-        yield f'training step, {called}, the papers\' augmentation', partial(train_ours, name, True), loaders, 'ms/step', scale
-        if name == 'resnet20': yield f'training step, {called}, the papers\' augmentation, compiled', partial(train_ours, name, True, 'compiled'), loaders, 'ms/step', scale
+        step, loader = f'training step, {called}, the papers\' augmentation', partial(train_loader, name, True)
+        loaders = {'loader': (loader, False), 'loader, memory kept': (loader, True)}
+        yield step, partial(train_ours, name, True), loaders, 'ms/step', scale
+        if name == 'resnet20': yield f'{step}, compiled', partial(train_ours, name, True, 'compiled'), loaders, 'ms/step', scale
         if not multiplies_bfloat16(): continue # where it is emulated nobody would ask for it
-        halves = {'loader': loaders['loader'], 'loader in bfloat16': (partial(train_loader, name, True, True), False), 'loader in bfloat16, memory kept': (partial(train_loader, name, True, True), True)}
-        yield f'training step, {called}, the papers\' augmentation, bfloat16', partial(train_ours, name, True, None, 'bfloat16'), halves, 'ms/step', scale
-        if name == 'resnet20': yield f'training step, {called}, the papers\' augmentation, bfloat16, compiled', partial(train_ours, name, True, 'compiled', 'bfloat16'), halves, 'ms/step', scale
-    def against(loop, loader): return {'loop': (loop, False), 'loop, memory kept': (loop, True), 'loader': (loader, False), 'loader, batches of 128': (partial(loader, size=128), False)}
+        half = partial(train_loader, name, True, True)
+        halves = {'loader': (loader, False), 'loader in bfloat16': (half, False), 'loader in bfloat16, memory kept': (half, True)}
+        yield f'{step}, bfloat16', partial(train_ours, name, True, None, 'bfloat16'), halves, 'ms/step', scale
+        if name == 'resnet20': yield f'{step}, bfloat16, compiled', partial(train_ours, name, True, 'compiled', 'bfloat16'), halves, 'ms/step', scale
+    def against(loop, loader):
+        loops = {'loop': (loop, False), 'loop, memory kept': (loop, True)}
+        return loops | {'loader': (loader, False), 'loader, batches of 128': (partial(loader, size=128), False)}
     for what, ours, per_batch in (('evaluation', evaluate_ours, right), ('EL2N', el2n_ours, error_norm)):
-        yield f'{what}, ResNet-20', partial(ours, 2048), against(partial(pass_loop, 2048, per_batch), partial(pass_loader, 2048, per_batch)), 's/2,048 images', 1
-    yield 'GraNd, ResNet-20', partial(grand_ours, 128), {'one_by_one': (partial(grand_one_by_one, 128), False), 'one_by_one, memory kept': (partial(grand_one_by_one, 128), True)}, 's/128 images', 1
+        rivals = against(partial(pass_loop, 2048, per_batch), partial(pass_loader, 2048, per_batch))
+        yield f'{what}, ResNet-20', partial(ours, 2048), rivals, 's/2,048 images', 1
+    one_by_one = partial(grand_one_by_one, 128)
+    yield 'GraNd, ResNet-20', partial(grand_ours, 128), {'one_by_one': (one_by_one, False), 'one_by_one, memory kept': (one_by_one, True)}, 's/128 images', 1
     yield 'path of 3 points, ResNet-20', partial(path_ours, 1024), against(partial(path_loop, 1024), partial(path_loader, 1024)), 's/1,024 images', 1
-    yield 'barriers of all pairs of 3 solutions, ResNet-20', partial(barriers_ours, 1024), dict(loader=(partial(barriers_loader, 1024), False)), 's/1,024 images', 1
+    pairs = dict(loader=(partial(barriers_loader, 1024), False))
+    yield 'barriers of all pairs of 3 solutions, ResNet-20', partial(barriers_ours, 1024), pairs, 's/1,024 images', 1
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,7 +1,7 @@
 """What processes are worth: the same trainings of LeNet-300-100 on MNIST by one process and by as many as there are cores, by turns.
 
-Starting the processes and reading the data in each is part of it. `bare` are as many processes that nobody oversees, from when all are started and have their data: what cores that share
-caches, clocks or threads can give at most. The last row is reading finished answers back.
+Starting the processes and reading the data in each is part of it. `bare` are as many processes that nobody oversees, from when all are started
+and have their data: what cores that share caches, clocks or threads can give at most. The last row is reading finished answers back.
     python benchmarks/sweeps.py                # needs MNIST (LOTTERY_DIET_DATA)
 """
 import argparse
@@ -70,8 +70,10 @@ def main():
         took['bare'].append(bare(tasks, 1)/bare(tasks, cores()))
         print({k: round(v[-1], 2) for k, v in took.items()}, flush=True)
     ratios = [a/b for a, b in zip(took[1], took[cores()])]
-    results = [dict(trainings=args.trainings, steps=args.steps, workers=cores(), one_process_s=round(median(took[1]), 1), processes_s=round(median(took[cores()]), 1), times_as_fast=round(median(ratios), 2),
-                    lowest=round(min(ratios), 2), highest=round(max(ratios), 2), bare_times_as_fast=round(median(took['bare']), 2), read_back_ms_each=round(1000*median(took['read'])/args.trainings, 1), rounds=args.rounds)]
+    results = [dict(
+        trainings=args.trainings, steps=args.steps, workers=cores(), one_process_s=round(median(took[1]), 1), processes_s=round(median(took[cores()]), 1),
+        times_as_fast=round(median(ratios), 2), lowest=round(min(ratios), 2), highest=round(max(ratios), 2), bare_times_as_fast=round(median(took['bare']), 2),
+        read_back_ms_each=round(1000*median(took['read'])/args.trainings, 1), rounds=args.rounds)]
     print(results[0])
     write_results(args.out, results)
 

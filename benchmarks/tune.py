@@ -27,7 +27,8 @@ def main():
     args = ask.parse_args()
     results = []
     for name, recipe in steps.items():
-        results += compared(f'training step, {name}, batch {recipe.batch_size}', partial(train, name), dict(as_it_comes=(partial(train, name), False)), 'ms/step', 1000/recipe.steps, 1, args.rounds)
+        what, as_it_comes = f'training step, {name}, batch {recipe.batch_size}', dict(as_it_comes=(partial(train, name), False))
+        results += compared(what, partial(train, name), as_it_comes, 'ms/step', 1000/recipe.steps, 1, args.rounds)
     print(pd.DataFrame(results).to_string(index=False))
     write_results(args.out, results)
 

@@ -28,8 +28,9 @@ def ladder(rounds, levels=20, steps=1500, timed=200):
     start = Snapshot(0, net.state_dict())
     for rung in imp(net, mnist.train, recipe, start, levels):
         if rung.level % 2: continue
-        accuracy = {way: evaluate(net, mnist.test, fit(net, mnist.train, recipe, start=start, mask=rung.mask, seed=rung.noise, way=way).state).accuracy for way in ('autograd', 'closed form', 'sparse')}
-        took = by_turns({way: partial(fit, net, mnist.train, recipe, start=start, mask=rung.mask, stop=timed, way=way) for way in accuracy}, rounds)
+        by_way = {way: partial(fit, net, mnist.train, recipe, start=start, mask=rung.mask, way=way) for way in ('autograd', 'closed form', 'sparse')}
+        accuracy = {way: evaluate(net, mnist.test, go(seed=rung.noise).state).accuracy for way, go in by_way.items()}
+        took = by_turns({way: partial(go, stop=timed) for way, go in by_way.items()}, rounds)
         yield dict(network='LeNet-300-100', batch=60, level=rung.level, density=rung.mask.density, chosen=way_for(net, recipe, rung.mask),
                    **{f'{way}, ms/step': round(1000*median(s)/timed, 3) for way, s in took.items()},
                    **{f'{way}, times as fast': round(median(a/b for a, b in zip(took['autograd'], s)), 2) for way, s in took.items()},
@@ -41,7 +42,8 @@ def compiled(rounds, steps=8):
     net = initialize(resnet20, 0)
     contestants = {way: partial(fit, initialize(resnet20, 0), data, recipe, start=Snapshot(0, net.state_dict()), way=way) for way in ('autograd', 'compiled')}
     took = by_turns(contestants, rounds)
-    yield dict(network='ResNet-20', batch=128, density=1., chosen=way_for(net, recipe), **{f'{way}, ms/step': round(1000*median(s)/steps, 1) for way, s in took.items()},
+    yield dict(network='ResNet-20', batch=128, density=1., chosen=way_for(net, recipe),
+               **{f'{way}, ms/step': round(1000*median(s)/steps, 1) for way, s in took.items()},
                **{f'{way}, times as fast': round(median(a/b for a, b in zip(took['autograd'], s)), 2) for way, s in took.items()}, rounds=rounds)
 
 def main():

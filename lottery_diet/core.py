@@ -245,7 +245,8 @@ def derive(
 ) -> int: # below 2**63
     "A seed that depends on `seed` and `names` alone: on any machine, in any process; raises `TypeError` for what is no whole number"
     if not hasattr(seed, '__index__'): raise TypeError(f'seed={seed!r} is no whole number')
-    return int.from_bytes(hashlib.sha256(repr((index(seed), *(n if isinstance(n, str) else index(n) for n in names))).encode()).digest()[:8]) >> 1
+    told = repr((index(seed), *(n if isinstance(n, str) else index(n) for n in names)))
+    return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8]) >> 1
 
 def stream(
     seed:int, # the replicate

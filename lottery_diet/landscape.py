@@ -68,16 +68,25 @@ def plane_of_two(
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
     origin, right, tied = _middle(a, b), _difference(a, b, .5), aliases(a)
-    up = _difference(origin, as_state(towards), -1.) if towards is not None else mapped(lambda k, v: _random(k, v, seed), right)
+    up = mapped(lambda k, v: _random(k, v, seed), right) if towards is None else _difference(origin, as_state(towards), -1.)
     if filter_normalized: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = masked(up, mask, tied)
     up, right = ({k: v for k, v in part.items() if k not in tied} for part in (up, right)) # a tied weight counts once
-    along, before = (_flat(up, right)@_flat(right, right))/(_flat(right, right)@_flat(right, right)), _flat(up, right).norm()
-    up = {k: v - along.item()*right[k] for k, v in up.items()}
-    if _flat(up, right).norm() <= 1e-6*before:
+    return Plane(origin, *(_under_all_names(part, tied) for part in (right, _as_long(_beside(up, right), right))))
+
+def _beside(direction, line):
+    "What of a direction is orthogonal to a line"
+    a, b = _flat(direction, line), _flat(line, line)
+    along = ((a@b)/(b@b)).item()
+    across = {k: v - along*line[k] for k, v in direction.items()}
+    if _flat(across, line).norm() <= 1e-6*a.norm():
         raise ValueError('the third state lies on the line through both solutions: give another, or none for a random direction')
-    longer = (_flat(right, right).norm()/_flat(up, right).norm()).item()
-    return Plane(origin, _under_all_names(right, tied), _under_all_names({k: v*longer for k, v in up.items()}, tied))
+    return across
+
+def _as_long(direction, other):
+    "Scaled to the other's length"
+    longer = (_flat(other, other).norm()/_flat(direction, other).norm()).item()
+    return {k: v*longer for k, v in direction.items()}
 
 def _under_all_names(direction, tied): return direction | {k: direction[first] for k, first in tied.items() if first in direction}
 

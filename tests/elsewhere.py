@@ -45,7 +45,8 @@ def carry_out(op, *args, **kwargs):
     "On the CPU, once it is known that a GPU would have done it"
     op_name, asked = op._schema.name.split('::')[1], kwargs.get('device')
     given = tree_leaves((args, kwargs))
-    if any(map(lies_there, given)) and op_name not in moves and next(strangers(op, op_name, args, kwargs), None) is not None: raise RuntimeError(f'{op}: expected all tensors to be on the same device')
+    of_two_devices = any(map(lies_there, given)) and op_name not in moves and next(strangers(op, op_name, args, kwargs), None) is not None
+    if of_two_devices: raise RuntimeError(f'{op}: expected all tensors to be on the same device')
     to_there = asked.type == device_name if asked is not None else any(map(lies_there, given))
     if to_there and torch.Tag.nondeterministic_seeded in op.tags: raise RuntimeError(f'{op}: the device would draw numbers of its own')
     plain_args, plain_kwargs = tree_map(lambda t: t.held if lies_there(t) else t, (args, kwargs | (dict(device=here) if asked is not None else {})))

@@ -23,7 +23,8 @@ def append(path, name):
 @pytest.mark.long
 def test_contestants_take_turns_in_processes_of_their_own(tmp_path):
     trace = tmp_path/'trace'
-    rows = speed.compared('appending', partial(appending, trace, 'ours'), {k: (partial(appending, trace, k), keep) for k, keep in dict(a=False, b=True).items()}, 'ms', 1000, 1, 2)
+    rivals = {name: (partial(appending, trace, name), keep) for name, keep in dict(a=False, b=True).items()}
+    rows = speed.compared('appending', partial(appending, trace, 'ours'), rivals, 'ms', 1000, 1, 2)
     names, processes = zip(*(line.split() for line in trace.read_text().splitlines()))
     assert ' '.join(names) == 'ours a b b a ours ours a b' # the first turn is not counted
     assert len(set(zip(names, processes))) == len({*processes, str(os.getpid())}) - 1 == 3
@@ -39,6 +40,9 @@ def test_contestants_can_be_made_and_look_at_the_same(real_data, monkeypatch):
     for _, ours, rivals, _, _ in speed.comparisons():
         for make in (ours, *(make for make, _ in rivals.values())): assert callable(make())
     assert all(callable(tune.train(name)) for name in tune.steps) and len(pool.contestants(8, 2, pool.look)) == 3
-    for usual in (speed.pass_loop(256, speed.right), speed.pass_loader(256, speed.right, size=128)): assert sum(usual()) == round(256*speed.evaluate_ours(256)().accuracy)
-    for usual in (speed.pass_loop, speed.pass_loader): torch.testing.assert_close(torch.cat(usual(256, speed.error_norm)()), speed.el2n_ours(256)(), atol=1e-4, rtol=1e-4)
-    for look in (speed.grand_ours(2), speed.grand_one_by_one(2), speed.path_ours(8), speed.path_loop(256), speed.path_loader(256), speed.barriers_ours(8), speed.barriers_loader(256)): look()
+    for usual in (speed.pass_loop(256, speed.right), speed.pass_loader(256, speed.right, size=128)):
+        assert sum(usual()) == round(256*speed.evaluate_ours(256)().accuracy)
+    for usual in (speed.pass_loop, speed.pass_loader):
+        torch.testing.assert_close(torch.cat(usual(256, speed.error_norm)()), speed.el2n_ours(256)(), atol=1e-4, rtol=1e-4)
+    for look in (speed.grand_ours(2), speed.grand_one_by_one(2), speed.path_ours(8), speed.path_loop(256), speed.path_loader(256),
+                 speed.barriers_ours(8), speed.barriers_loader(256)): look()

@@ -1,4 +1,7 @@
-"Site and gallery in a browser: every page of the navigation opens, search finds the public name first, nothing is wrong in the console, nothing is wider than a phone."
+"""Site and gallery in a browser: every page of the navigation opens, and search finds the public name first.
+
+Nothing is wrong in the console, and nothing is wider than a phone.
+"""
 import shutil
 from pathlib import Path
 from urllib.parse import urljoin
@@ -16,7 +19,8 @@ playwright = pytest.importorskip('playwright.sync_api', reason='needs playwright
 def chromium():
     "The system's, or the one that playwright installed"
     with playwright.sync_playwright() as p:
-        try: browser = p.chromium.launch(executable_path=shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome'), args=['--no-sandbox'])
+        of_the_system = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+        try: browser = p.chromium.launch(executable_path=of_the_system, args=['--no-sandbox'])
         except playwright.Error as e: pytest.skip(f'there is no Chromium: {str(e).splitlines()[0]}')
         yield browser
         browser.close()
@@ -34,7 +38,8 @@ def opened(chromium, request):
     yield window
     window.context.close()
 
-everywhere = pytest.mark.parametrize('opened', [(1280, 'light'), (1280, 'dark'), (390, 'light'), (390, 'dark')], indirect=True, ids='desk desk-dark phone phone-dark'.split())
+windows = dict(desk=(1280, 'light'), desk_dark=(1280, 'dark'), phone=(390, 'light'), phone_dark=(390, 'dark'))
+everywhere = pytest.mark.parametrize('opened', windows.values(), indirect=True, ids=windows)
 
 def too_wide(window): return window.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')
 

@@ -39,9 +39,13 @@ def heavy_modules_of(words, runs):
     assert done.returncode == 0, done.stderr
     return said, modules.split()
 
+def names_of(study): return [task.name for task in with_needs(study.tasks())]
+
+def joined(words): return '-'.join(words) if isinstance(words, list) else ''
+
 @pytest.mark.parametrize('words, says', [
-    (['--help'], 'move finished runs'), (['--version'], f'lottery-diet {lottery_diet.__version__}'), (['figures'], 'dd_schematic'), (['imp', '--help'], '--fraction'),
-    (['figure', 'syn_landscape', '--help'], '--filter-normalized'), (['notebook', '--help'], 'own_network')], ids=lambda words: '-'.join(words) if isinstance(words, list) else '')
+    (['--help'], 'move finished runs'), (['--version'], f'lottery-diet {lottery_diet.__version__}'), (['figures'], 'dd_schematic'),
+    (['imp', '--help'], '--fraction'), (['figure', 'syn_landscape', '--help'], '--filter-normalized'), (['notebook', '--help'], 'own_network')], ids=joined)
 def test_what_computes_nothing_imports_nothing_heavy(words, says, tmp_path):
     said, modules = heavy_modules_of(words, tmp_path)
     assert says in ' '.join(said.split()) and modules == []
@@ -58,9 +62,9 @@ def test_the_status_of_a_figure_that_was_asked_before_imports_nothing_heavy(tmp_
 def test_names_are_kept_for_each_question_and_for_the_code_that_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
     for words in (['--seeds', '1'], ['--panel', 'C'], []): assert main(['status', 'dd_accuracy_vs_subset_size', *words]) == 0
-    asked = [dict(seeds=1), dict(panel='C'), {}]
-    kept = [kept_names(asked_file(tmp_path, 'dd_accuracy_vs_subset_size', 'smoke', **given)) for given in asked]
-    assert [names for names, _ in kept] == [[task.name for task in with_needs(preset('dd_accuracy_vs_subset_size', 'smoke', **given).tasks())] for given in asked]
+    figure, asked = 'dd_accuracy_vs_subset_size', [dict(seeds=1), dict(panel='C'), {}]
+    kept = [kept_names(asked_file(tmp_path, figure, 'smoke', **given)) for given in asked]
+    assert [names for names, _ in kept] == [names_of(preset(figure, 'smoke', **given)) for given in asked]
     file = asked_file(tmp_path, 'dd_accuracy_vs_subset_size', 'smoke')
     for damage in ('', '[]', '{"names": 3}', file.read_text()[:-9], file.read_text().replace('"code": "', '"code": "0')):
         file.write_text(damage)
@@ -71,7 +75,7 @@ def test_a_drawn_figure_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
     monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
     run_figure('dd_el2n_vs_barrier')
     names, _ = kept_names(asked_file(tmp_path, 'dd_el2n_vs_barrier', 'smoke'))
-    assert names == [task.name for task in with_needs(preset('dd_el2n_vs_barrier', 'smoke').tasks())] and not any(row['left'] for row in state_of(names, tmp_path))
+    assert names == names_of(preset('dd_el2n_vs_barrier', 'smoke')) and not any(row['left'] for row in state_of(names, tmp_path))
     said, modules = heavy_modules_of(['status', 'dd_el2n_vs_barrier'], tmp_path)
     assert modules == [] and 'minutes left on cpu' in said and 'unknown' not in said
 
@@ -81,18 +85,21 @@ def test_the_list_of_figures_is_what_they_ask_for():
     assert [(row['figure'], row['panel']) for row in figure_list()] == rows
     assert list(figure_list()[0]) == ['figure', 'panel', 'shows', *scales]
     for row in figure_list():
-        assert row['shows'] == panels_of(row['figure']).get(row['panel'], '')
+        figure, panel = row['figure'], row['panel']
+        assert row['shows'] == panels_of(figure).get(panel, '')
         for scale in ('smoke', 'mini'):
-            if row[scale]: assert len({task.key for task in preset(row['figure'], scale, panel=row['panel'] or None).tasks()}) == int(row[scale]), (row['figure'], row['panel'], scale)
+            if row[scale]: assert len({task.key for task in preset(figure, scale, panel=panel or None).tasks()}) == int(row[scale]), (figure, panel, scale)
 
 @pytest.mark.long
 def test_the_list_of_figures_is_made_as_it_is():
-    made = subprocess.run([sys.executable, '-c', 'import sys; sys.path.insert(0, "tools"); from count_tasks import counted; sys.stdout.write(counted())'], capture_output=True, text=True, cwd=root, check=True)
+    code = 'import sys; sys.path.insert(0, "tools"); from count_tasks import counted; sys.stdout.write(counted())'
+    made = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=root, check=True)
     assert list(csv.DictReader(io.StringIO(made.stdout))) == figure_list()
 
 @pytest.mark.parametrize('words, meant', [
-    (['figure', 'dd_acuracy_vs_sparsity'], "did you mean 'dd_accuracy_vs_sparsity'"), (['status', 'syn_mask'], "did you mean 'syn_masks'"), (['figrue'], "did you mean 'figure'"),
-    (['imp', '--fration', '.1'], "did you mean '--fraction'"), (['figure', 'dd_schematic', '--scale', 'mni'], "did you mean 'mini'"), (['figure', 'dd_schematic', '--panel', 'A'], '--panel')])
+    (['figure', 'dd_acuracy_vs_sparsity'], "did you mean 'dd_accuracy_vs_sparsity'"), (['status', 'syn_mask'], "did you mean 'syn_masks'"),
+    (['figrue'], "did you mean 'figure'"), (['imp', '--fration', '.1'], "did you mean '--fraction'"),
+    (['figure', 'dd_schematic', '--scale', 'mni'], "did you mean 'mini'"), (['figure', 'dd_schematic', '--panel', 'A'], '--panel')])
 def test_a_misspelled_word_is_named_with_what_was_meant(words, meant, capsys):
     with pytest.raises(SystemExit) as end: main(words)
     assert end.value.code == 2 and meant in capsys.readouterr().err.splitlines()[-1]
@@ -119,7 +126,8 @@ sys.exit(main())'''
 @pytest.mark.parametrize('presses', [1, 2])
 def test_an_interrupted_page_ends_with_the_sentence(tmp_path, presses):
     "Sent to the whole group, as a terminal does; pressed once more while it ends"
-    with subprocess.Popen(**command(['figure', 'dd_accuracy_vs_sparsity'], tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as page:
+    asked = command(['figure', 'dd_accuracy_vs_sparsity'], tmp_path)
+    with subprocess.Popen(**asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as page:
         said = ''
         while '/94 ' not in said: said += page.stdout.read(1) or pytest.fail(said) # until it trains
         for _ in range(presses): os.killpg(page.pid, signal.SIGINT)
@@ -141,7 +149,8 @@ def test_options_of_a_page_reach_it_with_their_types(monkeypatch, tmp_path):
     monkeypatch.setattr('lottery_diet.pages.figure.summary_of', lambda page: '')
     assert main(['imp', '--fraction', '0.1', '--levels', '3', '--select', 'easiest', '--no-shipped', '--prune-rate', '.5', '--out', str(tmp_path/'a')]) == 0
     assert main(['distill', '--method', 'gradient', '--per-class', '2']) == 0
-    assert given == dict(imp=dict(fraction=.1, levels=3, select='easiest', shipped=False, prune_rate=.5, out_dir=str(tmp_path/'a')), distill=dict(method='gradient', per_class=2))
+    assert given.pop('imp') == dict(fraction=.1, levels=3, select='easiest', shipped=False, prune_rate=.5, out_dir=str(tmp_path/'a'))
+    assert given == dict(distill=dict(method='gradient', per_class=2))
 
 def test_what_a_chapter_cannot_be_asked_is_one_sentence(capsys):
     assert main(['imp', '--fraction', '1.5']) == 1
@@ -151,8 +160,8 @@ def test_what_a_chapter_cannot_be_asked_is_one_sentence(capsys):
 def test_every_chapter_figure_and_tutorial_can_be_copied(tmp_path):
     assert {'core', 'imp', 'plots', 'dd_schematic', 'own_network'} <= set(notebooks()) and set(presets) <= set(notebooks())
     for name, source in notebooks().items():
-        copy = json.loads(copy_notebook(name, tmp_path).read_text(encoding='utf-8'))
-        assert [c['source'] for c in copy['cells']] == [c['source'] for c in json.loads(source.read_text(encoding='utf-8'))['cells']] and not any(c.get('outputs') for c in copy['cells'])
+        copy, ours = (json.loads(page.read_text(encoding='utf-8'))['cells'] for page in (copy_notebook(name, tmp_path), source))
+        assert [c['source'] for c in copy] == [c['source'] for c in ours] and not any(c.get('outputs') for c in copy)
     assert all(notebook_of(name) == notebook(name) for name in presets)
 
 def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, monkeypatch, capsys):
@@ -163,7 +172,9 @@ def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, mo
     assert main(['notebook', '05_imp', '--out', 'nbs']) == 0 and (tmp_path/'nbs'/'05_imp.ipynb').is_file()
     assert main(['notebook', 'scores', '--out', 'nbs/mine.ipynb']) == 0, 'a folder of the same name as ours hides nothing'
 
-@pytest.mark.parametrize('words', [('pack', '{}/a.zip'), ('gallery', '--figures', 'results', '--out', '{}/g.html'), ('notebook', 'imp', '--out', '{}/nbs'), ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}')])
+@pytest.mark.parametrize('words', [
+    ('pack', '{}/a.zip'), ('gallery', '--figures', 'results', '--out', '{}/g.html'), ('notebook', 'imp', '--out', '{}/nbs'),
+    ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}')])
 def test_where_nothing_can_be_written_is_named_at_once(words, tmp_path, capsys):
     "Below what is a file, whoever asks"
     (tmp_path/'file').touch()
@@ -172,14 +183,16 @@ def test_where_nothing_can_be_written_is_named_at_once(words, tmp_path, capsys):
 
 def test_results_are_found_though_a_picture_follows_them(tmp_path):
     "As where the last cell draws, and its figure stays open"
-    said, drawn = (dict(output_type=kind, data={'text/plain': text}) for kind, text in (('execute_result', ["['a.csv',\n", " 'a.png']"]), ('display_data', ['<Figure size 900x360>'])))
+    said = dict(output_type='execute_result', data={'text/plain': ["['a.csv',\n", " 'a.png']"]})
+    drawn = dict(output_type='display_data', data={'text/plain': ['<Figure size 900x360>']})
     (tmp_path/'page.ipynb').write_text(json.dumps(dict(cells=[dict(outputs=[said, drawn])])))
     assert {ending: file.name for ending, file in results_of(tmp_path/'page.ipynb').items()} == {'.csv': 'a.csv', '.png': 'a.png'}
 
 def test_a_refused_page_is_shown_without_a_traceback(tmp_path):
     "By papermill itself: of the page there is nothing but its sentence"
     page = tmp_path/'out.ipynb'
-    run = subprocess.run([sys.executable, '-m', 'papermill', notebook('imp'), page, '--no-progress-bar', '-p', 'fraction', '7'], capture_output=True, text=True, cwd=tmp_path)
+    asked = [sys.executable, '-m', 'papermill', notebook('imp'), page, '--no-progress-bar', '-p', 'fraction', '7']
+    run = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path)
     sentence = 'ValueError: fraction=7 must be less than or equal to 1'
     assert run.returncode != 0 and run.stderr.strip().splitlines()[-1] == sentence and 'lottery_diet/pages' not in run.stderr
     [error] = [o for c in json.loads(page.read_text())['cells'] for o in c.get('outputs', ()) if o['output_type'] == 'error']

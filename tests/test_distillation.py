@@ -1,6 +1,7 @@
 "What distillation holds; that a compiled step says the same; who draws what at random, and what a task refuses."
 import shutil
 import weakref
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -52,7 +53,8 @@ def most_alive(per_class, steps, way=match_by_adjoint):
     start = {k: v.detach().clone() for k, v in net.named_parameters()}
     target = {k: v + .01*torch.randn(v.shape, generator=stream(0, k)) for k, v in start.items()}
     images, labels = torch.randn(10*per_class, 3, 32, 32, generator=stream(0, 'images')), torch.arange(10*per_class) % 10
-    with Alive() as alive: way(Stepper(net) if way is match_by_adjoint else net, start, target, images, labels, .01, steps, Feed(len(images), None, augmented_by(DSA(), each=True)))
+    net, feed = Stepper(net) if way is match_by_adjoint else net, Feed(len(images), None, augmented_by(DSA(), each=True))
+    with Alive() as alive: way(net, start, target, images, labels, .01, steps, feed)
     return alive.most
 
 parameters = 4*320_010 # bytes of ConvNet-3's
@@ -83,7 +85,10 @@ def test_the_compiled_adjoint_is_the_eager_one():
 
 digits, narrow = Images(name='digits', hold_out=200), Network(model='conv_net', options=dict(width=4, depth=2))
 recipe = dict(steps=20, batch_size=10, lr=.05)
-by_gradient = Distill(data=digits, network=narrow, per_class=1, recipe=recipe, method='gradient', how=Condensing(outer=2, inner=2, net_images=64), augment=DSA('scale'))
+of_digits = dict(data=digits, network=narrow, per_class=1, recipe=recipe)
+expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
+matching = Matching(2, 1, 2, 10., 1e-4, .05)
+by_gradient = Distill(**of_digits, method='gradient', how=Condensing(outer=2, inner=2, net_images=64), augment=DSA('scale'))
 
 def matched_with(task, run, monkeypatch):
     "The augmentation that a matcher is given"
@@ -95,18 +100,18 @@ def matched_with(task, run, monkeypatch):
 
 def test_images_draw_alike_in_gradient_matching_and_each_for_itself_in_trajectory_matching(tmp_path, monkeypatch):
     "IDC compares batches under one augmentation; MTT compares none, and its code draws numbers for each image"
-    expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
-    by_way = Distill(**{k: getattr(by_gradient, k) for k in ('data', 'network', 'per_class', 'recipe', 'augment')}, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05), experts=(expert,))
-    same_image = torch.randn(1, 1, 8, 8, generator=stream(0, 'image')).expand(6, -1, -1, -1)
-    drawn = {task.method: len(matched_with(task, Run(root=tmp_path, device='cpu'), monkeypatch)(same_image, stream(0, 'draws')).unique(dim=0)) for task in (by_gradient, by_way)}
-    assert drawn == dict(gradient=1, trajectory=6)
+    by_way = Distill(**of_digits, method='trajectory', how=matching, experts=(expert,), augment=DSA('scale'))
+    same_image, run = torch.randn(1, 1, 8, 8, generator=stream(0, 'image')).expand(6, -1, -1, -1), Run(root=tmp_path, device='cpu')
+    def drawn(task): return len(matched_with(task, run, monkeypatch)(same_image, stream(0, 'draws')).unique(dim=0))
+    assert (drawn(by_gradient), drawn(by_way)) == (1, 6)
 
 def test_each_network_of_gradient_matching_sees_real_images_in_an_order_of_its_own(monkeypatch):
     "The same order from one step to the next, another for the next network"
     seeds, learn = [], gradient.learn
     monkeypatch.setattr(gradient, 'learn', lambda net, data, how, snapshot, seed, *rest: seeds.append(seed) or learn(net, data, how, snapshot, seed, *rest))
     train = load_data('digits').train
-    list(match_gradients(partial(conv_net, (1, 8, 8), width=4, depth=2), train, torch.zeros(10, 1, 8, 8), torch.arange(10), Condensing(outer=3, inner=2, net_images=64)))
+    make, how = partial(conv_net, (1, 8, 8), width=4, depth=2), Condensing(outer=3, inner=2, net_images=64)
+    list(match_gradients(make, train, torch.zeros(10, 1, 8, 8), torch.arange(10), how))
     a, b, c = dict.fromkeys(seeds)
     assert seeds == [a]*3 + [b]*3 + [c]*3
 
@@ -123,12 +128,12 @@ def test_synthetic_images_are_seen_as_they_are_whatever_normalization_real_ones_
     assert len(told.metrics) == 1
     start = Pretrain(data=digits, network=narrow, recipe=recipe | constants, steps=0)
     assert run.ask(InnerLevel(pretrain=start, recipe=recipe | constants, inner=Inner(arm='real', per_class=1), level=1, augment=None)).metrics.level.item() == 1
-    with pytest.raises(ValueError, match='normalized alike'): InnerLevel(pretrain=start, recipe=recipe, inner=Inner(arm='distilled', source=by_gradient), level=1)
+    with pytest.raises(ValueError, match='normalized alike'):
+        InnerLevel(pretrain=start, recipe=recipe, inner=Inner(arm='distilled', source=by_gradient), level=1)
 
 def test_trajectory_matching_stores_several_images_in_one(tmp_path):
     "Multi-formation with either method: four digits in each stored image, four seen for each"
-    expert = ExpertRun(data=digits, network=narrow, recipe=dict(steps=2, batch_size=64, lr=.05), every=1, snapshots=3)
-    task = Distill(data=digits, network=narrow, per_class=1, recipe=recipe, method='trajectory', how=Matching(2, 1, 2, 10., 1e-4, .05, iterations=2, factor=2), experts=(expert,))
+    task = Distill(**of_digits, method='trajectory', how=replace(matching, iterations=2, factor=2), experts=(expert,))
     found = Run(root=tmp_path, device='cpu').ask(task).tensors
     assert found['images'].shape == found['begin'].shape == (10, 1, 8, 8) and not torch.equal(found['images'], found['begin'])
     seen = task.seen(found['images'], found['labels'], load_data('digits').train)

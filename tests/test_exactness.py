@@ -26,16 +26,20 @@ from functools import partial
 from lottery_diet.models import cifar_resnet, initialize
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
-end = fit(initialize(partial(cifar_resnet, (1, 8, 8), depth=8), 0), load_data('digits').train, Recipe(8, 32, crop=1, flip=True, cutmix=.5, weight_decay=1e-3), seed=3)
+recipe = Recipe(8, 32, crop=1, flip=True, cutmix=.5, weight_decay=1e-3)
+end = fit(initialize(partial(cifar_resnet, (1, 8, 8), depth=8), 0), load_data('digits').train, recipe, seed=3)
 print(hashlib.sha256(b''.join(v.contiguous().numpy().tobytes() for v in [*end.state.values(), *end.optimizer.values()])).hexdigest())
 '''
 
 def test_the_same_bits_in_another_process():
-    run = lambda salt: subprocess.run([sys.executable, '-c', SCRIPT], env=os.environ | dict(PYTHONHASHSEED=salt, OMP_NUM_THREADS='1'), capture_output=True, text=True, check=True).stdout
+    def run(salt):
+        env = os.environ | dict(PYTHONHASHSEED=salt, OMP_NUM_THREADS='1')
+        return subprocess.run([sys.executable, '-c', SCRIPT], env=env, capture_output=True, text=True, check=True).stdout
     assert run('1') == run('2') != ''
 
 digits = load_data('digits').train
-nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), narrow=partial(cifar_resnet, (1, 8, 8), depth=8, width=4), wide=partial(cifar_resnet, (1, 8, 8), depth=8), instance_norm=partial(conv_net, (1, 8, 8), width=16))
+wide = partial(cifar_resnet, (1, 8, 8), depth=8)
+nets = dict(mlp=partial(lenet_300_100, (1, 8, 8)), narrow=partial(wide, width=4), wide=wide, instance_norm=partial(conv_net, (1, 8, 8), width=16))
 rich = Recipe(12, 200, lr=.05, weight_decay=1e-3, milestones=(5, 9), warmup=3, crop=1, flip=True, cutmix=.5, nesterov=True)
 adam = replace(rich, optimizer='adam', lr=.003, nesterov=False, milestones=(), cosine=True, drop_last=True)
 

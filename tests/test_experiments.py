@@ -41,7 +41,8 @@ def run_in(path, **kwargs): return Run(root=Path(path), device=torch.device('cpu
 
 def tables_and_tensors(root):
     "Everything that an answer says, by its name"
-    return {f'{f.parent.name}/{f.name}': ((f/'metrics.csv').read_text(), (f/'config.json').read_text(), verified(f).tensors) for f in Path(root).glob('*/*') if (f/'metrics.csv').is_file()}
+    folders = [f for f in Path(root).glob('*/*') if (f/'metrics.csv').is_file()]
+    return {f'{f.parent.name}/{f.name}': ((f/'metrics.csv').read_text(), (f/'config.json').read_text(), verified(f).tensors) for f in folders}
 
 def assert_equal_answers(a, b):
     assert a.keys() == b.keys()
@@ -178,7 +179,8 @@ def test_a_hundred_answers_are_read_in_two_seconds_and_drawn_from_without_traini
     assert not list(marks.iterdir())
 
 def test_nothing_old_is_returned_when_version_default_or_field_changes(monkeypatch):
-    keys = {task.key for task in (begin, varied(begin, dict(seed=1)), varied(begin, {'recipe': Recipe(300, 64, lr=.051)}), varied(begin, {'network.options': dict(hidden=[5])}), varied(begin, {'data.examples': 100}))}
+    changes = (dict(seed=1), {'recipe': Recipe(300, 64, lr=.051)}, {'network.options': dict(hidden=[5])}, {'data.examples': 100})
+    keys = {task.key for task in (begin, *(varied(begin, change) for change in changes))}
     assert len(keys) == 5
     monkeypatch.setattr(Pretrain, 'version', 2)
     fresh = TicketLevel(pretrain=Pretrain(recipe=recipe, steps=50), level=1)
@@ -205,7 +207,9 @@ def test_the_users_own_data_is_known_by_its_content(tmp_path):
     assert a.key == b.key != c.key
     assert run_in(tmp_path/'runs').ask(a).metrics.step.item() == 5
 
-def users_own(shape, classes, width=7): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0]*shape[1]*shape[2], width), torch.nn.ReLU(), torch.nn.Linear(width, classes))
+def users_own(shape, classes, width=7):
+    pixels = torch.nn.Linear(shape[0]*shape[1]*shape[2], width)
+    return torch.nn.Sequential(torch.nn.Flatten(), pixels, torch.nn.ReLU(), torch.nn.Linear(width, classes))
 
 def test_the_users_own_network_by_name_and_arguments(tmp_path):
     task = Pretrain(network=Network(model=f'{__name__}:users_own', options=dict(width=9)), recipe=recipe, steps=5)
@@ -267,7 +271,8 @@ def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(
 
 @pytest.mark.long
 def test_two_processes_answer_as_one_does(tmp_path):
-    tasks = [*ladder(begin, 2, .5, arms=('shuffled',)), *ladder(varied(begin, dict(seed=1)), 1, .5), TicketLevel(pretrain=Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=10), level=1)]
+    diverging = TicketLevel(pretrain=Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=10), level=1)
+    tasks = [*ladder(begin, 2, .5, arms=('shuffled',)), *ladder(varied(begin, dict(seed=1)), 1, .5), diverging]
     alone, together = (sweep(tasks, workers=n, run=run_in(tmp_path/str(n)), progress=False) for n in (1, 2))
     assert alone.counts == together.counts == dict(cached=0, run=7, failed=1, left=0)
     pd.testing.assert_frame_equal(alone.table.drop(columns='seconds'), together.table.drop(columns='seconds'))
@@ -328,7 +333,8 @@ def test_two_sweeps_of_the_same_share_the_work(tmp_path):
 def test_submitit_jobs_answer_as_this_process_does(tmp_path, monkeypatch, capsys):
     tasks = [*ladder(begin, 1, .5), *ladder(varied(begin, dict(seed=1)), 1, .5)]
     monkeypatch.setattr('lottery_diet.experiments.sweeps.cores', lambda: 2)
-    monkeypatch.setattr('lottery_diet.experiments.sweeps.expected', lambda left, run: {task.key: 3600 for task in left}) # 4 hours and what they need, by 2 jobs at once
+    an_hour_each = lambda left, run: {task.key: 3600 for task in left} # 4 hours and what they need, by 2 jobs at once
+    monkeypatch.setattr('lottery_diet.experiments.sweeps.expected', an_hour_each)
     by_jobs = submit(tasks, 'local', chunk=2, minutes=5, run=run_in(tmp_path/'jobs'))
     assert 'tasks on local, about 3.0 h in all at the pace of this machine, 2 jobs at once, once they start' in capsys.readouterr().err
     here = sweep(tasks, run=run_in(tmp_path/'here'), progress=False)
@@ -336,17 +342,23 @@ def test_submitit_jobs_answer_as_this_process_does(tmp_path, monkeypatch, capsys
     pd.testing.assert_frame_equal(by_jobs.table.drop(columns='seconds'), here.table.drop(columns='seconds'))
     assert submit(tasks, 'local', run=run_in(tmp_path/'jobs'), progress=False).counts['cached'] == 4
 
-wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
-                        recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimizer='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
-                        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
-         TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Control: dict(arm=['shuffle', None], ticket=[begin, None]),
-         AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100']), Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]),
-         Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]), SignFlips: dict(ticket=[begin, None]),
-         Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin])}
-good = {Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=TicketLevel(pretrain=begin, level=1), arm='random'),
-        AtStart: dict(pretrain=begin, level=1, method='SNIP'), Retrained: dict(pretrain=begin, level=1, way='fine-tuning'),
-        Signed: dict(ticket=TicketLevel(pretrain=begin, level=1), signs='final', magnitudes='fresh'), SignFlips: dict(ticket=TicketLevel(pretrain=begin, level=1)),
-        Moved: dict(ticket=TicketLevel(pretrain=begin, level=1), onto=Pretrain(recipe=recipe, steps=50, seed=1))}
+wrong = {
+    Pretrain: dict(
+        steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
+        recipe=[dict(steps=0), dict(step=10), {}, 5, None, *(dict(steps=10) | field for field in (
+            dict(lr=-1), dict(lr='high'), dict(momentum=2), dict(optimizer='adamw'), dict(cosine=True, milestones=(5,))))],
+        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'],
+        network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
+    TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]),
+    Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100']),
+    Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]), SignFlips: dict(ticket=[begin, None]),
+    Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]),
+    Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin])}
+a_ticket = TicketLevel(pretrain=begin, level=1)
+good = {
+    Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=a_ticket, arm='random'),
+    AtStart: dict(pretrain=begin, level=1, method='SNIP'), Retrained: dict(pretrain=begin, level=1, way='fine-tuning'), SignFlips: dict(ticket=a_ticket),
+    Signed: dict(ticket=a_ticket, signs='final', magnitudes='fresh'), Moved: dict(ticket=a_ticket, onto=Pretrain(recipe=recipe, steps=50, seed=1))}
 
 def test_a_job_holds_one_rewind_point_and_judges_go_first():
     "Of the largest figure, at the published scale: its ladders share the judges of their diets"
@@ -363,7 +375,8 @@ def test_a_cluster_that_refuses_is_one_sentence(tmp_path, monkeypatch):
         (tmp_path/command).write_text('#!/bin/sh\necho "first line" >&2\necho "sbatch: fatal: no controller" >&2\nexit 1\n')
         (tmp_path/command).chmod(0o755)
     monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
-    with pytest.raises(ValueError, match="^cannot submit to 'slurm': sbatch: fatal: no controller$"): submit([begin], 'slurm', run=run_in(tmp_path/'jobs'), progress=False)
+    with pytest.raises(ValueError, match="^cannot submit to 'slurm': sbatch: fatal: no controller$"):
+        submit([begin], 'slurm', run=run_in(tmp_path/'jobs'), progress=False)
 
 @pytest.mark.parametrize('kind, field, value', [(kind, k, v) for kind, fields in wrong.items() for k, values in fields.items() for v in values])
 def test_what_cannot_be_asked_is_refused_in_a_sentence(kind, field, value):

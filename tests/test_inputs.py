@@ -171,7 +171,8 @@ def test_a_pruned_weight_is_zero_in_what_the_layer_multiplies_by(name):
     net.eval()
     with torch.no_grad(): net(data.inputs(data.x[:2]))
     for k, alive in last.mask.items():
-        layer, _, attribute = k.partition('.parametrizations.')[0].rpartition('.') if '.parametrizations.' not in k else (k.split('.parametrizations.')[0], '', k.split('.')[-2])
+        path, parametrized, part = k.partition('.parametrizations.')
+        layer, attribute = (path, part.split('.')[0]) if parametrized else path.rpartition('.')[::2]
         weight = getattr(net.get_submodule(layer), attribute.removesuffix('_v').removesuffix('_orig'))
         assert not weight[~alive].any() and weight[alive].any()
     for other, first in last.mask.ties.items(): assert torch.equal(last.trained.state[other], last.trained.state[first])
@@ -216,9 +217,10 @@ def test_include_and_exclude_take_names_patterns_and_kinds():
 def test_a_filter_of_weight_norm_that_dies_is_refused():
     net = make('weight_norm')
     mask = Mask.dense(net)
-    dead = mask['1.parametrizations.weight.original1'].clone()
+    name = '1.parametrizations.weight.original1'
+    dead = mask[name].clone()
     dead[3] = False
-    with pytest.raises(ValueError, match='weight_norm divides by its length'): train(net, data, recipe, mask=Mask(dict(mask) | {'1.parametrizations.weight.original1': dead}))
+    with pytest.raises(ValueError, match='weight_norm divides by its length'): train(net, data, recipe, mask=Mask(dict(mask) | {name: dead}))
 
 @pytest.mark.parametrize('pruned', ['torch.nn.utils.prune', 'permanently', 'torch.ao.pruning'])
 def test_networks_that_others_pruned_are_recognized(pruned):
@@ -307,7 +309,8 @@ def test_numbers_do_not_depend_on_global_generators():
         torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
         before = global_states()
         net = initialize(Drawing, 0)
-        found = [predict(net, images), grand(net, images), recalibrate_batchnorm(net, net, images)['norm.running_mean'], torch.tensor(evaluate(net, images)), fit(net, images, recipe).state['f.weight']]
+        statistics = recalibrate_batchnorm(net, net, images)['norm.running_mean']
+        found = [predict(net, images), grand(net, images), statistics, torch.tensor(evaluate(net, images)), fit(net, images, recipe).state['f.weight']]
         assert before == global_states()
         return found
     assert all(map(torch.equal, numbers(1), numbers(2)))
@@ -320,6 +323,10 @@ def distilled_step(net):
     start = {k: v.detach() for k, v in net.named_parameters()}
     return match_by_adjoint(Stepper(net), start, {k: v + .05 for k, v in start.items()}, data.inputs(data.x[:20]), data.y[:20], .05, 2, Feed(20)).images
 
+def condensed(make):
+    how = Condensing(outer=1, inner=2, factor=1, net_images=64, batch_real=8)
+    return list(match_gradients(make, data, *begin_at(data, 1), how))[-1].images
+
 all_that_computes = { # of a network that was made, and one that was trained → tensors
     'training': lambda make, net, end: fit(net, data, recipe).state,
     'training in bfloat16': lambda make, net, end: fit(net, data, replace(recipe, precision='bfloat16')).state,
@@ -331,7 +338,7 @@ all_that_computes = { # of a network that was made, and one that was trained →
     'statistics': lambda make, net, end: recalibrate_batchnorm(net, end, data),
     'curvature': lambda make, net, end: Curvature(net, net, test).times(torch.ones(1, len(Curvature(net, net, test)))),
     'SNIP': lambda make, net, end: snip_scores(net, data), 'GraSP': lambda make, net, end: grasp_scores(net, data),
-    'gradient matching': lambda make, net, end: list(match_gradients(make, data, *begin_at(data, 1), Condensing(outer=1, inner=2, factor=1, net_images=64, batch_real=8)))[-1].images,
+    'gradient matching': lambda make, net, end: condensed(make),
     'trajectory matching': lambda make, net, end: distilled_step(net)}
 
 @pytest.mark.parametrize('what, make', [
@@ -357,9 +364,10 @@ def test_layers_that_draw_draw_the_same_on_the_way_back(draws):
     def by(match, seed):
         torch.manual_seed(seed)
         return match(start, target, x, y, .05, 4, Feed(60))
-    adjoint, again, unrolled = by(partial(match_by_adjoint, Stepper(net)), 1), by(partial(match_by_adjoint, Stepper(net)), 2), by(partial(match_unrolled, net), 3)
-    assert torch.equal(adjoint.images, again.images)
-    assert adjoint.loss == pytest.approx(unrolled.loss, rel=1e-6) and torch.allclose(adjoint.images, unrolled.images, rtol=1e-3, atol=1e-4*unrolled.images.abs().max())
+    adjoint, again = (by(partial(match_by_adjoint, Stepper(net)), seed) for seed in (1, 2))
+    unrolled = by(partial(match_unrolled, net), 3)
+    assert torch.equal(adjoint.images, again.images) and adjoint.loss == pytest.approx(unrolled.loss, rel=1e-6)
+    assert torch.allclose(adjoint.images, unrolled.images, rtol=1e-3, atol=1e-4*unrolled.images.abs().max())
     with pytest.raises(ValueError, match='leave compiled=False'): match_by_adjoint(Stepper(net, compiled=True), start, target, x, y, .05, 4, Feed(60))
 
 def test_gradient_matching_draws_from_its_seed_and_stops_where_numbers_end():
@@ -451,7 +459,8 @@ def test_outputs_that_are_no_tensor_are_refused(wrapped, said):
 
 def test_networks_that_do_not_fit_are_refused_in_a_sentence():
     lazy = lambda: flat(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(10))
-    for go in (Mask.dense, state_of, lambda net: fit(net, data, recipe), lambda net: evaluate(net, test), lambda net: Snapshot(0, net.state_dict()), lambda net: grand(net, test)):
+    for go in (Mask.dense, state_of, lambda net: fit(net, data, recipe), lambda net: evaluate(net, test), lambda net: grand(net, test),
+               lambda net: Snapshot(0, net.state_dict())):
         with pytest.raises(ValueError, match='lazy'): go(lazy())
     seen = lazy()
     seen(data.inputs(data.x[:1]))
@@ -482,9 +491,9 @@ def test_a_state_is_taken_from_whatever_holds_it(tmp_path):
 def bare_loop(recipe, net, loss, mask=None):
     "A plain PyTorch loop on the batches that `train` sees"
     from lottery_diet.train import batches
-    kinds = dict(sgd=lambda p: torch.optim.SGD(p, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay), adamw=lambda p: torch.optim.AdamW(p, recipe.lr, weight_decay=recipe.weight_decay))
     if mask: mask.to_prune(net)
-    optimizer = kinds[recipe.optimizer](net.parameters())
+    kinds = dict(sgd=partial(torch.optim.SGD, momentum=recipe.momentum), adamw=torch.optim.AdamW)
+    optimizer = kinds[recipe.optimizer](net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     for _, x, y in batches(data, recipe, 0, recipe.steps):
         optimizer.zero_grad()
         loss(net(x), y).backward()
@@ -518,7 +527,8 @@ def test_what_a_recipe_does_not_know_it_says_and_what_it_gained_changes_no_key()
     assert Question(recipe=Recipe(10, clip=1.)).identity()['recipe'] == old | dict(clip=1.)
     assert in_epochs(320, 2, 32, clip=1.) == Recipe(20, 32, clip=1.)
     assert copy.deepcopy(Recipe(10, clip=1.)) == Recipe(10, clip=1.)
-    with pytest.raises(ValueError, match='refuse clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), [Snapshot(0, state_of(make('linear')))]*2, grouping='in parallel')
+    starts = [Snapshot(0, state_of(make('linear')))]*2
+    with pytest.raises(ValueError, match='refuse clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), starts, grouping='in parallel')
 
 pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 7, 3)).astype(np.uint8) # height × width × channels
 labels = np.arange(12) % 3
@@ -582,7 +592,8 @@ def test_a_data_set_of_hugging_face_becomes_the_same_tensor():
     datasets = pytest.importorskip('datasets', reason='pip install "lottery_diet[hf]"')
     import pyarrow
     features = datasets.Features(dict(image=datasets.Image(), label=datasets.ClassLabel(names=['ant', 'bee', 'cat', 'dog'])))
-    held = datasets.Dataset(pyarrow.Table.from_pylist(rows_with_bytes(), features.arrow_schema), datasets.DatasetInfo(features=features), fingerprint='pictures')
+    table, info = pyarrow.Table.from_pylist(rows_with_bytes(), features.arrow_schema), datasets.DatasetInfo(features=features)
+    held = datasets.Dataset(table, info, fingerprint='pictures')
     got = ImageSet.of(held, progress=False)
     assert torch.equal(got.x, first) and torch.equal(got.y, torch.from_numpy(labels)) and got.classes == 4, 'it names a class that no image has'
 
@@ -601,13 +612,16 @@ def test_a_ticket_is_exported_to_onnx(tmp_path):
     torch.testing.assert_close(torch.from_numpy(logits), net(x).detach(), atol=1e-5, rtol=1e-5)
 
 def test_what_is_no_data_is_refused_with_what_to_give_instead():
-    for wrong, said in {DataLoader(Pictures()): 'loader.dataset', (i for i in range(3)): 'list', to_tensor: 'transform', 'photos/': 'load_data', 3: 'arrays, lists'}.items():
+    no_data = {DataLoader(Pictures()): 'loader.dataset', (i for i in range(3)): 'list', to_tensor: 'transform', 'photos/': 'load_data', 3: 'arrays, lists'}
+    for wrong, said in no_data.items():
         with pytest.raises(TypeError, match=said): ImageSet.of(wrong)
     with pytest.raises(TypeError, match='holds parts'): ImageSet.of(dict(train=HuggingFace()))
-    for wrong, said in (((pixels, None), 'no pair|ImageSet.of'), ((pixels, labels + 1), 'no image has 0'), ((pixels, labels*2), 'no image has 1'), ((pixels, labels + .5), 'whole numbers'),
-                        ((pixels, labels[:5]), '12 images need 12 labels'), ((pixels.reshape(12, -1), labels), 'reshape flat'), ((pixels.astype(np.int64)*1000, labels), 'scale them'),
-                        ((pixels, np.ones((12, 3))/3), 'argmax'), (([pixels[0], pixels[1, :5]], labels[:2]), 'one size'), ((pixels[:0], labels[:0]), 'at least one|labels')):
-        with pytest.raises(ValueError, match=said): ImageSet.of(*[w for w in wrong if w is not None])
+    for wrong, said in (
+            ((pixels,), 'no pair|ImageSet.of'), ((pixels, labels + 1), 'no image has 0'), ((pixels, labels*2), 'no image has 1'),
+            ((pixels, labels + .5), 'whole numbers'), ((pixels, labels[:5]), '12 images need 12 labels'), ((pixels, np.ones((12, 3))/3), 'argmax'),
+            ((pixels.reshape(12, -1), labels), 'reshape flat'), ((pixels.astype(np.int64)*1000, labels), 'scale them'),
+            (([pixels[0], pixels[1, :5]], labels[:2]), 'one size'), ((pixels[:0], labels[:0]), 'at least one|labels')):
+        with pytest.raises(ValueError, match=said): ImageSet.of(*wrong)
     jitter = Pictures(lambda image: to_tensor(image) + torch.rand(1))
     with pytest.raises(ValueError, match='it augments'): ImageSet.of(jitter)
     assert ImageSet.of(pixels, labels[:, None] + 4, classes=8).classes == 8
@@ -651,7 +665,8 @@ def test_a_class_never_becomes_smaller_without_a_word(tmp_path):
     with pytest.raises(ValueError, match='holds no image'): load_data(str(root))
     with pytest.raises(ValueError, match='neither test nor val'): load_data(folder(tmp_path/'d', dict(cat='.png', dog='.png'), ('train',)))
     assert load_data(folder(tmp_path/'vehicles', {'': '.png'}, ('train', 'car'))).train.classes == 2, 'a class may be called train'
-    with pytest.raises(ValueError, match='different classes'): load_data(str(folder(tmp_path/'c', dict(cat='.png'), ('train',)) and folder(tmp_path/'c', dict(dog='.png'), ('test',))))
+    for part, only in dict(train='cat', test='dog').items(): folder(tmp_path/'c', {only: '.png'}, (part,))
+    with pytest.raises(ValueError, match='different classes'): load_data(str(tmp_path/'c'))
 
 def test_sixteen_bits_are_scaled_and_transparency_and_rotation_left_as_stored(tmp_path):
     levels = np.random.default_rng(1).integers(0, 65536, (8, 8)).astype(np.uint16)
@@ -687,8 +702,17 @@ def key_in_a_process(tmp_path):
     return json.loads(out.stdout)
 
 def test_a_network_that_was_edited_is_another(tmp_path):
-    net = 'import own_parts\nfrom torch import nn\ndef net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(shape[0]*shape[1]*shape[2], own_parts.width), own_parts.act(), nn.Linear(own_parts.width, classes))\n'
-    parts = 'from pathlib import Path\nfrom torch import nn\nwidth = int(Path("width.txt").read_text(encoding="utf-8"))\ndef act(): return nn.ReLU()\n'
+    net = '''import own_parts
+from torch import nn
+def net(shape, classes):
+    pixels = shape[0]*shape[1]*shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, own_parts.width), own_parts.act(), nn.Linear(own_parts.width, classes))
+'''
+    parts = '''from pathlib import Path
+from torch import nn
+width = int(Path("width.txt").read_text(encoding="utf-8"))
+def act(): return nn.ReLU()
+'''
     own_module(tmp_path, own_net=net, own_parts=parts)
     (tmp_path/'width.txt').write_text('8', encoding='utf-8')
     here, again = key_in_a_process(tmp_path), key_in_a_process(tmp_path)
@@ -734,10 +758,12 @@ def test_every_file_is_text_in_utf8(tmp_path):
     package = Path(sys.modules['lottery_diet'].__file__).parent
     silent = []
     for file in (*package.rglob('*.py'), *(package.parent/'tools').glob('*.py')):
-        for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
-            called = getattr(getattr(node, 'func', None), 'attr', getattr(getattr(node, 'func', None), 'id', '')) if isinstance(node, ast.Call) else ''
-            binary = called == 'open' and (isinstance(node.func, ast.Attribute) or any(isinstance(a, ast.Constant) and 'b' in str(a.value) for a in node.args[1:]))
-            if called in ('read_text', 'write_text', 'open') and not binary and 'encoding' not in {k.arg for k in node.keywords}: silent.append(f'{file.name}:{node.lineno}')
+        for node in (node for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))) if isinstance(node, ast.Call)):
+            called = getattr(node.func, 'attr', getattr(node.func, 'id', ''))
+            mode = any(isinstance(a, ast.Constant) and 'b' in str(a.value) for a in node.args[1:])
+            binary = called == 'open' and (isinstance(node.func, ast.Attribute) or mode)
+            reads = called in ('read_text', 'write_text', 'open') and not binary
+            if reads and 'encoding' not in {k.arg for k in node.keywords}: silent.append(f'{file.name}:{node.lineno}')
     assert not silent
     script = '''
 from pathlib import Path
@@ -843,22 +869,25 @@ def test_what_a_notebook_shows_of_data_paths_snapshots_and_recipes():
     import base64
     import re
     from io import BytesIO
+    def strip_of(html): return Image.open(BytesIO(base64.b64decode(re.search('base64,([^"]+)', html)[1])))
     for shown in (ImageSet.of(pixels, labels), ImageSet(torch.randn(4, 1, 5, 5, generator=stream(0, 'x')), torch.tensor([0, 1, 0, 1]))):
         html = shown._repr_html_()
-        strip = Image.open(BytesIO(base64.b64decode(re.search('base64,([^"]+)', html)[1])))
-        assert strip.size == (shown.classes*shown.shape[2], shown.shape[1]) and 'images' in html
-    assert np.array_equal(np.asarray(Image.open(BytesIO(base64.b64decode(re.search('base64,([^"]+)', ImageSet.of(pixels, labels)._repr_html_())[1]))).convert('RGB'))[:, :7], pixels[0])
+        assert strip_of(html).size == (shown.classes*shown.shape[2], shown.shape[1]) and 'images' in html
+    drawn = np.asarray(strip_of(ImageSet.of(pixels, labels)._repr_html_()).convert('RGB'))
+    assert np.array_equal(drawn[:, :7], pixels[0])
     net = make('linear')
     end = fit(net, data, recipe)
     path = loss_path(net, make('linear'), end, test, (.5,))
     assert path._repr_html_().count(',') >= 3 and repr(path).startswith('LossPath(3 points')
-    assert end._repr_markdown_().count('\n') == 3 + len(end.state) and '| lr | 0.05 |' in recipe._repr_markdown_() and 'momentum' not in recipe._repr_markdown_()
+    assert end._repr_markdown_().count('\n') == 3 + len(end.state)
+    assert '| lr | 0.05 |' in recipe._repr_markdown_() and 'momentum' not in recipe._repr_markdown_()
 
 @pytest.mark.parametrize('what, kind, sentence', [
     (lambda: initialize(plain(), 0), TypeError, r'this Sequential is made already: give what makes it, initialize\(lambda: Sequential\(…\), 0\)'),
     (lambda: initialize(plain, '3'), TypeError, "seed='3' is no whole number"),
     (lambda: fit(plain(), data, dict(steps=4)), TypeError, r'the recipe is a dict: give Recipe\(steps=…\), or Recipe\(\*\*it\)'),
-    (lambda: ImageSet.of(np.ma.masked_greater(np.ones((4, 8, 8), np.uint8), 200), [0, 1, 0, 1]), TypeError, r'pixels are masked, which no network sees: fill them, images.filled\(0\)')])
+    (lambda: ImageSet.of(np.ma.masked_greater(np.ones((4, 8, 8), np.uint8), 200), [0, 1, 0, 1]), TypeError,
+     r'pixels are masked, which no network sees: fill them, images.filled\(0\)')])
 def test_what_is_given_in_place_of_another_is_answered_with_what_to_give(what, kind, sentence):
     with pytest.raises(kind, match=sentence): what()
 

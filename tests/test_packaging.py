@@ -37,6 +37,11 @@ def test_all_that_is_installed_runs_on_the_oldest_python_we_name():
     oldest = ini['DEFAULT']['min_python'] + '.0'
     assert {d.name: needs for d in distributions() if (needs := d.metadata['Requires-Python']) and oldest not in SpecifierSet(needs)} == {}
 
+def imported(node):
+    "The modules that a statement imports from"
+    if isinstance(node, ast.Import): return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) else []
+
 def test_what_figures_import_is_installed_with_the_package():
     "A figure's notebook may not need what only those who edit notebooks have"
     ini = ConfigParser(delimiters=['='])
@@ -44,7 +49,7 @@ def test_what_figures_import_is_installed_with_the_package():
     known = {re.match(r'[\w-]+', word)[0] for word in ini['DEFAULT']['requirements'].split()} | {'lottery_diet', *sys.stdlib_module_names}
     for file in (root/'nbs'/'papers').glob('*/*_*.ipynb'):
         code = '\n'.join(''.join(cell['source']) for cell in json.loads(file.read_text())['cells'] if cell['cell_type'] == 'code')
-        needed = {name.split('.')[0] for node in ast.walk(ast.parse(code)) for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else [])}
+        needed = {name.partition('.')[0] for node in ast.walk(ast.parse(code)) for name in imported(node)}
         assert needed <= known, (file.name, needed - known)
 
 def test_the_version_is_said_in_one_place(): assert lottery_diet.__version__ == version()
@@ -70,7 +75,8 @@ def a_users():
 @pytest.mark.long
 def test_a_wheel_draws_figures_in_an_empty_folder(installed):
     programs, empty = installed
-    where = call(programs/'python', '-c', "import lottery_diet, importlib.metadata as m; print(lottery_diet.__file__, m.version('lottery_diet'))", cwd=empty, env=a_users()).split()
+    code = "import lottery_diet, importlib.metadata as m; print(lottery_diet.__file__, m.version('lottery_diet'))"
+    where = call(programs/'python', '-c', code, cwd=empty, env=a_users()).split()
     assert Path(where[0]).is_relative_to(programs.parent) and where[1] == version()
     call(programs/'lottery-diet', 'figure', 'dd_schematic', '--out', 'drawn', cwd=empty, env=a_users())
     call(programs/'lottery-diet', 'figure', 'dd_accuracy_vs_sparsity', '--scale', 'paper', '--budget', '0s', cwd=empty, env=a_users())
@@ -95,7 +101,8 @@ def test_a_wheel_runs_a_chapter_in_an_empty_folder(installed, tmp_path):
 @pytest.mark.long
 def test_a_wheel_runs_another_chapter_too(installed, tmp_path):
     programs, _ = installed
-    said = call(programs/'lottery-diet', 'lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20', '--out', 'here', cwd=tmp_path, env=a_users()).splitlines()
+    words = ('lmc', '--children', '2', '--seeds', '1', '--spawns', '0 20', '--out', 'here')
+    said = call(programs/'lottery-diet', *words, cwd=tmp_path, env=a_users()).splitlines()
     assert said[-3].startswith(f'picture: {tmp_path/"here"/"lmc"}') and all(Path(line.split(': ')[1]).is_file() for line in said[-3:])
 
 @pytest.mark.long
@@ -107,7 +114,8 @@ from lottery_diet.imp import imp
 from lottery_diet.models import initialize
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
-net, data, recipe = initialize(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10)), 0), load_data('digits'), Recipe(20, 64, lr=.05)
+net = initialize(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10)), 0)
+data, recipe = load_data('digits'), Recipe(20, 64, lr=.05)
 print([rung.mask.kept for rung in imp(net, data.train, recipe, fit(net, data.train, recipe, stop=2), levels=2)])
 ''')
     assert call(programs/'python', 'mine.py', cwd=empty, env=os.environ | dict(PYTHONPATH='')).strip() == '[1480, 1184, 947]'

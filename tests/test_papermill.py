@@ -14,8 +14,15 @@ root = project_root(Path(__file__).parent)
 def papermill(tmp_path, *parameters, notebook='nbs/05_imp.ipynb'):
     "Run a notebook from the command line; its results go to tmp_path/results, its runs beside them"
     given = [word for name, value in {'out_dir': tmp_path/'results', **dict(parameters)}.items() for word in ('-p', name, str(value))]
-    return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path,
-                          env={'LOTTERY_DIET_RUNS': str(tmp_path/'runs'), **os.environ})
+    return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given],
+                          capture_output=True, text=True, cwd=tmp_path, env={'LOTTERY_DIET_RUNS': str(tmp_path/'runs'), **os.environ})
+
+def tutorial(tmp_path, name, **parameters):
+    "As `papermill`, of a page that writes no results"
+    given = [word for k, value in parameters.items() for word in ('-p', k, str(value))]
+    page = root/'nbs'/'tutorials'/f'{name}.ipynb'
+    return subprocess.run([sys.executable, '-m', 'papermill', page, tmp_path/'out.ipynb', '--no-progress-bar', *given],
+                          capture_output=True, text=True, cwd=tmp_path)
 
 def last_line(run): return run.stderr.strip().splitlines()[-1]
 
@@ -66,7 +73,8 @@ def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, mo
     run = papermill(tmp_path, digits, ('score', 'grand_last_layer'), ('beside', 'barrier'), ('seeds', 2), ('steps', 30), notebook='nbs/04_scores.ipynb')
     assert run.returncode == 0, run.stderr
     made = {p.name for p in (tmp_path/'results').iterdir()}
-    assert made == {f'scores_digits_30steps_2seeds_smoke{e}' for e in ('.csv', '.json', '.pdf', '.png', '_grand_last_layer.safetensors', '_barrier.safetensors')}
+    endings = ('.csv', '.json', '.pdf', '.png', '_grand_last_layer.safetensors', '_barrier.safetensors')
+    assert made == {f'scores_digits_30steps_2seeds_smoke{ending}' for ending in endings}
     table = pd.read_csv(tmp_path/'results'/'scores_digits_30steps_2seeds_smoke.csv')
     assert list(table.columns) == ['image', 'label', 'grand_last_layer', 'barrier'] and len(table) == 1297 and (table.grand_last_layer >= 0).all()
     scores = ('scores', tmp_path/'results'/'scores_digits_30steps_2seeds_smoke_grand_last_layer.safetensors')
@@ -86,16 +94,15 @@ def test_impossible_scores_are_refused_in_one_sentence(tmp_path, parameter, sent
     assert run.returncode != 0 and last_line(run).startswith(sentence), last_line(run)
 
 @pytest.mark.tutorials
-@pytest.mark.parametrize('name, parameter, sentence', [
-    ('three_papers', ('diet', 5), 'ValueError: diet=5 must be greater than or equal to 10'), ('three_papers', ('level', 3), "ValueError: parameter 'level' is unknown, did you mean 'levels'?"),
-    ('from_laptop_to_slurm', ('cluster', 'slum'), "ValueError: cluster='slum' must be 'slurm' or 'local'")])
-def test_a_tutorial_refuses_nonsense_in_one_sentence(tmp_path, name, parameter, sentence):
-    given = ('-p', parameter[0], str(parameter[1]))
-    run = subprocess.run([sys.executable, '-m', 'papermill', root/'nbs'/'tutorials'/f'{name}.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path)
+@pytest.mark.parametrize('name, parameters, sentence', [
+    ('three_papers', dict(diet=5), 'ValueError: diet=5 must be greater than or equal to 10'),
+    ('three_papers', dict(level=3), "ValueError: parameter 'level' is unknown, did you mean 'levels'?"),
+    ('from_laptop_to_slurm', dict(cluster='slum'), "ValueError: cluster='slum' must be 'slurm' or 'local'")])
+def test_a_tutorial_refuses_nonsense_in_one_sentence(tmp_path, name, parameters, sentence):
+    run = tutorial(tmp_path, name, **parameters)
     assert run.returncode != 0 and last_line(run).startswith(sentence), last_line(run)
 
 @pytest.mark.tutorials
 def test_a_tutorial_takes_parameters(tmp_path):
-    given = [word for k, v in dict(seeds=1, levels=2, diet=64).items() for word in ('-p', k, str(v))]
-    run = subprocess.run([sys.executable, '-m', 'papermill', root/'nbs/tutorials/three_papers.ipynb', tmp_path/'out.ipynb', '--no-progress-bar', *given], capture_output=True, text=True, cwd=tmp_path)
+    run = tutorial(tmp_path, 'three_papers', seeds=1, levels=2, diet=64)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -1,15 +1,25 @@
 "Every value of every preset at the paper's scale stands in `data/protocols.csv`, with its source and how sure it is."
 import json
+import math
 from collections import Counter
+from dataclasses import fields, is_dataclass
 
 import pandas as pd
 import pytest
 
 from lottery_diet.core import project_root
+from lottery_diet.experiments.tasks import Config
 from lottery_diet.papers.catalogue import panels_of, preset, presets
 
 protocols = pd.read_csv(project_root()/'data'/'protocols.csv', keep_default_na=False)
 asked = [(figure, panel) for figure in presets for panel in list(panels_of(figure)) or [None]]
+
+def all_fields(value):
+    "As `identity`, with the fields that it leaves out while they have their default"
+    if isinstance(value, Config): return {k: all_fields(getattr(value, k)) for k, field in type(value).model_fields.items() if not field.exclude}
+    if is_dataclass(value): return {f.name: all_fields(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict): return {k: all_fields(v) for k, v in value.items()}
+    return [all_fields(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 def leaves(value, path=''):
     "Values by their place; those of lists of settings share one"
@@ -22,8 +32,8 @@ def leaves(value, path=''):
 def values_of(figure, panel):
     "By field, one value where all settings of a list agree; parts of a figure that are panels of their own stand there"
     found = {}
-    for field, value in leaves(preset(figure, 'paper', panel=panel).identity()):
-        if field.split('.')[-1] not in ('kind', 'version') and not field.startswith('beside'): found.setdefault(field, []).append(value)
+    for field, value in leaves(all_fields(preset(figure, 'paper', panel=panel))):
+        if not field.startswith('beside'): found.setdefault(field, []).append(value)
     return {field: vs[0] if '[]' not in field or all(v == vs[0] for v in vs) else vs for field, vs in found.items()}
 
 def written(figure, panel):
@@ -48,3 +58,22 @@ def test_a_changed_value_is_noticed():
     values = values_of('dd_accuracy_vs_sparsity', 'A')
     assert values['recipe.lr'] == .1 and values | {'recipe.lr': .2} != written('dd_accuracy_vs_sparsity', 'A')
     assert Counter(protocols.sure)['differs'] > 5
+
+@pytest.mark.parametrize('figure, panel, images, epochs, drops', [
+    ('dd_accuracy_vs_sparsity', 'A', 50_000, 160, (80, 120)), ('win_repel', 'B', 50_000, 75, ()), ('win_batch_size', 'A', 50_000, 85, (56, 71)),
+    ('win_batch_size', 'C', 50_000, 75, (55, 65)), ('win_one_shot', None, 1_281_167, 90, (30, 60, 80)),
+    ('syn_accuracy_vs_sparsity', None, 50_000, 300, (200, 250)),
+    ('syn_ratio', 'E', 50_000, 300, (200, 250)), ('syn_then_imp', None, 13_000, 300, (200, 250)), ('syn_predecessor', 'A', 50_000, 60, (50,))])
+def test_steps_are_the_published_epochs(figure, panel, images, epochs, drops):
+    "Of batches of which the last may be smaller; where there is warm-up, it takes ten"
+    study = preset(figure, 'paper', panel=panel)
+    for recipe in getattr(study, 'recipes', None) or [study.recipe]:
+        batches = math.ceil(images/recipe.batch_size)
+        assert (recipe.steps, recipe.milestones) == (epochs*batches, tuple(drop*batches for drop in drops))
+        assert recipe.warmup in (0, 10*batches)
+
+def test_recipes_of_a_figure_differ():
+    "A list whose settings all agree shows one value: nothing else would tell one recipe from the same one twice"
+    for figure, panel in asked:
+        recipes = getattr(preset(figure, 'paper', panel=panel), 'recipes', ())
+        assert len(set(recipes)) == len(recipes)

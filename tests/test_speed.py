@@ -66,7 +66,8 @@ def test_a_recorded_update_has_the_bits_of_a_plain_one(optimizer):
 
 def test_tables_of_imp_do_not_depend_on_the_way():
     recipe = Recipe(80, 64, lr=.05)
-    climb = lambda **kwargs: list(imp(initialize(mlps['lenet'], 0), digits.train, recipe, Snapshot(0, initialize(mlps['lenet'], 0).state_dict()), levels=4, prune_rate=.5, **kwargs))
+    start = Snapshot(0, initialize(mlps['lenet'], 0).state_dict())
+    def climb(**kwargs): return list(imp(initialize(mlps['lenet'], 0), digits.train, recipe, start, levels=4, prune_rate=.5, **kwargs))
     for plain, fast in zip(climb(way='autograd'), climb()):
         assert fast.trained.way == 'closed form' and plain.mask == fast.mask and same(plain.trained.state, fast.trained.state)
 
@@ -76,7 +77,8 @@ def test_accuracy_of_sparse_runs_is_that_of_plain_ones():
     for seed in range(8):
         net, mask = initialize(wide, seed), sparse_mask(wide, .05, seed)
         start = Snapshot(0, net.state_dict())
-        plain, fast = (evaluate(net, digits.test, fit(net, digits.train, recipe, start=start, mask=mask, seed=seed, way=way).state).accuracy for way in ('autograd', 'sparse'))
+        ends = (fit(net, digits.train, recipe, start=start, mask=mask, seed=seed, way=way) for way in ('autograd', 'sparse'))
+        plain, fast = (evaluate(net, digits.test, end.state).accuracy for end in ends)
         differences.append(fast - plain)
     assert abs(sum(differences)/8) < .01 and max(map(abs, differences)) < .03
 

@@ -21,6 +21,7 @@ from lottery_diet.train import Recipe, Snapshot, fit
 
 digits = load_data('digits')
 exact = digits.train.like(digits.train.inputs(digits.train.x).double(), digits.train.y)
+lenet = partial(lenet_300_100, (1, 8, 8))
 resnet = partial(cifar_resnet, (1, 8, 8), depth=8, width=16) # wide enough for channels-last weights
 
 def random_mask(make, share, seed=0):
@@ -36,14 +37,15 @@ def as_written(optima, mask, strength):
         return strength*total/len(optima)
     return loss
 
-@pytest.mark.parametrize('make, share, way', [(partial(lenet_300_100, (1, 8, 8)), 1., 'closed form'), (partial(lenet_300_100, (1, 8, 8)), .3, 'closed form'), (partial(mlp, (1, 8, 8), hidden=(800, 20)), .05, 'sparse'),
+@pytest.mark.parametrize('make, share, way', [
+    (lenet, 1., 'closed form'), (lenet, .3, 'closed form'), (partial(mlp, (1, 8, 8), hidden=(800, 20)), .05, 'sparse'),
     (resnet, 1., 'autograd'), (resnet, .3, 'autograd')])
 @pytest.mark.parametrize('strength', [2., -1.])
 def test_the_penalty_is_the_written_formula_in_every_way_to_train(make, share, way, strength):
     mask, optima = random_mask(make, share), [initialize(make, seed).double().state_dict() for seed in (0, 1, 2)]
     recipe = Recipe(6, 64, lr=.05, weight_decay=1e-3)
-    train = partial(fit, data=exact, recipe=recipe, mask=mask)
-    slow, ours, plain = (train(initialize(make, 0).double(), **how) for how in (dict(extra_loss=as_written(optima, mask, strength)), dict(penalty=repulsion(optima, mask, strength)), {}))
+    def trained(**how): return fit(initialize(make, 0).double(), exact, recipe, mask=mask, **how)
+    slow, ours, plain = trained(extra_loss=as_written(optima, mask, strength)), trained(penalty=repulsion(optima, mask, strength)), trained()
     assert (slow.way, ours.way) == ('autograd', way) and abs(slow.loss - ours.loss) < 1e-10
     assert distance(slow.state, ours.state) < 1e-9*distance(plain.state, ours.state)
     assert all(not ours.state[k][~m].any() for k, m in mask.items())
@@ -61,7 +63,7 @@ def test_channels_last_weights_are_pushed_where_they_live():
     assert all(torch.allclose(ours[k], net.get_parameter(k).grad, atol=1e-14) for k in mask)
 
 def test_in_single_precision_it_agrees_to_rounding():
-    make = partial(lenet_300_100, (1, 8, 8))
+    make = lenet
     net, mask, optima = initialize(make, 0), random_mask(make, .5), [initialize(make, s).state_dict() for s in (1, 2)]
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     value = repulsion(optima, mask, 2.)(dict(net.named_parameters()))
@@ -73,14 +75,14 @@ def test_in_single_precision_it_agrees_to_rounding():
 
 @pytest.mark.parametrize('way', [None, 'autograd', 'graph'])
 def test_a_pushed_training_stops_and_resumes_to_the_bit(way):
-    make, recipe = partial(lenet_300_100, (1, 8, 8)), Recipe(20, 64, lr=1e-2, optimizer='adam')
+    make, recipe = lenet, Recipe(20, 64, lr=1e-2, optimizer='adam')
     mask, optima = random_mask(make, .5), [initialize(make, s).state_dict() for s in (1, 2)]
     train = lambda **how: fit(initialize(make, 0), digits.train, recipe, mask=mask, penalty=repulsion(optima, mask, 2.), way=way, **how)
     assert same(train().state, train(start=train(stop=7)).state)
     assert not same(train().state, fit(initialize(make, 0), digits.train, recipe, mask=mask, way=way).state)
 
 def test_distances_against_another_implementation():
-    make = partial(lenet_300_100, (1, 8, 8))
+    make = lenet
     rungs = list(imp(initialize(make, 0), digits.train, Recipe(80, 64, lr=.05), Snapshot(0, initialize(make, 0).state_dict()), 3, .5))
     states, masks = [r.trained.state for r in rungs], [r.mask for r in rungs]
     expected = {measure: np.zeros((4, 4)) for measure in measures}
@@ -88,7 +90,9 @@ def test_distances_against_another_implementation():
         for j in range(4):
             u, v = (np.concatenate([(states[n][k]*masks[i][k]*masks[j][k]).double().numpy().ravel() for k in masks[0]]) for n in (i, j))
             cosine = u@v/np.sqrt(u@u)/np.sqrt(v@v)
-            expected['angular'][i, j], expected['cosine'][i, j], expected['euclidean'][i, j] = 2/np.pi*np.arccos(min(1., cosine)), 1 - cosine, np.sqrt(((u - v)**2).sum())
+            expected['angular'][i, j] = 2/np.pi*np.arccos(min(1., cosine))
+            expected['cosine'][i, j] = 1 - cosine
+            expected['euclidean'][i, j] = np.sqrt(((u - v)**2).sum())
     for measure in measures:
         found = distance_matrix(states, masks, measure)
         assert np.allclose(found, expected[measure], atol=1e-7) and (np.diag(found) == 0).all() and (found == found.T).all()
@@ -103,8 +107,6 @@ def test_matching_undoes_any_order_and_never_leads_away():
         net.load_state_dict(b)
         other.load_state_dict(moved)
         assert torch.allclose(net(x), other(x), atol=1e-5) and distance(a, moved) <= distance(a, b)
-
-def recipe_of(r): return (r.optimizer, r.batch_size, r.lr, r.steps, r.milestones, r.cosine, r.weight_decay, r.momentum, r.warmup, r.crop, r.flip)
 
 @pytest.mark.parametrize('make, side', [(partial(cifar_resnet, depth=8), 8), (partial(resnet50, width=4), 8), (partial(vgg16, width=4), 16), (conv4, 8)])
 def test_units_of_a_network_with_statistics_change_order_and_are_found_again(make, side):
@@ -124,7 +126,9 @@ def test_units_of_a_network_with_statistics_change_order_and_are_found_again(mak
     assert there == Mask(reordered(mask, groups, orders)) != mask and moved_mask(net, there, copied, a) == mask
     assert all(torch.equal(u, v) for u, v in zip(orders_by_weights(net, copied, a), orders))
 
-@pytest.mark.parametrize('net, why', [(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 3)), 'has a Conv2d, 0'), (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 'has a LayerNorm, 1'),
+@pytest.mark.parametrize('net, why', [
+    (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 3)), 'has a Conv2d, 0'),
+    (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 'has a LayerNorm, 1'),
     (nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 3)), 'has a GroupNorm, 1')])
 def test_units_whose_order_means_something_are_refused(net, why):
     with pytest.raises(ValueError, match=f'cannot be matched: it {why}'): unit_groups(net)
@@ -137,58 +141,28 @@ def test_layers_of_ones_own_and_outputs_keep_their_order():
         def forward(self, x): return x*self.scale
     assert [units.count for units in unit_groups(nn.Sequential(nn.Linear(2, 3), Own(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5)))] == [4]
 
-per = {b: -(-50_000//b) for b in (16, 64, 128, 256, 512, 1024, 2048)} # batches of an epoch
-def resnet20_row(b, warmup=0, epoch=None):
-    n = epoch or per[b]
-    return ('sgd', b, .1, 85*n, (56*n, 71*n), False, 1e-5, .9, warmup*n, 4, True)
+def test_every_ladder_begins_at_its_initialization():
+    for figure, panels in figures.items():
+        for panel in panels: assert {start.steps for _, start in preset(figure, 'paper', panel=panel if len(panels) > 1 else None).starts()} == {0}
 
-def conv4_row(b): return ('sgd', b, .01, 75*per[b], (55*per[b], 65*per[b]), False, .01, .9, 0, 4, True)
+def test_penalized_rounds_repel_and_attract_as_published():
+    "Each of 25 rounds of three replicates once, from all solutions before it; from the last alone in one arm of Lenet"
+    for panel, strength in dict(A=2., B=2., C=2., D=-1.).items():
+        pushed = [t for t in preset('win_repel', 'paper', panel=panel).tasks() if hasattr(t, 'strength')]
+        last = [t for t in pushed if t.last_only]
+        assert {t.strength for t in pushed} == {strength} and len(pushed) - len(last) == 25*3
+        assert len(last) == (25*3 if panel == 'A' else 0) and all(len(t.before()) == 1 for t in last)
 
-lenet_row = ('adam', 60, 12e-4, 25_000, (), False, 0., .9, 0, 0, False)
-conv4_table = ('sgd', 128, .01, 75*391, (), True, 1e-5, .9, 0, 4, True)
-all_batches = [resnet20_row(b, w) for w in (0, 10) for b in (64, 128, 256, 512, 1024, 2048)]
-same_steps = [resnet20_row(b, w, 391) for w in (0, 10) for b in (64, 128, 256, 512, 1024, 2048)]
-
-@pytest.mark.parametrize('figure, panel, data, model, options, rows', [
-    *((figure, 'A', 'mnist', 'lenet_300_100', {}, [lenet_row]) for figure in ('win_repel', 'win_regions', 'win_weights', 'win_barriers')),
-    *((figure, 'B', 'cifar10', 'conv4', {}, [conv4_table]) for figure in ('win_repel', 'win_regions', 'win_barriers')),
-    *((figure, panel, 'cifar10', 'resnet20', dict(affine=False), all_batches) for figure, panel in (('win_batch_size', 'A'), ('win_instability', 'A'), ('win_regions', 'C'), ('win_weights', 'C'))),
-    *((figure, 'B', 'cifar10', 'resnet20', dict(affine=False), same_steps) for figure in ('win_batch_size', 'win_instability')),
-    *((figure, panel, 'cifar10', 'conv4', {}, [conv4_row(16), conv4_row(128)]) for figure, panel in (('win_batch_size', 'C'), ('win_regions', 'E'), ('win_weights', 'B'))),
-    ('win_batch_size', 'D', 'cifar10', 'resnet20', {}, all_batches),
-    *((figure, panel, 'cifar10', 'resnet20', dict(affine=False), [resnet20_row(b)]) for figure, panel, b in (('win_repel', 'C', 2048), ('win_repel', 'D', 128), ('win_regions', 'D', 2048), ('win_barriers', 'C', 2048))),
-    ('win_weights', 'D', 'cifar10', 'resnet20', dict(affine=False), [resnet20_row(512), (*resnet20_row(512)[:6], 0., *resnet20_row(512)[7:])])])
-def test_presets_are_the_published_protocol(figure, panel, data, model, options, rows):
-    "Against Table 1 of the paper, number for number"
-    p = preset(figure, 'paper', panel=panel)
-    assert (p.data.name, p.data.examples, p.data.pixels, p.network.model, p.network.options) == (data, None, None, model, options)
-    assert [recipe_of(r) for r in p.recipes] == rows
-    assert (p.levels, p.prune_rate, p.seeds) == (25, .2, (0, 1, 2))
-    assert all(start.steps == 0 for _, start in p.starts())
-
-def test_what_else_is_published():
-    "Strengths, rounds, points, the round of the histograms, one-shot pruning"
-    arms = {panel: preset('win_repel', 'paper', panel=panel).arms for panel in 'ABCD'}
-    assert arms['A'] == ('ticket', 're-initialized', 'repelled', 'repelled, re-initialized', 'repelled from the last')
-    assert arms['B'] == arms['C'] == arms['A'][:4] and arms['D'] == ('ticket', 're-initialized', 'attracted', 'attracted, re-initialized')
-    for panel, strength in dict(C=2., D=-1.).items():
-        p = preset('win_repel', 'paper', panel=panel)
-        pushed = [t for t in p.tasks() if hasattr(t, 'strength')]
-        assert {t.strength for t in pushed} == {strength} and not any(t.last_only for t in pushed) and len(pushed) == 75
-    last = [t for t in preset('win_repel', 'paper').tasks() if getattr(t, 'last_only', False)]
-    assert len(last) == 75 and all(len(t.before()) == 1 for t in last)
-    stability, basins, weights, shot = (preset(f'win_{name}', 'paper') for name in ('instability', 'barriers', 'weights', 'one_shot'))
-    assert (stability.rounds, stability.points) == ((5, 10, 15), 31) and (basins.points, basins.ends) == (20, ('unmasked', 'masked')) and weights.looked_at == 10
-    assert round(100*.8**weights.looked_at, 1) == 10.7
-    assert (shot.data.name, shot.network.model, shot.levels, shot.prune_rate, shot.seeds) == ('imagenet', 'imagenet_resnet50', 1, .7, (0,))
-    assert [(r.lr, r.batch_size, r.weight_decay, r.steps, r.milestones) for r in shot.recipes] == [(lr, 1024, 1e-5, 90*1252, (30*1252, 60*1252, 80*1252)) for lr in (.4, .1)]
-    assert len({t.key for t in preset('win_batch_size', 'paper').tasks()}) == 1800 + 36 # the paper's count, and the dense runs
+def test_what_is_counted_is_published():
+    "Trainings over batch sizes, and the dense runs; weights left in the round that is looked at, in percent; parameters"
+    assert len({t.key for t in preset('win_batch_size', 'paper').tasks()}) == 1800 + 36
+    assert round(100*.8**preset('win_weights', 'paper').looked_at, 1) == 10.7
     assert sum(p.numel() for p in resnet20().parameters()) == 272_474 and sum(p.numel() for p in resnet50().parameters()) == 25_557_032
 
 def test_mini_has_fresh_seeds_and_a_size_that_two_cores_manage():
     for figure, panels in figures.items(): assert panels['A']['mini'].seeds == (10, 11, 12, 13, 14) and panels['A']['mini'].data.name in ('mnist', 'cifar10')
     asked = preset('win_instability', 'mini')
-    assert len({recipe_of(r) for r in asked.recipes}) == 6 and len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == 6
+    assert len({(r.batch_size, r.lr, r.warmup, r.steps) for r in asked.recipes}) == len(asked.recipes) == 6
 
 def test_panels_are_named_and_refused_where_they_are_not_drawn():
     for figure, panels in figures.items(): assert set(about[figure]) == set(panels) and (panels_of(figure) == about[figure] or len(panels) == 1)
@@ -206,7 +180,8 @@ def test_one_shot_pruning_on_a_made_folder(tmp_path):
                 file = tmp_path/'pictures'/part/c/f'{i}.png'
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray((shade + draws.integers(-40, 40, (16, 16, 3))).astype(np.uint8)).save(file)
-    asked = varied(preset('win_one_shot', 'paper'), dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='imagenet_resnet50', options=dict(width=4, affine=False)), recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
+    small = dict(data=Images(name=str(tmp_path/'pictures')), network=Network(model='imagenet_resnet50', options=dict(width=4, affine=False)))
+    asked = varied(preset('win_one_shot', 'paper'), small | dict(recipes=tuple(Recipe(3, 8, lr=lr) for lr in (.4, .1))))
     run = Run(root=tmp_path/'runs', device='cpu')
     assert sweep(asked.tasks(), run=run, progress=False).counts['failed'] == 0
     table = asked.table(run)

@@ -56,7 +56,8 @@ def names_of(node:ast.stmt) -> list[str]:
 
 def described_modules(package:Path) -> dict[str, Module]:
     "All modules of a package, chapters first, then folder by folder"
-    found = {path.relative_to(package).with_suffix('').as_posix().replace('/', '.'): path.read_text(encoding='utf-8') for path in package.rglob('*.py') if not path.stem.startswith('_')}
+    files = {path.relative_to(package).with_suffix('').as_posix().replace('/', '.'): path for path in package.rglob('*.py') if not path.stem.startswith('_')}
+    found = {name: path.read_text(encoding='utf-8') for name, path in files.items()}
     notebook = lambda name: re.search(r'File to edit: \S*?([^/]+)\.ipynb', found[name])[1]
     return {name: Module(name, found[name]) for name in sorted(found, key=lambda name: (name.count('.'), name.rpartition('.')[0], notebook(name)))}
 
@@ -80,7 +81,9 @@ def typed(modules:dict[str, Module], module:Module, annotation:str) -> str:
 
 def table(rows:list[tuple[str, str, str, str]]) -> list[str]:
     "Name, type, default, meaning"
-    return ['', '| name | type | default | meaning |', '|-|-|-|-|', *(f'| `{name}` | {kind} | {default and cell(f"`{default}`")} | {cell(about)} |' for name, kind, default, about in rows), ''] if rows else []
+    if not rows: return []
+    lines = (f'| `{name}` | {kind} | {default and cell(f"`{default}`")} | {cell(about)} |' for name, kind, default, about in rows)
+    return ['', '| name | type | default | meaning |', '|-|-|-|-|', *lines, '']
 
 def parameters(modules:dict[str, Module], module:Module, f:ast.FunctionDef) -> list[tuple[str, str, str, str]]:
     "A row for each parameter; a comment belongs to the last parameter of its line"
@@ -121,7 +124,8 @@ def sentence(text:str|None) -> str:
 def fields(modules:dict[str, Module], module:Module, c:ast.ClassDef) -> list[tuple[str, str, str, str]]:
     "A row for each field of a class"
     own = [node for node in c.body if isinstance(node, ast.AnnAssign) and 'ClassVar' not in module.text(node.annotation)]
-    return [(node.target.id, typed(modules, module, module.text(node.annotation)), module.text(node.value), module.comments.get(node.end_lineno, '')) for node in own]
+    kind, about = lambda node: typed(modules, module, module.text(node.annotation)), lambda node: module.comments.get(node.end_lineno, '')
+    return [(node.target.id, kind(node), module.text(node.value), about(node)) for node in own]
 
 def inherits_fields(modules:dict[str, Module], module:Module, c:ast.ClassDef) -> bool:
     "Has a class it is built on fields of its own?"
@@ -139,7 +143,8 @@ def klass(modules:dict[str, Module], module:Module, c:ast.ClassDef) -> list[str]
     if bases: shown += [f'A {", ".join(bases)}{"; its fields come first" if inherits_fields(modules, module, c) else ""}.', '']
     if '__init__' in methods: shown += table(parameters(modules, module, methods['__init__']))
     validator = lambda f: any('validator' in ast.unparse(d) for d in f.decorator_list)
-    inner = [line for name, f in methods.items() if not name.startswith('_') and not validator(f) for line in function(modules, module, f, f'{c.name}.{name}', 3)]
+    public = [f for name, f in methods.items() if not name.startswith('_') and not validator(f)]
+    inner = [line for f in public for line in function(modules, module, f, f'{c.name}.{f.name}', 3)]
     return [f'## {c.name} {{#{c.name}}}', '', *shown, *inner]
 
 def value(module:Module, node:ast.stmt) -> list[str]:
@@ -154,7 +159,8 @@ def api_page(modules:dict[str, Module], name:str, notebook:Path) -> str:
     "The page of one module"
     module = modules[name]
     own = sorted({id(module.defined[n]): module.defined[n] for n in module.public if n in module.defined}.values(), key=lambda node: node.lineno)
-    parts = [f'# {name}', '', f'> {module.about}', '', f'`lottery_diet.{name}`, made from [{notebook}](../{notebook.with_suffix(".ipynb")}), which shows how it works and that it does.', '']
+    made = f'`lottery_diet.{name}`, made from [{notebook}](../{notebook.with_suffix(".ipynb")}), which shows how it works and that it does.'
+    parts = [f'# {name}', '', f'> {module.about}', '', made, '']
     for node in own:
         if isinstance(node, ast.FunctionDef): parts += function(modules, module, node, node.name, 2)
         else: parts += klass(modules, module, node) if isinstance(node, ast.ClassDef) else value(module, node)

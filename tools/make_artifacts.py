@@ -1,4 +1,7 @@
-"Put scores and tickets of finished runs, each with its card, into results/artifacts; computes what is not finished (`python tools/make_artifacts.py [NAME …]`)"
+"""Put scores and tickets of finished runs, each with its card, into results/artifacts.
+
+`python tools/make_artifacts.py [NAME …]` computes what is not finished.
+"""
 import sys
 from dataclasses import asdict, replace
 
@@ -46,8 +49,9 @@ def publish_scores(data, score, study, run):
     finite = each.nan_to_num(posinf=1e9)
     pairs = [correlation(finite[i], finite[j], 'spearman').value for i in range(len(each)) for j in range(i)]
     scores = Scores.of(images, each.mean(0), each=each.bfloat16(), **study.origin(score, len(each)))
+    measured = dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3))
     return publish(scores, f'{data}-{score}', about=f'{says[score]}; mean of {len(each)} networks, and each in bfloat16', data=data,
-                   made=facts(study) | dict(scored_at_step=study.steps), measured=dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3)), **code)
+                   made=facts(study) | dict(scored_at_step=study.steps), measured=measured, **code)
 
 def publish_tickets(data, network, study, run):
     "Those of the first replicate, at each density; what they reach over all replicates"
@@ -59,7 +63,8 @@ def publish_tickets(data, network, study, run):
         record, rewind = run.ask(at_level(start, level, study.prune_rate)), snapshot_of(run.ask(start)).rewound()
         trained, mask = replace(snapshot_of(record), optimizer={}), Mask({k: m.bool() for k, m in record.part('mask').items()})
         about = f'{mask.density:.1%} of the weights of {network} on {data}, rewound to step {steps} of {study.recipe.steps}'
-        measured = {f'test accuracy of {arm}s' if arm == 'ticket' else f'test accuracy {arm}': dict(mean=round(mean, 4), interval=round(half, 4), n=n) for arm, (mean, half, n) in reached.items()}
+        names = {'ticket': 'test accuracy of tickets', 're-initialized': 'test accuracy re-initialized'}
+        measured = {names[arm]: dict(mean=round(mean, 4), interval=round(half, 4), n=n) for arm, (mean, half, n) in reached.items()}
         publish(Ticket(mask, rewind, study.recipe, trained, dict(record.provenance)), f'{data}-{network}-{100*mask.density:.0f}', about=about, data=data,
                 made=facts(study) | dict(seed=study.seeds[0], noise=noise_of(study.seeds[0], level)),
                 measured=measured | {'test accuracy of this one': float(record.metrics.accuracy.iloc[0])}, living=True, **code)

@@ -16,7 +16,8 @@ from mkdocs.config import load_config
 
 root = Path(__file__).resolve().parent.parent
 front = root/'nbs'/'index.ipynb' # README.md is made from it
-rooms = {'Networks': 'networks', 'Engine': 'engine', 'Distillation': 'distillation', 'Experiments': 'experiments', 'Pages': 'pages'} # folders of notebooks, after the chapters
+rooms = { # folders of notebooks, after the chapters
+    'Networks': 'networks', 'Engine': 'engine', 'Distillation': 'distillation', 'Experiments': 'experiments', 'Pages': 'pages'}
 papers = {'data_diet': 'Data Diet', 'why_tickets_win': 'Why Lottery Tickets Win', 'stable_subnetworks': 'Stable subnetworks'} # folders in papers/
 tutorials = ('own_network', 'three_papers', 'new_experiment', 'from_laptop_to_slurm') # the order of tutorials; others follow
 link, blocks, spans = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)'), r'^```.*?^```', r'`[^`\n]+`' # in markdown
@@ -61,10 +62,11 @@ def code_of(cell:dict, module:str|None) -> str:
     said = [line.removeprefix('#|').strip().split()[0] for line in lines if line.startswith('#|') and line.strip('#| ')]
     shown = '\n'.join(line for line in lines if not line.startswith('#|')).strip()
     if not shown or {'hide', 'default_exp', 'echo:'} & set(said): return ''
-    exported = module and {'export', 'exports'} & set(said)
-    if exported and all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(shown).body): return f'<details markdown="1"><summary>Imports of lottery_diet.{module}</summary>\n\n```python\n{shown}\n```\n\n</details>'
+    exported, block = module and {'export', 'exports'} & set(said), f'\n{shown}\n```'
+    if exported and all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(shown).body):
+        return f'<details markdown="1"><summary>Imports of lottery_diet.{module}</summary>\n\n```python{block}\n\n</details>'
     title = f' title="exported to lottery_diet.{module}"' if exported else ''
-    return f'```python{title}\n{shown}\n```'
+    return f'```python{title}{block}'
 
 def output_of(output:dict, picture:Path) -> str:
     "What a cell left: a table, a picture, markdown or text"
@@ -89,27 +91,33 @@ def page_of(notebook:Path, staged:Path) -> str:
         if cell['cell_type'] != 'code' or re.match('#[|] *hide', ''.join(cell['source'])): continue
         shown = [shown for j, output in enumerate(cell['outputs']) if (shown := output_of(output, pictures/f'{i}_{j}.png'))]
         parts += [code_of(cell, module and module[1]), *(f'<div class="output" markdown="1">\n\n{one}\n\n</div>' for one in shown)]
-    if module: parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({"../"*len(notebook.relative_to(root).parent.parts)}api/{module[1]}.md), notebook `{notebook.relative_to(root)}`.*')
+    if module:
+        page, up = notebook.relative_to(root), '../'*len(notebook.relative_to(root).parent.parts)
+        parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({up}api/{module[1]}.md), notebook `{page}`.*')
     return '\n\n'.join(parts) + '\n'
 
 def title_of(notebook:Path) -> str:
     "Its first heading"
-    return next(m[1].replace('`', '') for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells'] if (m := re.match(r'# (.+)', ''.join(cell['source']))))
+    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
+    return next(m[1].replace('`', '') for cell in cells if (m := re.match(r'# (.+)', ''.join(cell['source']))))
 
 def navigation(notebooks:list[Path], modules:list[str]) -> list:
     "Home, tutorials, chapters and rooms, papers with their figures, lessons, API"
     number = lambda p: f'{m[0]} ' if (m := re.match(r'\d+[a-z]*', p.name)) else ''
     entry = lambda p: {number(p) + title_of(p): f'{p.relative_to(root).with_suffix(".md")}'}
     inside = lambda folder: sorted((p for p in notebooks if p.parent == root/'nbs'/folder), key=lambda p: p.stem != 'index')
-    floor = {'Chapters': [entry(p) for p in inside('') if p.name[:2].isdigit() or p.stem in ('files', 'packed', 'sources')]} | {title: [entry(p) for p in inside(folder)] for title, folder in rooms.items()}
+    floor = {'Chapters': [entry(p) for p in inside('') if p.name[:2].isdigit() or p.stem in ('files', 'packed', 'sources')]}
+    floor |= {title: [entry(p) for p in inside(folder)] for title, folder in rooms.items()}
     floor['Papers'] = [entry(p) for p in inside('papers')]
     floor['Command line'] = [entry(p) for p in inside('') if p.stem == 'cli']
     figures = {title: [entry(p) for p in inside(f'papers/{paper}')] for paper, title in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
     taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
-    found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Contributing': 'CONTRIBUTING.md'}, {'Code of conduct': 'CODE_OF_CONDUCT.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
-             {'Papers': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
-    return [section for section in found if all(section.values())]
+    home = {'What was reproduced': 'nbs/claims.md', 'Contributing': 'CONTRIBUTING.md', 'Code of conduct': 'CODE_OF_CONDUCT.md', 'Changelog': 'CHANGELOG.md'}
+    found = {
+        'Home': ['README.md', *({name: page} for name, page in home.items())], 'Tutorials': [entry(p) for p in taught], 'Read': grouped(floor),
+        'Papers': grouped(figures), 'Lessons': [entry(p) for p in inside('lessons')], 'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}
+    return grouped(found)
 
 def stage(staged:Path) -> list:
     "Write all pages as markdown; how one gets to them"
@@ -121,7 +129,8 @@ def stage(staged:Path) -> list:
     pages |= {p.relative_to(root): p.read_text(encoding='utf-8') for p in (root/'results').glob('*.md')}
     source_of = {m[1]: p for p in notebooks if (m := re.search(r'#\| *default_exp ([\w.]+)', p.read_text(encoding='utf-8')))}
     pages |= {Path('api')/f'{name}.md': with_math(api_page(modules, name, source_of[name].relative_to(root))) for name in modules}
-    pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *(f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())])
+    held = (f'| [`{name}`]({name}.md) | {m.about} |' for name, m in modules.items())
+    pages[Path('api/index.md')] = '\n'.join(['# API', '', '| module | what it holds |', '|-|-|', *held])
     for page, text in pages.items():
         (staged/page).parent.mkdir(parents=True, exist_ok=True)
         (staged/page).write_text(with_weight(with_pages(text, page, staged), page), encoding='utf-8')

@@ -29,7 +29,8 @@ def readme() -> str:
     body, resources = MarkdownExporter().from_notebook_node(page)
     body = re.sub(r'<style scoped>.*?</style>\n*', '', body, flags=re.S) # of tables; where raw styles are not allowed they show as text
     if resources['outputs']: sys.exit('the index has pictures among its outputs: save them in results/ and link them')
-    lines = (line.rstrip() for line in from_the_top(body).replace('\n```\nfrom', '\n```python\nfrom').replace('\n```\nimport', '\n```python\nimport').splitlines())
+    named = re.sub(r'\n```\n(?=from|import)', '\n```python\n', from_the_top(body))
+    lines = (line.rstrip() for line in named.splitlines())
     return '<!-- made from nbs/index.ipynb by `make prepare` -->\n\n' + re.sub(r'\n{3,}', '\n\n', '\n'.join(lines)).strip() + '\n'
 
 if __name__ == '__main__':

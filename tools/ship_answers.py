@@ -1,4 +1,7 @@
-"Put the finished answers of the studies at a scale, without tensors, into results/answers, from where figures are redrawn: `python tools/ship_answers.py mini [FIGURE …]`"
+"""Put the finished answers of the studies at a scale, without tensors, into results/answers, from where figures are redrawn.
+
+    python tools/ship_answers.py mini [FIGURE …]
+"""
 import sys
 from pathlib import Path
 
@@ -26,4 +29,5 @@ if __name__ == '__main__':
     found = [(task.kind, task.key, task.label(), Answer.of(record)) for task in tasks.values() if (record := run.read(task))]
     folder = Path(project_root())/'results'/'answers'
     lines = ship_answers(found, folder)
-    print(f'{len(found):,} answers of {len(tasks):,}; {lines:,} lines, {sum(f.stat().st_size for f in folder.glob("*.jsonl"))/2**20:.2f} MiB in {folder.relative_to(project_root())}')
+    size = sum(f.stat().st_size for f in folder.glob('*.jsonl'))/2**20
+    print(f'{len(found):,} answers of {len(tasks):,}; {lines:,} lines, {size:.2f} MiB in {folder.relative_to(project_root())}')

@@ -253,7 +253,8 @@ class Run:
         "As `fit`, but resumed where a killed process left it, to the same bits; once in each task; raises `OutOfTime`; an interrupt is checkpointed"
         start, stop = start or Snapshot(0, model.state_dict()), recipe.steps if stop is None else stop
         counted = start.step if math.isnan(start.loss) else 0 # a start that knows its loss is the beginning of this very run
-        here, total, earlier = load_checkpoint(self.checkpoint, self.task.key) or (start, (start.step - counted) and start.loss*start.step, 0.)
+        total = start.loss*start.step if start.step > counted else 0.
+        here, total, earlier = load_checkpoint(self.checkpoint, self.task.key) or (start, total, 0.)
         self.log['earlier'], began = earlier, time.perf_counter()
         saved, left, kept = began, (here, total), here.step
         def save(): save_checkpoint(self.checkpoint, *left, earlier + time.perf_counter() - began, self.task.key)
@@ -357,9 +358,14 @@ repetitions = ('seed', 'child', 'pair') # columns that count what is repeated: m
 
 class Study(Config):
     "What a figure asks for"
-    columns: ClassVar[tuple[str, ...]] = () # of the table, also where nothing is answered
+    columns: ClassVar[tuple[str, ...]] # of the table, also where nothing is answered; a subclass that asks must say them
     within: ClassVar[tuple[str, ...]] = () # of these, those that tell the rows of one answer apart
     seeds: tuple[Step, ...] # replicates
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if 'asked' in vars(cls) and not hasattr(cls, 'columns'):
+            raise TypeError(f'{cls.__name__} must say which columns its table has: give columns: ClassVar[tuple[str, ...]]')
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Columns of the table, and the task that fills the others; most valuable first"
@@ -382,6 +388,7 @@ class Study(Config):
 
 class Drawing(Study):
     "A figure that is drawn, and asks for no runs"
+    columns: ClassVar[tuple[str, ...]] = () # none: there is no table
     seeds: tuple[Step, ...] = () # replicates: none
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # empty
