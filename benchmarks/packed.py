@@ -1,6 +1,7 @@
 """How ImageNet's images might be kept, so that random parts of them are cut quickly: bytes, and CPU time of this process.
 
-Two photographs that come with scikit-learn, at two usual sizes of ImageNet's; a random part is decoded, cut and resized to 224×224, and a copy is made of the file.
+Two photographs that come with scikit-learn, at two usual sizes of ImageNet's; a random part is decoded, cut and resized to 224×224,
+and a copy is made of the file.
     python benchmarks/packed.py
 """
 import argparse
@@ -51,17 +52,21 @@ def milliseconds(f, turns=40, rounds=3):
 
 def rows():
     photographs = [Image.fromarray(a) for a in load_sample_images().images]
-    pictures = [p.resize((500, 333), Image.Resampling.LANCZOS) for p in photographs] + [p.crop((60, 0, 460, 427)).resize((375, 400), Image.Resampling.LANCZOS) for p in photographs]
+    upright = [p.crop((60, 0, 460, 427)) for p in photographs]
+    sizes = [(p, (500, 333)) for p in photographs] + [(p, (375, 400)) for p in upright]
+    pictures = [p.resize(size, Image.Resampling.LANCZOS) for p, size in sizes]
     files = [encoded(p, format='JPEG', quality=96) for p in pictures]
     parts, small = RandomParts.drawn(40, stream(0, 'parts'), .1, .8), [resized(p) for p in pictures]
-    ways = {'files as they are': None, 'pixels at 256': raw, 'PNG at 256': partial(encoded, format='PNG'), **{f'JPEG at 256, quality {q}': partial(encoded, format='JPEG', quality=q) for q in (85, 90, 95)}}
+    ways = {'files as they are': None, 'pixels at 256': raw, 'PNG at 256': partial(encoded, format='PNG')}
+    ways |= {f'JPEG at 256, quality {q}': partial(encoded, format='JPEG', quality=q) for q in (85, 90, 95)}
     for name, keep in ways.items():
         kept = files if keep is None else [keep(p) for p in small]
         size = np.mean([k.nbytes if isinstance(k, np.ndarray) else len(k) for k in kept])
         lost = 0 if keep is None else np.mean([np.abs(np.asarray(opened(k)).astype(int) - np.asarray(p)).mean() for k, p in zip(kept, small)])
         takes = np.mean([milliseconds(partial(part, k, parts)) for k in kept])
         makes = 0 if keep is None else np.mean([milliseconds(lambda _, f=f: keep(resized(Image.open(BytesIO(f)))), 10) for f in files])
-        yield {'kept as': name, 'GB for ImageNet': round(size*n_images/1e9), 'kB an image': round(float(size)/1000, 1), 'ms a part': round(float(takes), 2), 'ms to make': round(float(makes), 2), 'levels lost, of 255': round(float(lost), 1)}
+        yield {'kept as': name, 'GB for ImageNet': round(size*n_images/1e9), 'kB an image': round(float(size)/1000, 1),
+               'ms a part': round(float(takes), 2), 'ms to make': round(float(makes), 2), 'levels lost, of 255': round(float(lost), 1)}
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
