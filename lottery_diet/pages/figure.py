@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 
 from ..core import aside, at_home, choose, make_folder, project_root, provenance, runs_root, shipped, unknown, write_whole
+from ..experiments.costs import flop_of
 from ..experiments.inventory import asked_file, keep_names
 from ..experiments.sweeps import Sweep, sweep, varied, with_needs
 from ..experiments.tasks import Run, Study as Asked, Task
@@ -173,10 +174,11 @@ def effort(
     tasks:Iterable[Task], # and what they need
     run:Run # where answers lie
 ) -> dict: # plain data, for JSON
-    "What the answers took, whoever computed them: how many, minutes of their clocks added up, at which commits, on what, and on which days"
-    made = [answer.provenance for task in with_needs(tasks) if (answer := run.rows(task))]
-    return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), commits=sorted({str(p.get('commit')) for p in made}),
-                devices=sorted({str(p.get('accelerator') or p.get('device')) for p in made}), days=sorted({str(p.get('finished'))[:10] for p in made}))
+    "What the answers took, whoever computed them: how many, minutes of their clocks added up, FLOP of trainings (None if not known), at which commits, on what, and on which days"
+    answered = [(task, answer.provenance) for task in with_needs(tasks) if (answer := run.rows(task))]
+    made, flop = [origin for _, origin in answered], [flop_of(task) for task, _ in answered]
+    return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), flop=None if None in flop else sum(flop),
+                commits=sorted({str(p.get('commit')) for p in made}), devices=sorted({str(p.get('accelerator') or p.get('device')) for p in made}), days=sorted({str(p.get('finished'))[:10] for p in made}))
 
 def file_name(
     figure:str, # a name in `presets`
