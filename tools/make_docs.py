@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from api_pages import api_page, described_modules
 from latex2mathml.converter import convert
@@ -15,6 +16,10 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root))
+
+from lottery_diet.pages.logbook import logbook
+
 front = root/'nbs'/'index.ipynb' # README.md is made from it
 rooms = {'Networks': 'networks', 'Engine': 'engine', 'Distillation': 'distillation', 'Experiments': 'experiments', 'Pages': 'pages'} # folders of notebooks, after the chapters
 papers = {'data_diet': 'Data Diet', 'why_tickets_win': 'Why Lottery Tickets Win', 'stable_subnetworks': 'Stable subnetworks'} # folders in papers/
@@ -92,6 +97,17 @@ def page_of(notebook:Path, staged:Path) -> str:
     if module: parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({"../"*len(notebook.relative_to(root).parent.parts)}api/{module[1]}.md), notebook `{notebook.relative_to(root)}`.*')
     return '\n\n'.join(parts) + '\n'
 
+def add_logbook(staged:Path) -> None:
+    "The logbook as it is, with links to pages in place of notebooks; other files that it links are taken along"
+    page = logbook(staged/'logbook.html', folder=root)
+    def lead(match):
+        target = Path(unquote(match[1]))
+        if target.suffix == '.ipynb': return f'href="{quote(target.with_suffix(".html").as_posix())}"'
+        (staged/target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root/target, staged/target)
+        return match[0]
+    page.write_text(re.sub(r'href="([^"#:]+)"', lead, page.read_text(encoding='utf-8')), encoding='utf-8')
+
 def title_of(notebook:Path) -> str:
     "Its first heading"
     return next(m[1].replace('`', '') for cell in json.loads(notebook.read_text(encoding='utf-8'))['cells'] if (m := re.match(r'# (.+)', ''.join(cell['source']))))
@@ -107,7 +123,7 @@ def navigation(notebooks:list[Path], modules:list[str]) -> list:
     figures = {title: [entry(p) for p in inside(f'papers/{paper}')] for paper, title in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
     taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
-    found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Contributing': 'CONTRIBUTING.md'}, {'Code of conduct': 'CODE_OF_CONDUCT.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
+    found = [{'Home': ['README.md', {'What was reproduced': 'nbs/claims.md'}, {'Logbook': 'logbook.html'}, {'Contributing': 'CONTRIBUTING.md'}, {'Code of conduct': 'CODE_OF_CONDUCT.md'}, {'Changelog': 'CHANGELOG.md'}]}, {'Tutorials': [entry(p) for p in taught]}, {'Read': grouped(floor)},
              {'Papers': grouped(figures)}, {'Lessons': [entry(p) for p in inside('lessons')]}, {'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}]
     return [section for section in found if all(section.values())]
 
@@ -127,6 +143,7 @@ def stage(staged:Path) -> list:
         (staged/page).write_text(with_weight(with_pages(text, page, staged), page), encoding='utf-8')
     (staged/'tools').mkdir()
     for file in ('extra.css', 'iframe-worker.js'): shutil.copy(root/'tools'/'docs'/file, staged/'tools')
+    add_logbook(staged)
     return navigation(notebooks, list(modules))
 
 def main(site:Path) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['letters', 'spoken', 'in_one_sentence', 'read_parameters', 'injected_names', 'one_sentence', 'require_writable',
-           'save_results', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'open_page', 'require_some',
-           'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
+           'save_results', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'question_of', 'open_page',
+           'require_some', 'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
 
 # %% ../../nbs/pages/figure.ipynb #eac8f375
 import ast
@@ -196,6 +196,14 @@ def parameters_of(
     return own.get(figure) or (PanelParameters if panels_of(figure) else FigureParameters)
 
 
+def question_of(
+    figure:str, # a name in `presets`
+    asked:FigureParameters # its notebook's parameters
+) -> Asked: # its preset, with what was given in its place
+    "What a page's parameters ask for"
+    found = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None))
+    return varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
+
 @in_one_sentence()
 def open_page(
     figure:str, # a name in `presets`
@@ -203,8 +211,7 @@ def open_page(
 ) -> Page: # with all runs done, or the budget spent
     "Read the notebook's parameters and what is computed, compute the rest within the budget; raises `ValueError` in one sentence before anything runs"
     asked = read_parameters(parameters_of(figure), namespace)
-    found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run(shipped=asked.shipped)
-    found = varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
+    found, run = question_of(figure, asked), Run(shipped=asked.shipped)
     require_writable(asked.folder)
     done = require_some(sweep(found.tasks(), budget=asked.budget, workers=asked.workers, run=run, rows=True))
     if 'In' in namespace: _clear_progress()
