@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+import colab
 from api_pages import api_page, described_modules
 from latex2mathml.converter import convert
 from mkdocs.commands.build import build
@@ -95,6 +96,7 @@ def page_of(notebook:Path, staged:Path) -> str:
         shown = [shown for j, output in enumerate(cell['outputs']) if (shown := output_of(output, pictures/f'{i}_{j}.png'))]
         parts += [code_of(cell, module and module[1]), *(f'<div class="output" markdown="1">\n\n{one}\n\n</div>' for one in shown)]
     if module: parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({"../"*len(notebook.relative_to(root).parent.parts)}api/{module[1]}.md), notebook `{notebook.relative_to(root)}`.*')
+    if notebook in colab.chapters() and colab.is_published(cfg := colab.settings()): parts.insert(1, f'[Open in Colab]({colab.address(notebook, cfg)})')
     return '\n\n'.join(parts) + '\n'
 
 def add_logbook(staged:Path) -> None:
