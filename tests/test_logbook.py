@@ -9,10 +9,10 @@ import pytest
 
 from lottery_diet.cli import main, parse
 from lottery_diet.core import project_root
+from lottery_diet.engine.recipe import Recipe
 from lottery_diet.experiments.records import write_record
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.experiments.training import Pretrain
-from lottery_diet.engine.recipe import Recipe
 from lottery_diet.pages.claims import read_claims
 from lottery_diet.pages.figure import effort
 from lottery_diet.pages.logbook import Evidence, added, entries, logbook, trackio_logbook
@@ -73,6 +73,17 @@ def test_what_was_not_recorded_is_not_told(tmp_path):
     assert str(some.cost) == '2 answers · 1.5 core-hours · 2.0 TFLOP' and some.made == 'at abc def, 2026-01-02 to 2026-01-03, on cpu'
     assert str(none.cost) == 'time not recorded · FLOP not recorded' and none.made == ''
     assert added([some.cost, none.cost, some.cost]) == (4, 180., 4e12)
+
+def test_a_protocol_that_has_changed_is_told(tmp_path, monkeypatch):
+    "The same table, with a level more in what was asked"
+    same = Evidence('results/win_mini/win_repel_mini.csv')
+    origin = json.loads(same.record.read_text())
+    origin['parameters']['figure']['levels'] += 1
+    other = Evidence('results/win_mini/win_repel_mini.csv')
+    other.__dict__['origin'] = origin
+    assert not same.changed and same.standing == '' and same.cost.flop
+    assert other.changed and other.standing == f'The protocol has changed since this table was made: the command asks the new one; the old one is at commit {origin["provenance"]["commit"]}.'
+    assert other.cost == (same.cost.answers, same.cost.minutes, None)
 
 def test_trackio_is_given_a_page_for_every_article_and_each_claim_once(tmp_path, monkeypatch):
     monkeypatch.chdir(root)

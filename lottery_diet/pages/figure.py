@@ -174,11 +174,13 @@ def effort(
     tasks:Iterable[Task], # and what they need
     run:Run # where answers lie
 ) -> dict: # plain data, for JSON
-    "What the answers took, whoever computed them: how many, minutes of their clocks added up, FLOP of trainings (None if not known), at which commits, on what, and on which days"
+    "What the answers took, whoever computed them: how many, minutes of their clocks, FLOP of trainings (None if not known), commits, devices, days"
     answered = [(task, answer.provenance) for task in with_needs(tasks) if (answer := run.rows(task))]
     made, flop = [origin for _, origin in answered], [flop_of(task) for task, _ in answered]
+    def all_of(what): return sorted({str(what(p)) for p in made})
     return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), flop=None if None in flop else sum(flop),
-                commits=sorted({str(p.get('commit')) for p in made}), devices=sorted({str(p.get('accelerator') or p.get('device')) for p in made}), days=sorted({str(p.get('finished'))[:10] for p in made}))
+                commits=all_of(lambda p: p.get('commit')), devices=all_of(lambda p: p.get('accelerator') or p.get('device')),
+                days=all_of(lambda p: str(p.get('finished'))[:10]))
 
 def file_name(
     figure:str, # a name in `presets`

@@ -118,11 +118,17 @@ class Evidence:
     @property
     def command(self) -> str: # for a shell
         "What decides its claims: anywhere the package is installed for figures and chapters, in a clone for lessons"
-        page = self.notebook
-        given = {p.name: value for p in parameters_in(page) if p.name not in manner and (value := self.asked.get(p.name, p.default)) != p.default}
-        if page.parent.name == 'lessons': return shlex.join(['papermill', page.relative_to(project_root()).as_posix(), 'out.ipynb', *(w for k, v in given.items() for w in ('-p', k, str(v)))])
-        options = (w for k, v in given.items() for w in ([f'--{"" if v else "no-"}{k}'.replace('_', '-')] if isinstance(v, bool) else [f'--{k}'.replace('_', '-'), str(v)]))
-        return shlex.join(['lottery-diet', *(['figure', self.parts[0]] if self.parts[0] in presets else [page.stem[3:]]), *options])
+        page, given = self.notebook, self._given()
+        if page.parent.name == 'lessons':
+            parameters = [word for name, value in given.items() for word in ('-p', name, str(value))]
+            return shlex.join(['papermill', page.relative_to(project_root()).as_posix(), 'out.ipynb', *parameters])
+        named = ['figure', self.parts[0]] if self.parts[0] in presets else [page.stem[3:]]
+        return shlex.join(['lottery-diet', *named, *_options(given)])
+
+    def _given(self):
+        "What was asked otherwise than by default"
+        asked = {p.name: (self.asked.get(p.name, p.default), p.default) for p in parameters_in(self.notebook) if p.name not in manner}
+        return {name: value for name, (value, usual) in asked.items() if value != usual}
 
     @cached_property
     def study(self) -> Study|None: # None for chapters and lessons, and where the protocol has changed
@@ -144,6 +150,17 @@ class Evidence:
         tasks = self.study.tasks() if self.study else []
         return sum(shipped_answer(task.kind, task.key) is not None for task in tasks), len(tasks)
 
+    @property
+    def standing(self) -> str: # a sentence or two; empty where there is nothing to say
+        "Whether the command asks what was asked, and what of it came with the package"
+        came, asked = self.shipped
+        if self.changed:
+            commit = self.origin.get('provenance', {}).get('commit')
+            before = f'; the old one is at commit {commit}.' if commit else '.'
+            return f'The protocol has changed since this table was made: the command asks the new one{before}'
+        if came and came == asked: return f'The {came:,} answers that it draws came with the package: the command redraws from them.'
+        return f'{came:,} of the {asked:,} answers that it draws came with the package.' if came else ''
+
     @cached_property
     def cost(self) -> Cost:
         "What its answers took; FLOP from the tasks where the table does not say it and the question is the same"
@@ -158,8 +175,17 @@ class Evidence:
         provenance = self.origin.get('provenance', {})
         took = provenance.get('answers', {})
         commits = took.get('commits') or [c for c in [provenance.get('commit')] if c]
-        days, devices = took.get('days', []), took.get('devices') or [d for d in [provenance.get('accelerator') or provenance.get('device')] if d]
-        return ', '.join(filter(None, [f'at {" ".join(commits)}' if commits else '', ' to '.join(dict.fromkeys((days[0], days[-1]))) if days else '', f'on {" and ".join(devices)}' if devices else '']))
+        devices = took.get('devices') or [d for d in [provenance.get('accelerator') or provenance.get('device')] if d]
+        days = took.get('days') or ['']
+        parts = f'at {" ".join(commits)}' if commits else '', ' to '.join(dict.fromkeys((days[0], days[-1]))), f'on {" and ".join(devices)}' if devices else ''
+        return ', '.join(filter(None, parts))
+
+def _options(given):
+    "Parameters as the command line takes them"
+    for name, value in given.items():
+        option = name.replace('_', '-')
+        if isinstance(value, bool): yield f'--{option}' if value else f'--no-{option}'
+        else: yield from (f'--{option}', str(value))
 
 def same_question(
     was:dict, # a study's identity, as JSON gave it back
@@ -208,8 +234,9 @@ def logbook(
     found = entries(claims)
     sections = [dict(id=paper or 'lessons', title=title, entries=[e for e in found if e.about.paper == paper]) for paper, title in papers.items()]
     made = {e.evidence.record or e.evidence.table: e.evidence for e in found}
+    costs = [table.cost for table in made.values()]
     page = filled('logbook.html.jinja', folder or Path(out).resolve().parent, sections=[s for s in sections if s['entries']], tallies=tallies_of(claims),
-                  total=added(t.cost for t in made.values()), untold=[sum(getattr(t.cost, part) is None for t in made.values()) for part in ('minutes', 'flop')], made=len(made), small=small)
+                  total=added(costs), untold=[sum(getattr(cost, part) is None for cost in costs) for part in ('minutes', 'flop')], made=len(made), small=small)
     return write_whole(out, lambda p: p.write_text(page, encoding='utf-8'))
 
 def small(
@@ -229,7 +256,7 @@ def trackio_logbook(
     workspace:Path|str, # folder for `.trackio/logbook`; made if it is not there
     claims:pd.DataFrame|None=None # as `read_claims` gives them; those of the project if None
 ) -> Path: # the folder of pages
-    "A page for each figure and table: claims, the command, its cost, the picture; pages of its own are replaced; raises `ValueError` without claims, `FileExistsError` for the logbook of another"
+    "A page for each figure and table, in place of its own of before; raises `ValueError` without claims, `FileExistsError` for the logbook of another"
     pages, found = Path(workspace)/'.trackio'/'logbook'/'pages', entries(claims)
     if (pages/'index.md').is_file() and _mark not in (pages/'index.md').read_text(encoding='utf-8'):
         raise FileExistsError(f'{pages} is a logbook that lottery-diet did not write: give another folder')
@@ -238,7 +265,8 @@ def trackio_logbook(
     for old in [*pages.glob('*/page.md')]:
         if old.parent.name not in names and _mark in old.read_text(encoding='utf-8'): shutil.rmtree(old.parent)
     for slug, entry in names.items(): _write(pages/slug/'page.md', f'# {_title(entry)}\n\n{_mark}\n' + ''.join(_cells(slug, entry)))
-    _write(pages/'index.md', '\n'.join(['# lottery_diet: claims, and what decides them', '', _mark, '', '## Pages', '', '| Page | Verdicts |', '| --- | --- |', *rows, '']))
+    head = f'# lottery_diet: claims, and what decides them\n\n{_mark}\n\n## Pages\n\n| Page | Verdicts |\n| --- | --- |'
+    _write(pages/'index.md', '\n'.join([head, *rows, '']))
     return pages
 
 _mark = 'Written by `lottery-diet logbook`: what papers say of lottery tickets, and what runs on two CPU cores say.'
@@ -260,10 +288,17 @@ def _cell(kind, page, title, body):
 def _cells(slug, entry):
     "Claims, command and picture"
     evidence = entry.evidence
-    for i, c in enumerate(entry.claims, 1):
-        because = f' Likely because: {c.why}.' if c.why and c.met else ''
-        needs = f' It would need: {c.needs}.' if c.holds == 'not testable' else ''
-        body = f'**{c.holds}**: {c.says}\n\nOurs: {in_numbers(c)}. Paper: {c.published or "no number known"}. {c.setting}, {c.scale}; table `{c.source}`.{because}{needs}'
-        yield _cell('markdown', slug, f'Claim {i}: {c.holds}', body)
-    yield _cell('code', slug, 'What decides it', f'````bash\n{evidence.command}\n````\n\n````output\n{evidence.cost}\n{evidence.made}\n````')
-    if evidence.picture: yield _cell('figure', slug, f'Figure: {evidence.picture.name}', f'````html\n<img alt="{evidence.picture.stem}" style="max-width:100%;height:auto" src="data:image/png;base64,{small(evidence.picture)}">\n````')
+    for i, c in enumerate(entry.claims, 1): yield _cell('markdown', slug, f'Claim {i}: {c.holds}', _in_words(c))
+    said = f'````bash\n{evidence.command}\n````\n\n````output\n{evidence.cost}\n{evidence.made}\n````\n\n{evidence.standing}'
+    yield _cell('code', slug, 'What decides it', said.strip())
+    picture = evidence.picture
+    if picture:
+        image = f'<img alt="{picture.stem}" style="max-width:100%;height:auto" src="data:image/png;base64,{small(picture)}">'
+        yield _cell('figure', slug, f'Figure: {picture.name}', f'````html\n{image}\n````')
+
+def _in_words(c):
+    "A claim as Markdown"
+    because = f' Likely because: {c.why}.' if c.why and c.met else ''
+    needs = f' It would need: {c.needs}.' if c.holds == 'not testable' else ''
+    where = f'{c.setting}, {c.scale}; table `{c.source}`.'
+    return f'**{c.holds}**: {c.says}\n\nOurs: {in_numbers(c)}. Paper: {c.published or "no number known"}. {where}{because}{needs}'
