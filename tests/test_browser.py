@@ -58,7 +58,7 @@ def test_the_logbook_opens_and_shows_one_verdict_alone(opened, tmp_path_factory)
     opened.get_by_label('the opposite').check()
     shown = [row for row in rows.all() if row.is_visible()]
     assert 0 < len(shown) < rows.count() and {row.locator('.badge').text_content() for row in shown} == {'the opposite'}
-    assert all(article.locator('tr[class]:visible').count() for article in opened.locator('article:visible').all()) and too_wide(opened) <= 0
+    assert all(part.locator('tr[class]:visible').count() for part in opened.locator('article:visible, section:visible').all()) and too_wide(opened) <= 0
 
 @everywhere
 def test_the_front_page_opens(opened, site):
