@@ -135,7 +135,6 @@ def _read(content, place):
 def _sha256(path):
     with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
 
-
 # %% ../nbs/12_artifacts.ipynb #072a9269
 class NoAnswer(ConnectionError):
     "Nobody answered: what was kept may serve"

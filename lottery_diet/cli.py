@@ -131,6 +131,9 @@ def make_parser(
     showing = command('gallery', _gallery, 'put all figures that were drawn on one page, with their claims')
     showing.add_argument('--out', type=at_home, default=Path('gallery.html'), help='HTML file to make (default: %(default)s)')
     showing.add_argument('--figures', type=at_home, nargs='+', help='folders of figures (default: results/ of the checkout, runs/figures)')
+    claiming = command('logbook', _logbook, 'put all claims on one page, with the command that decides each and what that costs; in a clone')
+    claiming.add_argument('--out', type=at_home, default=Path('logbook.html'), help='HTML file to make (default: %(default)s)')
+    claiming.add_argument('--trackio', type=at_home, metavar='FOLDER', help="write them into FOLDER/.trackio/logbook instead, for `trackio logbook serve`")
     shared = command('artifacts', _artifacts, 'list tickets, masks and scores that others found, or say how one of them was made')
     shared.add_argument('name', nargs='?', help='of one, for its card')
     shared.add_argument('--where', help="a folder, a URL, or hf:owner/name (default: what came with the package)")
@@ -231,6 +234,10 @@ def _pack(asked):
 def _gallery(asked):
     from lottery_diet.pages.gallery import gallery, where_figures_are
     print(gallery(asked.out, asked.figures or where_figures_are()))
+
+def _logbook(asked):
+    from lottery_diet.pages.logbook import logbook, trackio_logbook
+    print(trackio_logbook(asked.trackio) if asked.trackio else logbook(asked.out))
 
 def _artifacts(asked):
     from lottery_diet.artifacts import cards

@@ -148,8 +148,6 @@ class Snapshot:
 
     def __repr__(self): return f'Snapshot(step={self.step}, loss={self.loss:.4g}, {len(self.state)} tensors)'
 
-
-
 # %% ../nbs/03_train.ipynb #27984397
 def train(
     model:nn.Module, # trained in place, on the device it is on

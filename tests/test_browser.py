@@ -1,4 +1,4 @@
-"""Site and gallery in a browser: every page of the navigation opens, and search finds the public name first.
+"""Site, gallery and logbook in a browser: every page of the navigation opens, and search finds the public name first.
 
 Nothing is wrong in the console, and nothing is wider than a phone.
 """
@@ -10,6 +10,7 @@ import pytest
 
 from lottery_diet.core import project_root
 from lottery_diet.pages.gallery import gallery, where_figures_are
+from lottery_diet.pages.logbook import logbook
 
 root = project_root(Path(__file__).parent)
 pytestmark = pytest.mark.long
@@ -50,6 +51,19 @@ def test_the_gallery_opens_and_its_sections_are_reached(opened, tmp_path_factory
         link.click()
         assert opened.locator(opened.evaluate('location.hash')).is_visible()
     assert opened.locator('article').count() > 20 and too_wide(opened) <= 0 and not opened.wrong
+
+@everywhere
+def test_the_logbook_opens_and_shows_one_verdict_alone(opened, tmp_path_factory):
+    opened.goto(logbook(tmp_path_factory.mktemp('logbook')/'logbook.html').as_uri())
+    for link in opened.locator('nav a').all():
+        link.click()
+        assert opened.locator(opened.evaluate('location.hash')).is_visible()
+    rows = opened.locator('tr[class]')
+    assert rows.count() > 100 and opened.locator('article').count() > 30 and too_wide(opened) <= 0 and not opened.wrong
+    opened.get_by_label('the opposite').check()
+    shown = [row for row in rows.all() if row.is_visible()]
+    assert 0 < len(shown) < rows.count() and {row.locator('.badge').text_content() for row in shown} == {'the opposite'}
+    assert all(part.locator('tr[class]:visible').count() for part in opened.locator('article:visible, section:visible').all()) and too_wide(opened) <= 0
 
 @everywhere
 def test_the_front_page_opens(opened, site):

@@ -8,13 +8,19 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote, unquote
 
+import colab
 from api_pages import api_page, described_modules
 from latex2mathml.converter import convert
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
 root = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(root))
+
+from lottery_diet.pages.logbook import logbook
+
 front = root/'nbs'/'index.ipynb' # README.md is made from it
 rooms = { # folders of notebooks, after the chapters
     'Networks': 'networks', 'Engine': 'engine', 'Distillation': 'distillation', 'Experiments': 'experiments', 'Pages': 'pages'}
@@ -94,7 +100,20 @@ def page_of(notebook:Path, staged:Path) -> str:
     if module:
         page, up = notebook.relative_to(root), '../'*len(notebook.relative_to(root).parent.parts)
         parts.insert(1, f'*Module [`lottery_diet.{module[1]}`]({up}api/{module[1]}.md), notebook `{page}`.*')
+    if notebook in colab.chapters() and colab.is_published(cfg := colab.settings()):
+        parts.insert(1, f'[Open in Colab]({colab.address(notebook, cfg)})')
     return '\n\n'.join(parts) + '\n'
+
+def add_logbook(staged:Path) -> None:
+    "The logbook as it is, with links to pages in place of notebooks; other files that it links are taken along"
+    page = logbook(staged/'logbook.html', folder=root)
+    def lead(match):
+        target = Path(unquote(match[1]))
+        if target.suffix == '.ipynb': return f'href="{quote(target.with_suffix(".html").as_posix())}"'
+        (staged/target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root/target, staged/target)
+        return match[0]
+    page.write_text(re.sub(r'href="([^"#:]+)"', lead, page.read_text(encoding='utf-8')), encoding='utf-8')
 
 def title_of(notebook:Path) -> str:
     "Its first heading"
@@ -113,7 +132,8 @@ def navigation(notebooks:list[Path], modules:list[str]) -> list:
     figures = {title: [entry(p) for p in inside(f'papers/{paper}')] for paper, title in papers.items()}
     grouped = lambda groups: [{name: pages} for name, pages in groups.items() if pages]
     taught = sorted(inside('tutorials'), key=lambda p: [p.stem != name for name in tutorials])
-    home = {'What was reproduced': 'nbs/claims.md', 'Contributing': 'CONTRIBUTING.md', 'Code of conduct': 'CODE_OF_CONDUCT.md', 'Changelog': 'CHANGELOG.md'}
+    home = {'What was reproduced': 'nbs/claims.md', 'Logbook': 'logbook.html',
+            'Contributing': 'CONTRIBUTING.md', 'Code of conduct': 'CODE_OF_CONDUCT.md', 'Changelog': 'CHANGELOG.md'}
     found = {
         'Home': ['README.md', *({name: page} for name, page in home.items())], 'Tutorials': [entry(p) for p in taught], 'Read': grouped(floor),
         'Papers': grouped(figures), 'Lessons': [entry(p) for p in inside('lessons')], 'API': ['api/index.md', *({m: f'api/{m}.md'} for m in modules)]}
@@ -136,6 +156,7 @@ def stage(staged:Path) -> list:
         (staged/page).write_text(with_weight(with_pages(text, page, staged), page), encoding='utf-8')
     (staged/'tools').mkdir()
     for file in ('extra.css', 'iframe-worker.js'): shutil.copy(root/'tools'/'docs'/file, staged/'tools')
+    add_logbook(staged)
     return navigation(notebooks, list(modules))
 
 def main(site:Path) -> None:

@@ -65,6 +65,10 @@ class Walk(Task):
         "Judges of the diet"
         return self.pretrain.needs()
 
+    def trains(self) -> tuple[Task, int]: # the pre-training
+        "Its steps, which are gone through again"
+        return self.pretrain, self.pretrain.steps
+
     def label(self) -> str:
         "The pre-training"
         return self.pretrain.label()

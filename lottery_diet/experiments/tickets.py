@@ -374,6 +374,11 @@ class Retrained(Masked):
         "Another level of its ladder"
         return Retrained(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=level)) if level else at_level(self.pretrain, 0)
 
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "So many times what is left behind the rewind point"
+        training, steps = super().trains()
+        return training, self.times*steps
+
     def above(self) -> Task: # the dense run where it is pruned at once
         "The training whose weights are pruned, and trained on"
         return self.at(0 if self.at_once else self.level - 1)

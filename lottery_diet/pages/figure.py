@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['letters', 'spoken', 'in_one_sentence', 'read_parameters', 'injected_names', 'one_sentence', 'require_writable',
-           'save_results', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'open_page', 'require_some',
-           'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
+           'save_results', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'question_of', 'open_page',
+           'require_some', 'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
 
 # %% ../../nbs/pages/figure.ipynb #eac8f375
 import ast
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from pydantic import BaseModel, ValidationError
 
 from ..core import aside, at_home, choose, make_folder, project_root, provenance, runs_root, shipped, unknown, write_whole
+from ..experiments.costs import flop_of
 from ..experiments.inventory import asked_file, keep_names
 from ..experiments.sweeps import Sweep, sweep, varied, with_needs
 from ..experiments.tasks import Run, Study as Asked, Task
@@ -174,10 +175,13 @@ def effort(
     tasks:Iterable[Task], # and what they need
     run:Run # where answers lie
 ) -> dict: # plain data, for JSON
-    "What the answers took, whoever computed them: how many, minutes of their clocks added up, at which commits, on what, and on which days"
-    made = [answer.provenance for task in with_needs(tasks) if (answer := run.rows(task))]
-    return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), commits=sorted({str(p.get('commit')) for p in made}),
-                devices=sorted({str(p.get('accelerator') or p.get('device')) for p in made}), days=sorted({str(p.get('finished'))[:10] for p in made}))
+    "What the answers took, whoever computed them: how many, minutes of their clocks, FLOP of trainings (None if not known), commits, devices, days"
+    answered = [(task, answer.provenance) for task in with_needs(tasks) if (answer := run.rows(task))]
+    made, flop = [origin for _, origin in answered], [flop_of(task) for task, _ in answered]
+    def all_of(what): return sorted({str(what(p)) for p in made})
+    return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), flop=None if None in flop else sum(flop),
+                commits=all_of(lambda p: p.get('commit')), devices=all_of(lambda p: p.get('accelerator') or p.get('device')),
+                days=all_of(lambda p: str(p.get('finished'))[:10]))
 
 def file_name(
     figure:str, # a name in `presets`
@@ -195,6 +199,14 @@ def parameters_of(
     return own.get(figure) or (PanelParameters if panels_of(figure) else FigureParameters)
 
 
+def question_of(
+    figure:str, # a name in `presets`
+    asked:FigureParameters # its notebook's parameters
+) -> Asked: # its preset, with what was given in its place
+    "What a page's parameters ask for"
+    found = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None))
+    return varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
+
 @in_one_sentence()
 def open_page(
     figure:str, # a name in `presets`
@@ -202,8 +214,7 @@ def open_page(
 ) -> Page: # with all runs done, or the budget spent
     "Read the notebook's parameters and what is computed, compute the rest within the budget; raises `ValueError` in one sentence before anything runs"
     asked = read_parameters(parameters_of(figure), namespace)
-    found, run = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None)), Run(shipped=asked.shipped)
-    found = varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
+    found, run = question_of(figure, asked), Run(shipped=asked.shipped)
     require_writable(asked.folder)
     done = require_some(sweep(found.tasks(), budget=asked.budget, workers=asked.workers, run=run, rows=True))
     if 'In' in namespace: _clear_progress()
