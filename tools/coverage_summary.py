@@ -33,7 +33,8 @@ def summary(measured:dict, nbs:Path) -> str: # Markdown
     not_run, cells = [f'| `{page}` | {total} | {n} |' for page, (n, total) in pages.items()], sum(n for n, _ in pages.values())
     return '\n'.join([f'## {percent:.1f} % of {measured["totals"]["num_statements"]:,} lines', '',
                       'Modules below that:', '', '| module | lines | reached |', '|-|-|-|', *below, '',
-                      f'Cells that no test runs, because they take minutes: {cells} on {len(pages)} pages.', '', '| page | cells | not run |', '|-|-|-|', *not_run])
+                      f'Cells that no test runs, because they take minutes: {cells} on {len(pages)} pages.', '',
+                      '| page | cells | not run |', '|-|-|-|', *not_run])
 
 if __name__ == '__main__':
     measured = json.loads(Path(sys.argv[1]).read_text(encoding='utf-8'))
