@@ -19,7 +19,7 @@ import torch
 
 from lottery_diet.baselines import at_start
 from lottery_diet.core import distance, stream
-from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
+from lottery_diet.distill import augmented_by, begin_at, evaluate_synthetic, k_center, stand_in, stand_ins, synthetic
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Matching, match_trajectories, train_experts
 from lottery_diet.distillation.whitening import ZCA, whitened
@@ -60,11 +60,11 @@ def crop_and_flip(flip): return replace(short, crop=1, flip=flip)
 
 # what there is to compute: each gives what it found on a device
 
-def training(device, make, way='autograd', recipe=short):
+def training(device, make, way='autograd', recipe=short, **how):
     "Left at step 6 and entered again, with the optimizer's memory"
     net, mask = exact_on(device, make), mask_of(make)
-    first, _ = train(net, exact, recipe, at=[6], mask=mask, way=way)
-    return first, fit(net, exact.to(device), recipe, start=first, mask=mask, way=way)
+    first, _ = train(net, exact, recipe, at=[6], mask=mask, way=way, **how)
+    return first, fit(net, exact.to(device), recipe, start=first, mask=mask, way=way, **how)
 
 def repelled(device): return fit(exact_on(device, 'mlp'), exact, short, mask=mask_of('mlp'), penalty=repulsion([start_of('mlp', s).state for s in (1, 2)], mask_of('mlp'), 2., device))
 
@@ -125,7 +125,7 @@ def augmented(device, name, alike):
     return dsa(x.to(device), stream(0, name), DSA(name), alike=alike)
 
 def beginnings(device):
-    return [stand_in(some.to(device), 2, kind).x for kind in baselines], k_center(some.to(device), 2), begin_at(some.to(device), 1, factor=2)
+    return [stand_in(some.to(device), 2, kind).x for kind in stand_ins], stand_in(some.to(device), 2, 'herded', features=some.inputs(some.x).flatten(1)).x, k_center(some.to(device), 2), begin_at(some.to(device), 1, factor=2)
 
 def trajectories(device, **fields):
     "Two iterations, then one more from there"
@@ -148,7 +148,7 @@ def gradients(device):
 computations = dict(
     autograd=partial(training, make='resnet', recipe=crop_and_flip(True)), alternating=partial(training, make='conv4', recipe=crop_and_flip('alternating')),
     adam=partial(training, make='conv_net', recipe=replace(short, optimizer='adam', lr=.001)), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
-    closed_form=partial(training, make='mlp', way='closed form'),
+    closed_form=partial(training, make='mlp', way='closed form'), soft_labels=partial(training, make='mlp', shares=torch.rand(160, 10, generator=stream(0, 'shares')).softmax(1)),
     graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=replace(short, optimizer='adam', lr=.001)),
     repelled=repelled, in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'), pruning_mlp=partial(pruning, make='mlp'),
     pruning_resnet=partial(pruning, make='resnet'), pruning_at_once=pruning_at_once, pruned_at_start=partial(pruned_at_start, make='resnet'), forgotten=forgotten, children=children, solutions=solutions, whitening=whitening,
@@ -221,7 +221,7 @@ def rivals():
     start, other = (Pretrain(recipe=Recipe(30, 64, lr=.05), steps=5, seed=seed) for seed in (0, 1))
     deep = dict(pretrain=start, level=1, prune_rate=.5)
     ticket = TicketLevel(**deep)
-    return [AtStart(**deep, method='GraSP', examples=50), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
+    return [AtStart(**deep, method='GraSP', examples=50), AtStart(**deep, method='concrete', examples=50, learned=Recipe(20, 20, lr=.1, optimizer='adam')), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
             SignFlips(ticket=ticket), LayerPaths(first=ticket, second=Control(ticket=ticket, arm='shuffled'), layers=dict(first=('1',)), examples=50, points=3), InputNorm(data=start.data, recipe=start.recipe), Nudged(pretrain=start, size=1.), Moved(ticket=ticket, onto=other, match='activations', examples=50)]
 
 def one_of_each_kind():

@@ -340,7 +340,7 @@ wrong = {Pretrain: dict(steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1'
                         recipe=[dict(steps=0), dict(step=10), dict(steps=10, lr=-1), dict(steps=10, lr='high'), dict(steps=10, momentum=2), dict(steps=10, optimizer='adamw'), dict(steps=10, cosine=True, milestones=(5,)), {}, 5, None],
                         data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'], network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
          TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]), Control: dict(arm=['shuffle', None], ticket=[begin, None]),
-         AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100']), Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]),
+         AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100'], learned=[recipe, 3]), Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]),
          Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]), SignFlips: dict(ticket=[begin, None]),
          Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin])}
 good = {Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=TicketLevel(pretrain=begin, level=1), arm='random'),
