@@ -26,7 +26,7 @@ from .engine.recipe import Recipe
 from .engine.update import make_optimizer, set_rate
 from .imp import Mask, flat, unflat
 from .networks.weights import Shape
-from .train import Snapshot, batches, check_data, check_mask
+from .train import Snapshot, batches, check_data, check_last_batch, check_mask
 
 # %% ../nbs/11_baselines.ipynb #8ae02270
 def keep_best(
@@ -288,6 +288,7 @@ def concrete(
     if kept == dense.size: return dense
     (net, weights), data = prepared(model, None), data.to(device_of(model))
     check_data(net, data, recipe)
+    check_last_batch(net, data, recipe, 0, recipe.steps)
     net.requires_grad_(False)
     density, sizes, loss = kept/dense.size, [w.numel() for w in weights.values()], recipe.criterion()
     first, draws = max(.5, density), stream(seed, 'gates')
