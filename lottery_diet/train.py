@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ways', 'groupings', 'batches', 'orders', 'first_flips', 'cutmix', 'Snapshot', 'train', 'go_on_from', 'fit', 'Way',
-           'way_for', 'steps_between', 'check_data', 'check_last_batch', 'check_mask', 'check_known', 'check_boolean',
-           'check_finite', 'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
+           'way_for', 'steps_between', 'check_data', 'check_shares', 'check_last_batch', 'check_mask', 'check_known',
+           'check_boolean', 'check_finite', 'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many',
+           'parallel_batches']
 
 # %% ../nbs/03_train.ipynb #78df3d26
 import json
@@ -38,15 +39,16 @@ def batches(
     stop:int, # step after the last
     seed:int=0, # of the order, and of all else unless the next is given
     augment_seed:int|None=None, # of crops, flips and mixing
-    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None # an augmentation of one's own, of inputs by a random stream, after crops and flips
-) -> Iterator[tuple[int, Tensor, Tensor]]: # step; inputs, b × c × h × w; labels, b, or b × classes where batches are mixed
+    augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # an augmentation of one's own, of inputs by a random stream, after crops and flips
+    shares:Tensor|None=None # n × classes, on the data's device: each image's share of every class, in place of its label
+) -> Iterator[tuple[int, Tensor, Tensor]]: # step; inputs, b × c × h × w; labels, b, or b × classes where there are shares or batches are mixed
     "The batches of steps `start` to `stop`, on the data's device"
     augment_seed = seed if augment_seed is None else augment_seed
     mirrored = first_flips(data, augment_seed) if recipe.flip == 'alternating' else None
     steps, ahead = tee(orders(data, recipe, start, stop, [seed]))
     parts = lambda step, b: recipe.resized_crop and RandomParts.drawn(b, stream(augment_seed, 'resized crop', step), *recipe.resized_crop)
     for (step, (chosen,)), x in zip(steps, gathered(data.x, ((chosen, parts(step, len(chosen))) for step, (chosen,) in ahead))):
-        y = data.y.index_select(0, chosen)
+        y = (data.y if shares is None else shares).index_select(0, chosen)
         flip = recipe.flip if mirrored is None else mirrored[chosen] ^ bool(step//recipe.steps_per_epoch(len(data)) % 2)
         if recipe.crop or recipe.flip: x = crop_flip(x, stream(augment_seed, 'augment', step), recipe.crop, flip)
         x = data.inputs(x)
@@ -162,6 +164,7 @@ def train(
     seed:int=0, # of SGD noise: order and augmentation
     augment_seed:int|None=None, # of augmentation alone, where it should differ
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # an augmentation of one's own, of inputs by a random stream
+    shares:Tensor|None=None, # n × classes: each image's share of every class, such as a teacher's outputs, in place of its label (soft labels)
     way:str|None=None # one of `ways`: how updates are computed; `way_for` chooses if None
 ) -> Iterator[Snapshot]: # at the steps asked for, in order
     "Train and yield snapshots, between which the model may be used otherwise; raises `ValueError` before the first step, `Diverged` for numbers not finite"
@@ -172,13 +175,14 @@ def train(
     check_mask(dict(model.named_parameters()), mask or {})
     check_known(start, mask)
     data = data.to(device_of(model))
-    check_data(model, data, recipe)
+    check_data(model, data, recipe, shares)
     check_last_batch(model, data, recipe, start.step, at[-1])
+    if shares is not None: shares, recipe = shares.to(data.inputs(data.x[:1])), replace(recipe, loss=recipe.criterion(), label_smoothing=0.)
     way = way or way_for(model, recipe, mask, extra_loss)
     if not choose('way', way, ways).engine.serves(model, recipe, mask, extra_loss):
         raise ValueError(f'{way!r} cannot train this {type(model).__name__} with this recipe: leave way=None, or say \'autograd\'')
     augment_seed = seed if augment_seed is None else augment_seed
-    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment),
+    return _train(model, partial(batches, data, recipe, seed=seed, augment_seed=augment_seed, augment=augment, shares=shares),
                   recipe, start, at, mask, augment_seed, way, penalty, **(dict(extra_loss=extra_loss) if extra_loss else {}))
 
 # %% ../nbs/03_train.ipynb #b6289bd8
@@ -281,15 +285,28 @@ def steps_between(
 def check_data(
     model:nn.Module, # on the device of the data
     data:ImageSet, # whose first two images the network is shown
-    recipe:Recipe # that it would be trained by
+    recipe:Recipe, # that it would be trained by
+    shares:Tensor|None=None # n × classes, in place of labels
 ) -> None:
-    "Raise `ValueError` for images the network cannot take, fewer outputs than classes (or more, where labels are mixed), or another normalization"
+    "Raise `ValueError` for images the network cannot take, fewer outputs than classes (or more, where labels are mixed or shares), or another normalization"
     if recipe.normalization and recipe.normalization != (data.mean, data.std):
         raise ValueError('the recipe asks for other normalization than the data carries: use data.normalized_by(*recipe.normalization), for the test set too')
     with evaluating(model), torch.no_grad(): out = answer(model, data.inputs(data.x[:2]))
     check_outputs(model, out, data.classes)
-    if recipe.cutmix and out.shape[1] > data.classes:
+    if shares is not None: check_shares(shares, data, recipe)
+    if (recipe.cutmix or shares is not None) and out.shape[1] > data.classes:
         raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')
+
+def check_shares(
+    shares:Tensor, # each image's share of every class
+    data:ImageSet, # n images
+    recipe:Recipe # that they would be trained by
+) -> None:
+    "Raise `ValueError` for shares that are not a row for each image and a column for each class, do not add up to 1, or would be mixed"
+    if shares.shape != (len(data), data.classes): raise ValueError(f'shares are {tuple(shares.shape)}: give {len(data)} × {data.classes}, a row for each image')
+    if not shares.is_floating_point() or (shares < 0).any() or not ((shares.sum(1) - 1).abs() < 1e-3).all():
+        raise ValueError('shares of an image must not be negative and must add up to 1: give the softmax of outputs')
+    if recipe.cutmix: raise ValueError(f'cutmix={recipe.cutmix} mixes labels, not shares: leave it at 0')
 
 def check_last_batch(
     model:nn.Module, # on the device of the data

@@ -4,14 +4,31 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
-from lottery_diet.baselines import at_start, draw_layerwise, erk, flow_scores, grasp_scores, in_whole, keep_best, snip_scores, synflow, uniform_plus
-from lottery_diet.core import same, state_of
+from lottery_diet.baselines import (
+    at_start,
+    concrete,
+    draw_layerwise,
+    erk,
+    flow_scores,
+    gates,
+    grasp_scores,
+    in_whole,
+    keep_best,
+    shift_to,
+    snip_scores,
+    synflow,
+    uniform_plus,
+)
+from lottery_diet.core import same, state_of, stream
+from lottery_diet.engine.recipe import Recipe
 from lottery_diet.imp import Mask
 from lottery_diet.models import cifar_resnet, conv4, conv_net, initialize, lenet_300_100, vgg16
 from lottery_diet.networks.weights import kaiming_normal
 from lottery_diet.scores import keep_random
 from lottery_diet.sources import load_data
+from lottery_diet.train import batches
 
 digits = load_data('digits')
 few = digits.train.take(keep_random(len(digits.train), 40))
@@ -96,3 +113,46 @@ def test_where_nothing_is_learned_from_is_refused_in_a_sentence():
     for score in (snip_scores, grasp_scores):
         with pytest.raises(ArithmeticError, match='not finite numbers'): score(net, few)
     with pytest.raises(ArithmeticError, match='leaves the numbers'): flow_scores(net, (1, 8, 8))
+
+def relaxed_loss(net, weights, logits, uniform, x, y):
+    "Of the gated network, nats"
+    parts = gates(logits, uniform).split([w.numel() for w in weights.values()])
+    return nn.functional.cross_entropy(functional_call(net, {k: w*part.view(w.shape) for (k, w), part in zip(weights.items(), parts)}, (x,)), y)
+
+def test_the_relaxed_gradient_is_that_of_finite_differences():
+    net = initialize(partial(lenet_300_100, (1, 8, 8)), 0).double()
+    weights = {k: net.get_parameter(k).detach() for k in Mask.dense(net)}
+    logits, uniform = (torch.rand(sum(w.numel() for w in weights.values()), generator=stream(0, k), dtype=torch.float64) for k in ('logits', 'uniform'))
+    logits = (logits - .5).requires_grad_()
+    by_gradient, = torch.autograd.grad(relaxed_loss(net, weights, logits, uniform, exact.x, exact.y), logits)
+    for i in by_gradient.abs().topk(5).indices.tolist():
+        step = torch.zeros_like(logits).index_fill_(0, torch.tensor([i]), 1e-5)
+        with torch.no_grad(): up, down = (relaxed_loss(net, weights, logits + d, uniform, exact.x, exact.y).item() for d in (step, -step))
+        assert by_gradient[i].item() == pytest.approx((up - down)/2e-5, rel=1e-6)
+
+def test_a_learned_mask_is_what_a_loop_by_hand_learns():
+    net, recipe, kept = initialize(nets['lenet'], 0).double(), Recipe(40, 20, lr=.2, optimizer='adam', milestones=(30,)), 3000
+    weights = {k: net.get_parameter(k).detach() for k in Mask.dense(net)}
+    size, draws = sum(w.numel() for w in weights.values()), stream(7, 'gates')
+    logits, mean, square = (torch.zeros(size, dtype=torch.float64) for _ in range(3))
+    for step, x, y in batches(exact, recipe, 0, 40, 7):
+        leaf = logits.clone().requires_grad_()
+        g, = torch.autograd.grad(relaxed_loss(net, weights, leaf, torch.rand(size, generator=draws), x, y), leaf)
+        mean, square = .9*mean + .1*g, .999*square + .001*g*g
+        logits = logits - (.2 if step < 30 else .02)*(mean/(1 - .9**(step + 1)))/((square/(1 - .999**(step + 1))).sqrt() + 1e-8)
+        logits = logits + shift_to(logits, .5*(kept/size/.5)**min(1, (step + 1)/20))
+    scores = dict(zip(weights, logits.split([w.numel() for w in weights.values()])))
+    assert concrete(net, exact, kept, 7, recipe) == keep_best({k: v.view(weights[k].shape) for k, v in scores.items()}, kept, Mask.dense(net))
+
+@pytest.mark.parametrize('density', [1e-5, .03, .5, .9999])
+@pytest.mark.parametrize('spread', [0., 1., 300.])
+def test_logits_are_shifted_to_the_density_that_is_asked_for(density, spread):
+    logits = spread*torch.randn(100_000, generator=stream(0, 'spread'), dtype=torch.float64)
+    assert (logits + shift_to(logits, density, 1e-9)).sigmoid().mean().item() == pytest.approx(density, rel=1e-8)
+
+def test_a_mask_is_not_learned_from_what_cannot_be_learned():
+    net = initialize(nets['lenet'], 0)
+    with pytest.raises(ValueError, match='cannot take images of 3×9×9'): concrete(net, few.like(torch.zeros(4, 3, 9, 9), few.y[:4]), 100)
+    with pytest.raises(ArithmeticError, match='not finite numbers: lower lr='):
+        with torch.no_grad(): net[1].weight[0, 0] = torch.nan
+        concrete(net, few, 100)

@@ -22,7 +22,7 @@ import torch
 
 from lottery_diet.baselines import at_start
 from lottery_diet.core import distance, stream
-from lottery_diet.distill import augmented_by, baselines, begin_at, evaluate_synthetic, k_center, stand_in, synthetic
+from lottery_diet.distill import augmented_by, begin_at, evaluate_synthetic, k_center, stand_in, stand_ins, synthetic
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Matching, match_trajectories, train_experts
 from lottery_diet.distillation.whitening import ZCA, whitened
@@ -63,11 +63,11 @@ def crop_and_flip(flip): return replace(short, crop=1, flip=flip)
 
 # what there is to compute: each gives what it found on a device
 
-def training(device, make, way='autograd', recipe=short):
+def training(device, make, way='autograd', recipe=short, **how):
     "Left at step 6 and entered again, with the optimizer's memory"
     net, mask = exact_on(device, make), mask_of(make)
-    first, _ = train(net, exact, recipe, at=[6], mask=mask, way=way)
-    return first, fit(net, exact.to(device), recipe, start=first, mask=mask, way=way)
+    first, _ = train(net, exact, recipe, at=[6], mask=mask, way=way, **how)
+    return first, fit(net, exact.to(device), recipe, start=first, mask=mask, way=way, **how)
 
 def repelled(device):
     others = [start_of('mlp', seed).state for seed in (1, 2)]
@@ -139,7 +139,9 @@ def augmented(device, name, alike):
     return dsa(x.to(device), stream(0, name), DSA(name), alike=alike)
 
 def beginnings(device):
-    return [stand_in(some.to(device), 2, kind).x for kind in baselines], k_center(some.to(device), 2), begin_at(some.to(device), 1, factor=2)
+    there = some.to(device)
+    by_features = stand_in(there, 2, 'herded', features=some.inputs(some.x).flatten(1)).x
+    return [stand_in(there, 2, kind).x for kind in stand_ins], by_features, k_center(there, 2), begin_at(there, 1, factor=2)
 
 def trajectories(device, **fields):
     "Two iterations, then one more from there"
@@ -167,6 +169,7 @@ computations = dict(
     adam=partial(training, make='conv_net', recipe=by_adam), cutmix=partial(training, make='resnet', recipe=replace(short, cutmix=1., crop=1)),
     resized=partial(training, make='resnet', recipe=replace(short, resized_crop=(.3, .75))),
     closed_form=partial(training, make='mlp', way='closed form'),
+    soft_labels=partial(training, make='mlp', shares=torch.rand(160, 10, generator=stream(0, 'shares')).softmax(1)),
     graph=partial(training, make='resnet', way='graph'), graph_adam=partial(training, make='mlp', way='graph', recipe=by_adam),
     in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'),
     pruning_mlp=partial(pruning, make='mlp'), pruning_resnet=partial(pruning, make='resnet'), pruned_at_start=partial(pruned_at_start, make='resnet'),
@@ -246,8 +249,10 @@ def rivals():
     deep = dict(pretrain=start, level=1, prune_rate=.5)
     ticket = TicketLevel(**deep)
     shuffled = LayerPaths(first=ticket, second=Control(ticket=ticket, arm='shuffled'), layers=dict(first=('1',)), examples=50, points=3)
-    return [AtStart(**deep, method='GraSP', examples=50), Retrained(**deep, way='fine-tuning'), Signed(ticket=ticket, signs='final', magnitudes='fresh'),
-            SignFlips(ticket=ticket), shuffled, InputNorm(data=start.data, recipe=start.recipe), Nudged(pretrain=start, size=1.),
+    learned = AtStart(**deep, method='concrete', examples=50, learned=Recipe(20, 20, lr=.1, optimizer='adam'))
+    return [AtStart(**deep, method='GraSP', examples=50), learned, Retrained(**deep, way='fine-tuning'),
+            Signed(ticket=ticket, signs='final', magnitudes='fresh'), SignFlips(ticket=ticket), shuffled,
+            InputNorm(data=start.data, recipe=start.recipe), Nudged(pretrain=start, size=1.),
             Moved(ticket=ticket, onto=other, match='activations', examples=50)]
 
 def one_of_each_kind():

@@ -350,7 +350,7 @@ wrong = {
         data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'],
         network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
     TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]),
-    Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100']),
+    Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100'], learned=[recipe, 3]),
     Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]), SignFlips: dict(ticket=[begin, None]),
     Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]),
     Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin])}

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, InstanceOf, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core import part_of, save_tensors
 from ..data import ImageSet
@@ -23,13 +23,14 @@ from ..distillation.gradient import Condensing, match_gradients
 from ..distillation.trajectory import Expert, Matching, match_trajectories, refuse_statistics
 from ..distillation.whitening import read_distilled
 from ..engine.augment import DSA
-from ..engine.evaluation import evaluate
+from ..engine.evaluation import evaluate, logits_of
 from .ingredients import Images, Network
 from .tasks import Config, Outcome, OutOfTime, RecipeField, Run, Task, what_was_left
-from .tickets import Masked
+from .tickets import Dense, Masked
 from .training import Training, outcome_of, snapshot_of
 from ..imp import noise_of
 from ..models import initialize
+from ..scores import features_of
 
 # %% ../../nbs/experiments/distilling.ipynb #a087238f
 Augmenting = InstanceOf[DSA]|None # None: no augmentation
@@ -223,7 +224,7 @@ class Taught(Task):
     network: Network # the fresh ones
     recipe: RecipeField # of the fresh networks
     per_class: Annotated[int, Field(ge=1)] # images of each class
-    arm: Literal['distilled', 'real', 'k-center', 'noise'] = 'distilled' # what they learn from
+    arm: Literal['distilled', 'real', 'k-center', 'herded', 'noise'] = 'distilled' # what they learn from
     source: Distill|None = None # of the distilled images
     learned_rate: bool = False # train at the learning rate that trajectory matching learned
     networks: Annotated[int, Field(ge=1)] = 5 # fresh ones
@@ -268,15 +269,25 @@ class Taught(Task):
 # %% ../../nbs/experiments/distilling.ipynb #e1b42f03
 class Inner(Config):
     "What a network learns from while its mask is searched"
-    arm: Literal['distilled', 'ready', 'real', 'k-center', 'noise'] # images of `source`, those that were published, or a stand-in from real ones
+    later = ('teacher', 'temperature')
+    arm: Literal['distilled', 'ready', 'real', 'k-center', 'herded', 'noise'] # images of `source`, those that were published, or a stand-in from real ones
     per_class: Annotated[int, Field(ge=1)] = 10 # of each class, for those that are not distilled
     source: Distill|None = None # of the distilled images
+    teacher: Dense|None = None # a trained network, by whose features k-center and herded images are chosen; as they are seen if None
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]|None = None # of the teacher's softmax, which is learned; labels are if None
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse distilled images without a source, and others with one"
+        "Refuse distilled images without a source, others with one, a temperature without a teacher, and a teacher who is not asked"
         if (self.source is None) == (self.arm == 'distilled'): raise ValueError("arm='distilled' needs a source, and the others have none")
+        if self.temperature and not self.teacher: raise ValueError('a temperature is of the outputs of a teacher: give teacher=Dense(…)')
+        if self.teacher and not self.temperature and self.arm not in ('k-center', 'herded'):
+            raise ValueError(f'a teacher chooses k-center and herded images only: give a temperature, so that {self.arm} images have its labels')
         return self
+
+    def needs(self) -> list[Task]: # none for images as they come
+        "The distillation, and the teacher"
+        return [*filter(None, (self.source, self.teacher))]
 
     @property
     def stored(self) -> int: # of multi-formation, fewer than a network sees
@@ -291,9 +302,27 @@ class Inner(Config):
     ) -> ImageSet: # on the run's device
         "The images, as a network sees them"
         if self.arm == 'ready': return read_distilled(root and f'{root}/cifar10-distilled').to(run.device)
-        if not self.source: return stand_in(train, self.per_class, self.arm, seed)
+        by_features = self.teacher and self.arm in ('k-center', 'herded')
+        if not self.source: return stand_in(train, self.per_class, self.arm, seed, features_of(self.taught(run, train), train)[0] if by_features else None)
         found = run.ask(self.source).tensors
         return self.source.seen(found['images'].to(run.device), found['labels'].to(run.device), train)
+
+    def taught(self,
+        run:Run, # asks the teacher; on its device
+        train:ImageSet # real images, as it was trained on
+    ) -> nn.Module: # with its trained weights
+        "The teacher's network"
+        net = initialize(self.teacher.network.maker(train), self.teacher.seed).to(run.device)
+        net.load_state_dict(run.ask(self.teacher).part('state'))
+        return net
+
+    def shares(self,
+        run:Run, # asks the teacher; on its device
+        train:ImageSet, # real images, as it was trained on
+        images:ImageSet # that are learned from
+    ) -> Tensor|None: # n × classes, on the CPU; None where labels are learned
+        "What the teacher says of the images, for `train`"
+        return (logits_of(self.taught(run, train), images)/self.temperature).softmax(1) if self.temperature else None
 
 class InnerLevel(Masked):
     "One level of pruning with other images inside: the mask, and the network trained on them under it"
@@ -305,13 +334,16 @@ class InnerLevel(Masked):
 
     @model_validator(mode='after')
     def possible(self):
-        "Refuse images inside that are whitened or normalized otherwise than the real ones"
+        "Refuse images inside, or a teacher's, that are whitened or normalized otherwise than the real ones"
         if self.inner.arm == 'ready' and (self.pretrain.data.name != 'cifar10' or not self.pretrain.data.zca):
             raise ValueError('the ready images are of ZCA-whitened CIFAR-10: give a pretrain on cifar10 with zca=True')
         if self.inner.source and self.inner.source.data.zca != self.pretrain.data.zca:
             raise ValueError('distilled images and real ones must be whitened alike: give both data the same zca')
         if self.inner.source and self.inner.source.recipe.normalization != self.pretrain.recipe.normalization:
             raise ValueError('distilled images and real ones must be normalized alike: give both recipes the same normalization')
+        teacher = self.inner.teacher
+        if teacher and (teacher.data, teacher.recipe.normalization) != (self.pretrain.data, self.pretrain.recipe.normalization):
+            raise ValueError('a teacher must have seen the real images as the network does: give it the data and normalization of pretrain')
         return self
 
     def trains(self) -> tuple[Task, int]: # where it starts: its steps are on real images
@@ -323,12 +355,12 @@ class InnerLevel(Masked):
         return type(self)(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=self.level - 1)) if self.level else None
 
     def needs(self) -> Sequence[Task]: # the rewind point first
-        "The rewind point, the level above, the distillation"
-        return [self.pretrain, *filter(None, (self.above(), self.inner.source))]
+        "The rewind point, the level above, the distillation, the teacher"
+        return [self.pretrain, *filter(None, (self.above(),)), *self.inner.needs()]
 
     def label(self) -> str: # such as cifar10-conv_net-seed0-random1-step0-distilled-level3
         "Where it starts, what it learns from, the level"
-        return f'{self.pretrain.label()}-{self.inner.arm}-level{self.level}'
+        return f'{self.pretrain.label()}-{self.inner.arm}{"-taught"*bool(self.inner.temperature)}-level{self.level}'
 
     def compute(self,
         run:Run # asks the rewind point, the level above and the distillation, and trains
@@ -340,5 +372,6 @@ class InnerLevel(Masked):
         mask, above = self.mask_for(run, net)
         if above and self.leak: start = replace(start, state={k: v if k in mask else above.part('state')[k] for k, v in start.state.items()})
         end = run.train(net, images, replace(self.recipe, normalization=None), start=replace(start, step=0), mask=mask,
-                        seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True))
+                        seed=noise_of(self.pretrain.seed, self.level), augment=augmented_by(self.augment, each=True),
+                        shares=self.inner.shares(run, train, images))
         return outcome_of(end, net, test, mask, level=self.level, arm=self.inner.arm)

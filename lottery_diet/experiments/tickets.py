@@ -14,7 +14,7 @@ from pydantic import Field, InstanceOf, field_validator, model_validator
 from torch import nn
 
 from .records import Record
-from .tasks import Outcome, Run, Task
+from .tasks import Outcome, RecipeField, Run, Task
 from .training import Pretrain, Training, outcome_of, snapshot_of
 from ..baselines import at_start, fine_tuning, flipped, go_on, keep_best, with_signs
 from ..imp import Mask, check_ladder, controls, noise_of, prune_global_magnitude, reinitialize
@@ -313,8 +313,16 @@ class AtStart(Masked):
     "A mask found at the rewind point alone, with as many weights as the level leaves, and the network trained under it"
     kind = 'at-start'
     level: Annotated[int, Field(ge=1, le=200)] # as many weights live as after so many prunings
-    method: Literal['magnitude', 'ERK', 'uniform plus', 'SNIP', 'GraSP', 'SynFlow'] # how it is found: one of `at_start`
+    later = ('learned',)
+    method: Literal['magnitude', 'ERK', 'uniform plus', 'SNIP', 'GraSP', 'SynFlow', 'concrete'] # how it is found: one of `at_start`
     examples: Annotated[int, Field(ge=10)] = 1000 # training images that gradients are of, as many of each class
+    learned: RecipeField|None = None # how a concrete mask is; as by default if None
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse to learn a mask that is not learned"
+        if self.learned and self.method != 'concrete': raise ValueError(f'a mask of {self.method} is not learned: leave learned=None')
+        return self
 
     def at(self,
         level:int # how many prunings leave as many weights
@@ -336,13 +344,14 @@ class AtStart(Masked):
     def compute(self,
         run:Run # asks the rewind point, and trains
     ) -> Outcome: # one row; tensors state and mask
-        "Score, prune, train"
+        "Score or learn, prune, train"
         pretrain = self.pretrain
         net, _, train, test = pretrain.prepare(run)
         start = snapshot_of(run.ask(pretrain)).rewound()
         net.load_state_dict(start.state)
         some = train.take(keep_random(len(train), min(len(train), self.examples), pretrain.seed, train.y.cpu()))
-        mask = at_start[self.method](net, some, check_ladder(Mask.dense(net).kept, self.level, self.prune_rate), pretrain.seed)
+        kept, how = check_ladder(Mask.dense(net).kept, self.level, self.prune_rate), dict(recipe=self.learned) if self.learned else {}
+        mask = at_start[self.method](net, some, kept, pretrain.seed, **how)
         end = run.train(net, train, pretrain.recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, self.level), **pretrain.extras())
         return outcome_of(end, net, test, mask, level=self.level, arm=self.method)
 
