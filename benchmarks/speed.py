@@ -24,14 +24,14 @@ import torch
 import torch.nn.functional as F
 from report import write_results
 
-from lottery_diet.core import state_of
+from lottery_diet.core import patch_torchvision, state_of
 from lottery_diet.engine.cpu import keep_freed_memory, multiplies_bfloat16
 from lottery_diet.engine.evaluation import channels_last, evaluate
 from lottery_diet.imp import Mask, prune_random
 from lottery_diet.lmc import barrier, loss_path, per_example
 from lottery_diet.models import initialize, models
 from lottery_diet.scores import el2n, grand
-from lottery_diet.sources import default_data_root, load_data, patch_torchvision
+from lottery_diet.sources import default_data_root, load_data
 from lottery_diet.train import Recipe, Snapshot, fit
 
 patch_torchvision()

@@ -6,13 +6,14 @@
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'lerp', 'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin',
            'as_vector', 'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device',
-           'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside',
-           'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root',
-           'runs_root', 'shipped', 'unknown', 'write_whole']
+           'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
+           'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest',
+           'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -296,6 +297,20 @@ def pick_device(
     try: torch.zeros(1, device=device).tolist() # what has no numbers, such as 'meta', computes nothing
     except (RuntimeError, AssertionError, ImportError): raise ValueError(f"device {name!r} is not at hand here: use 'auto' or 'cpu'") from None
     return device
+
+# %% ../nbs/00_core.ipynb #7c0de002
+def patch_torchvision() -> bool: # True if it was needed
+    "Declare the two operators that `import torchvision` needs where its compiled extension cannot load (a CUDA build beside a CPU torch)"
+    if hasattr(torch.ops.torchvision, 'nms'): return False # loaded or declared already
+    extensions = [p for p in Path(importlib.util.find_spec('torchvision').origin).parent.glob('_C*') if p.suffix in ('.so', '.pyd')]
+    try:
+        for p in extensions: torch.ops.load_library(str(p))
+        return False
+    except OSError: pass
+    global _torchvision_operators
+    _torchvision_operators = torch.library.Library('torchvision', 'FRAGMENT')
+    for op in ('nms', 'qnms'): _torchvision_operators.define(f'{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    return True
 
 # %% ../nbs/00_core.ipynb #d22fe258
 _all_ = ['Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped',

@@ -22,11 +22,10 @@ from types import CodeType, FunctionType, ModuleType
 import torch
 from torch import Tensor, nn
 
-from .core import choose
+from .core import choose, patch_torchvision
 from .networks.quick import quick_net
 from .networks.residual import cifar_resnet, resnet10, resnet18, resnet20, resnet32, resnet50, resnet56, resnet_ap10
 from .networks.weights import Init, Shape, count_prunable, drawn, initialize, kaiming_fan_out, kaiming_normal, kaiming_uniform, prunable
-from .sources import patch_torchvision
 
 # %% ../nbs/02_models.ipynb #371c5701
 _all_ = ['quick_net', 'cifar_resnet', 'resnet10', 'resnet18', 'resnet20', 'resnet32', 'resnet50', 'resnet56', 'resnet_ap10',

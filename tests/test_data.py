@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from lottery_diet import sources as module
-from lottery_diet.core import stream
+from lottery_diet.core import patch_torchvision, stream
 from lottery_diet.data import ImageSet, crop_flip, random_labels
-from lottery_diet.sources import load_data, patch_torchvision
+from lottery_diet.sources import load_data
 
 
 def test_real_files_read_as_torchvision_reads_them(real_data):

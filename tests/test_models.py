@@ -3,12 +3,12 @@ import pytest
 import torch
 from torch import nn
 
-from lottery_diet.core import state_of
+from lottery_diet.core import patch_torchvision, state_of
 from lottery_diet.engine.evaluation import evaluate, predict
 from lottery_diet.imp import controls, imp, train_ticket
 from lottery_diet.models import conv4, count_prunable, initialize, prunable, resnet18, resnet20, resnet50
 from lottery_diet.scores import el2n
-from lottery_diet.sources import load_data, patch_torchvision
+from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, fit
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from lottery_diet import packed
 from lottery_diet.baselines import batch_losses
-from lottery_diet.core import Diverged, digest, same, stream
+from lottery_diet.core import Diverged, digest, patch_torchvision, same, stream
 from lottery_diet.data import ImageSet, RandomParts, gathered
 from lottery_diet.distillation.whitening import ZCA
 from lottery_diet.engine.evaluation import evaluate, predict
@@ -28,7 +28,7 @@ from lottery_diet.lmc import recalibrate_batchnorm
 from lottery_diet.models import initialize
 from lottery_diet.papers.catalogue import preset, varied
 from lottery_diet.scores import checksum_of, el2n
-from lottery_diet.sources import load_data, packs_of, patch_torchvision
+from lottery_diet.sources import load_data, packs_of
 from lottery_diet.train import Recipe, batches, fit, parallel_batches
 
 modes = ('RGB', 'L', 'CMYK')
