@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['channels', 'pixels_of', 'channels_last', 'labels_of', 'Items', 'read_items', 'compact', 'refuse', 'classes_of',
-           'rows_of', 'LazyImages', 'refuse_what_memory_cannot_hold', 'ImageSet', 'pixel_statistics', 'front',
-           'by_class', 'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
+           'rows_of', 'NotInMemory', 'LazyImages', 'refuse_what_memory_cannot_hold', 'ImageSet', 'pixel_statistics',
+           'front', 'by_class', 'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip', 'RandomParts',
+           'gathered']
 
 # %% ../nbs/01_data.ipynb #32a8eb1f
 import math
@@ -184,6 +185,9 @@ def rows_of(
     except (OSError, ValueError) as e: raise ValueError(f'{path} cannot be read as parquet: {str(e).splitlines()[0]}') from None
 
 # %% ../nbs/01_data.ipynb #f6d432c8
+class NotInMemory(TypeError, AttributeError):
+    "Something was asked that only a tensor can answer"
+
 class LazyImages:
     "Images that are made when they are asked for, as uint8 pixels; a subclass has `device`, `shape` (n × c × h × w), and the first four methods"
     dtype, ndim = torch.uint8, 4
@@ -214,15 +218,17 @@ class LazyImages:
 
     def __getitem__(self, indices) -> Tensor:
         first, *rest = indices if isinstance(indices, tuple) else (indices,)
+        if first is None or first is Ellipsis: raise NotInMemory(_too_many('[None]' if first is None else '[...]'))
         places = torch.arange(len(self))[first.cpu() if isinstance(first, Tensor) else first]
-        x, = self.made([(places.view(-1), None)])
-        return (x if places.ndim else x[0])[(*[slice(None)]*places.ndim, *rest)]
+        x, = self.made([(places.reshape(-1), None)])
+        return x.view(*places.shape, *x.shape[1:])[(*[slice(None)]*places.ndim, *rest)]
 
     def index_select(self,
         dim:int, # 0
         indices:Tensor # b places from 0
     ) -> Tensor: # b × channels × height × width, on the device
         "Those images"
+        if dim: raise NotInMemory(_too_many(f'index_select({dim}, …)'))
         return self[indices]
 
     def split(self,
@@ -242,11 +248,11 @@ class LazyImages:
         return False
 
     def __getattr__(self, name):
-        if hasattr(Tensor, name) and not name.startswith('__'): raise TypeError(_too_many(name))
+        if hasattr(Tensor, name) and not name.startswith('__'): raise NotInMemory(_too_many(name))
         raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}')
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None): raise TypeError(_too_many(function.__name__))
+    def __torch_function__(cls, function, types, args=(), kwargs=None): raise NotInMemory(_too_many(function.__name__))
 
 def _too_many(name): return f'{name!r} needs all images in memory, and these are made batch by batch: take a part, data.take(range(1000)).in_memory()'
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import choose, stream
+from .core import choose, require_finite, stream
 from .data import ImageSet, by_class
 from .engine.augment import DSA, dsa
 from .engine.evaluation import evaluate
@@ -89,8 +89,12 @@ def chosen_of_each(
     features:Tensor|None=None # n × d; the images as a network sees them if None
 ) -> Tensor: # indices, class after class
     "A choice made in each class by itself; raises `ValueError` where a class has too few, or features are not of these images"
-    if features is not None and (features.ndim != 2 or len(features) != len(data)):
-        raise ValueError(f'features are {tuple(features.shape)}: give a row for each of {len(data)} images')
+    if per_class < 1: raise ValueError(f'per_class={per_class} chooses nothing: give at least 1')
+    if features is not None:
+        if features.ndim != 2 or len(features) != len(data):
+            raise ValueError(f'features are {tuple(features.shape)}: give a row for each of {len(data)} images')
+        require_finite(features, 'features are not finite numbers: the network that gave them diverged')
+        features = features if features.is_floating_point() else features.float()
     taken = []
     for members in by_class(torch.arange(len(data), device=data.x.device), data.y, range(data.classes)):
         if len(members) < per_class: raise ValueError(f'a class of {data.name} has {len(members)} images, fewer than per_class={per_class}')

@@ -252,11 +252,11 @@ def trace(
     if not 0 <= sketch <= len(curvature): raise ValueError(f'sketch={sketch} must lie in 0…{len(curvature)}, the number of weights')
     def signs(n, name):
         drawn = torch.randint(2, (n, len(curvature)), generator=stream(seed, name))*2 - 1
-        return drawn.to(curvature.alive.device, next(iter(curvature.point.values())).dtype)
-    def products(vectors): return torch.cat([curvature.times(part) for part in vectors.split(batch)])
-    large, vectors = 0., signs(draws, 'trace')
-    if sketch:
-        basis = torch.linalg.qr(products(signs(sketch, 'sketch')).T).Q.T
-        large, vectors = (basis*products(basis)).double().sum().item(), vectors - vectors @ basis.T @ basis
-    values = (vectors*products(vectors)).sum(1).double()
+        return (part.to(curvature.alive.device, next(iter(curvature.point.values())).dtype) for part in drawn.split(batch))
+    def ends(vectors): return torch.cat([(part*curvature.times(part)).sum(1) for part in vectors]).double() # vᵀHv for each
+    if not sketch: large, rest = 0., signs(draws, 'trace')
+    else:
+        basis = torch.linalg.qr(torch.cat([curvature.times(part) for part in signs(sketch, 'sketch')]).T).Q.T
+        large, rest = ends(basis.split(batch)).sum().item(), (part - part @ basis.T @ basis for part in signs(draws, 'trace'))
+    values = ends(rest)
     return large + values.mean().item(), values.std().item()/draws**.5

@@ -117,6 +117,9 @@ class Packed(LazyImages):
     workers:int|None=None # threads that decode; the cores of this process if None
     lock:Lock=field(default_factory=Lock, repr=False) # held while a pack is mended
 
+    def __getstate__(self): return {k: v for k, v in vars(self).items() if k != 'lock'} # which no other process could hold
+    def __setstate__(self, state): vars(self).update(state, lock=Lock())
+
     @property
     def shape(self) -> torch.Size: # pixels
         "Images, channels, height, width"

@@ -17,6 +17,7 @@ import random
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -298,8 +299,9 @@ def read_packed(
     for i in tqdm(missing, disable=len(missing) < 20, desc=f'small copies of the images in {folder}', unit='class'):
         packs[i] = _pack_of(paths[i], folder/classes[i])
     places = torch.cat([F.pad(pack.places, (1, 0), value=i) for i, pack in enumerate(packs)])
-    mend = lambda path: _pack_anew(path, folder/path.stem)
-    return Packed(tuple(paths), places, torch.cat([pack.hashes for pack in packs]), mend), places[:, 0].clone()
+    return Packed(tuple(paths), places, torch.cat([pack.hashes for pack in packs]), partial(_mend, folder)), places[:, 0].clone()
+
+def _mend(folder, path): return _pack_anew(path, folder/path.stem)
 
 def _kept_pack(path:Path, folder:Path) -> Pack|None:
     "A pack of the images that are in the folder now; None where there is none, or it is damaged"

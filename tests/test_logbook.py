@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from lottery_diet.baselines import gates_learned
 from lottery_diet.cli import main, parse
 from lottery_diet.core import project_root
 from lottery_diet.engine.recipe import Recipe
+from lottery_diet.experiments.costs import flop_of
+from lottery_diet.experiments.distilling import Distill
 from lottery_diet.experiments.records import write_record
+from lottery_diet.experiments.sweeps import with_needs
 from lottery_diet.experiments.tasks import Run
+from lottery_diet.experiments.tickets import AtStart
 from lottery_diet.experiments.training import Pretrain
 from lottery_diet.pages.claims import read_claims
 from lottery_diet.pages.figure import effort
 from lottery_diet.pages.logbook import Evidence, added, entries, logbook, trackio_logbook
 from lottery_diet.pages.notebooks import parameters_in
-from lottery_diet.papers.catalogue import presets
+from lottery_diet.papers.catalogue import preset, presets
 
 root = project_root(Path(__file__).parent)
 claims = read_claims(root/'results'/'claims.csv')
@@ -62,6 +67,12 @@ def test_times_and_operations_add_up(tmp_path):
         write_record(tmp_path/task.name, task.identity(), [dict(accuracy=.5)], {}, origin)
     took = effort(tasks, run)
     assert (took['tasks'], took['minutes'], took['flop']) == (2, 2., 2*3*2*(64*300 + 300*100 + 100*10)*50*100)
+
+def test_updates_of_a_learned_mask_are_counted_and_those_of_images_are_not_known():
+    start = Pretrain(recipe=Recipe(steps=100, batch_size=50), steps=0, seed=0)
+    cost = {method: flop_of(AtStart(pretrain=start, level=1, method=method)) for method in ('SNIP', 'concrete')}
+    assert cost['concrete']/cost['SNIP'] == (100*50 + gates_learned.steps*gates_learned.batch_size)/(100*50)
+    assert flop_of(next(task for task in with_needs(preset('syn_ratio', 'smoke').tasks()) if isinstance(task, Distill))) is None
 
 def evidence_of(folder, **answers):
     "A lesson's table with a record of what its answers took"

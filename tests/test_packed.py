@@ -1,5 +1,7 @@
 "Images on disk: parts as torchvision cuts them, the same batches however they are made, damage, interruptions, and a figure that is trained from a folder."
+import copy
 import os
+import pickle
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -278,3 +280,16 @@ def test_the_figure_on_imagenet_is_trained_from_a_folder(root, tmp_path):
     assert again['run'] == again['failed'] == again['left'] == 0 < again['cached']
     table = small.table(run)
     assert sorted(table.arm) == ['re-initialized']*2 + ['ticket']*4 and set(table[table.level == 1].density.round(3)) == {.3} and set(table.lr) == {.4, .1}
+
+def test_it_is_copied_and_sent_to_other_processes(striped):
+    x = striped.train.x
+    for other in (copy.deepcopy(x), pickle.loads(pickle.dumps(x))): assert torch.equal(other[:3], x[:3])
+    assert not hasattr(x, 'is_cuda')
+
+def test_places_are_chosen_as_from_a_tensor(striped):
+    lazy, x = striped.train.x, striped.train.x[:]
+    for choice in (0, -1, slice(1, 4), [2, 0], torch.tensor([[0, 1], [2, 2]]), (slice(None), 1), (torch.tensor([1, 0]), slice(None), 5)):
+        assert torch.equal(lazy[choice], x[choice]), choice
+    for wrong in (None, ..., (..., 0)):
+        with pytest.raises(TypeError, match='needs all images in memory'): lazy[wrong]
+    with pytest.raises(TypeError, match='needs all images in memory'): lazy.index_select(1, torch.tensor([0]))

@@ -47,6 +47,7 @@ def flop_of(
     task:Task # a training, or anything
 ) -> int|None: # floating-point operations; 0 for what trains nothing, None where it is not known
     "What a task's training costs: forward once, backward twice, for every image of every batch, taken as full; measurements are not counted"
+    if task.in_time: return None
     if not (asked := task.trains()): return 0
     training, steps = asked
     each = flop_of_image(training.network, training.data)

@@ -75,6 +75,7 @@ class Distill(Task):
     # pixels, and its networks have SGD noise of their own; in trajectory matching every image draws its augmentation
     version = 4 # of gradient matching 5: every class's step moves all images on, by their momentum
     later = ('net_augment', 'learned_rate')
+    in_time = True
     data: Images # hold_out sets images aside to choose a look by
     network: Network # of students and experts, or of those whose gradients are matched
     method: Literal['trajectory', 'gradient'] # MTT, or IDC

@@ -72,6 +72,7 @@ class Task(Config):
     kind: ClassVar[str] # part of the identity, and the folder that answers lie in; the class's name in small letters where it gives none
     version: ClassVar[int] = 1 # raise it when the computation changes
     begins: ClassVar[bool] = False # is it a rewind point, at which ladders begin?
+    in_time: ClassVar[bool] = False # are the steps of `trains` those that take as long, not those that compute as much?
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

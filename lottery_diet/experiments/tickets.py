@@ -16,7 +16,7 @@ from torch import nn
 from .records import Record
 from .tasks import Outcome, RecipeField, Run, Task
 from .training import Pretrain, Training, outcome_of, snapshot_of
-from ..baselines import at_start, fine_tuning, flipped, go_on, keep_best, with_signs
+from ..baselines import at_start, fine_tuning, flipped, gates_learned, go_on, keep_best, with_signs
 from ..imp import Mask, check_ladder, controls, noise_of, prune_global_magnitude, reinitialize
 from ..regions import cosines, layer_densities, moved_mask, overlap, repulsion
 from ..scores import keep_random
@@ -329,6 +329,12 @@ class AtStart(Masked):
     ) -> Task: # the dense run for 0
         "The same of another density"
         return AtStart(**{k: getattr(self, k) for k in type(self).model_fields} | dict(level=level)) if level else at_level(self.pretrain, 0)
+
+    def trains(self) -> tuple[Task, int]: # where it starts
+        "From the rewind point to the end; the updates of a mask that is learned count as steps"
+        training, steps = super().trains()
+        learned = self.method == 'concrete' and (self.learned or gates_learned)
+        return training, steps + (round(learned.steps*learned.batch_size/self.pretrain.recipe.batch_size) if learned else 0)
 
     def above(self) -> None:
         "None: no training is needed"

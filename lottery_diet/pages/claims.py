@@ -105,14 +105,20 @@ def claim(
     **fields # the others of `Claim`
 ) -> Claim:
     "A claim about a mean, with Student's interval, or about a correlation, or the difference of two"
-    return Claim(figure, says, **_found(values), **fields)
+    return Claim(figure, says, **_found(values, fields.get('threshold', 0.)), **fields)
 
-def _found(values):
+def _found(values, threshold):
     "What stands in a claim: the estimate, its interval, on how many, and p where the interval is not Student's own"
     if isinstance(values, Steiger): return dict(ours=values.difference, low=values.low, high=values.high, n=values.n, p=values.p)
-    if isinstance(values, Correlation): return dict(ours=values.value, low=values.low, high=values.high, n=values.n)
+    if isinstance(values, Correlation): return dict(ours=values.value, low=values.low, high=values.high, n=values.n, p=_fisher(values, threshold))
     mean, half, n = values if isinstance(values, Interval) else t_interval(values)
     return dict(ours=mean, low=mean - half, high=mean + half, n=n)
+
+def _fisher(found, threshold):
+    "Two-sided p of a correlation, from its interval, which is Fisher's"
+    from scipy import stats
+    low, value, high, other = np.arctanh(np.clip([found.low, found.value, found.high, threshold], -1 + 1e-12, 1 - 1e-12))
+    return float(2*stats.norm.sf(abs(value - other)/((high - low)/2/1.96)))
 
 def in_numbers(
     claim:Claim # or a row of `read_claims` as a named tuple
