@@ -26,6 +26,7 @@ def tutorial(tmp_path, name, **parameters):
 
 def last_line(run): return run.stderr.strip().splitlines()[-1]
 
+@pytest.mark.long
 def test_it_finds_tickets_and_writes_table_and_figure(tmp_path):
     run = papermill(tmp_path, ('levels', 2), ('prune_rate', .5), ('select', 'easiest'), ('fraction', .2), ('model', 'lenet_300_100'), ('seed', 3))
     assert run.returncode == 0, run.stderr
