@@ -22,7 +22,7 @@ from lottery_diet.experiments.answers import Answer
 from lottery_diet.experiments.connectivity import Barriers, Child
 from lottery_diet.experiments.sweeps import varied, with_needs
 from lottery_diet.experiments.tasks import Run, repetitions
-from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure
+from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure, run_page
 from lottery_diet.pages.gallery import about_figures, drawn_in
 from lottery_diet.papers.catalogue import figures, panels_of, paper_of, preset, presets
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
@@ -143,6 +143,17 @@ def test_every_figure_has_a_notebook_that_runs_by_plain_papermill():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with pytest.raises(ValueError, match='did you mean'): run_figure('dd_accuracy_vs_sparsity', sclae='smoke')
+
+def test_a_page_is_replaced_when_it_is_whole(tmp_path, monkeypatch):
+    "Two processes may draw one figure into one folder, and each reads the page that stands there"
+    page = tmp_path/'page.ipynb'
+    page.write_text('{"cells": [], "metadata": {}}')
+    def execute(source, out, *_, **__):
+        assert Path(out) != page and json.loads(page.read_text())['cells'] == []
+        Path(out).write_text(Path(source).read_text())
+    monkeypatch.setattr('papermill.execute_notebook', execute)
+    run_page(notebook_of('dd_schematic'), page, {})
+    assert json.loads(page.read_text())['cells'] and os.listdir(tmp_path) == ['page.ipynb']
 
 def test_committed_pages_lie_beside_their_tables_and_name_no_machine():
     pages = sorted((project_root()/'results').rglob('*.ipynb'))

@@ -267,8 +267,11 @@ def run_page(
     require_writable(page.parent)
     aloud = dict(progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr)
     quiet = dict(extra_arguments=['--log-level=CRITICAL']) # a kernel that is interrupted would say so
-    try: papermill.execute_notebook(source, page, dict(parameters), kernel_name='python3', **aloud, **quiet)
-    except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page.resolve()})') from None
+    with aside(page) as part: # another process may draw the same page
+        try: papermill.execute_notebook(source, part, dict(parameters), kernel_name='python3', **aloud, **quiet)
+        except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page.resolve()})') from None
+        finally:
+            if part.is_file(): part.replace(page)
     return tidied(page, source)
 
 def run_figure(
