@@ -6,7 +6,7 @@
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'lerp', 'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin',
            'as_vector', 'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device',
-           'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
+           'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
            'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest',
            'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
@@ -297,6 +297,10 @@ def pick_device(
     try: torch.zeros(1, device=device).tolist() # what has no numbers, such as 'meta', computes nothing
     except (RuntimeError, AssertionError, ImportError): raise ValueError(f"device {name!r} is not at hand here: use 'auto' or 'cpu'") from None
     return device
+
+def cores() -> int: # at least 1
+    "Cores that this process may use"
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 # %% ../nbs/00_core.ipynb #7c0de002
 def patch_torchvision() -> bool: # True if it was needed

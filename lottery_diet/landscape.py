@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
-from .core import Diverged, Solution, State, aliases, as_state, mapped, require_finite, require_same_shapes, stream
+from .core import Diverged, Solution, State, aliases, as_state, mapped, require_finite, require_same_shapes, stream, under_all_names
 from .data import ImageSet
 from .engine.evaluation import check_state, device_of, differentiable, evaluate, evaluating
 from .lmc import recalibrate_batchnorm
@@ -72,7 +72,7 @@ def plane_of_two(
     if filter_normalized: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = masked(up, mask, tied)
     up, right = ({k: v for k, v in part.items() if k not in tied} for part in (up, right)) # a tied weight counts once
-    return Plane(origin, *(_under_all_names(part, tied) for part in (right, _as_long(_beside(up, right), right))))
+    return Plane(origin, *(under_all_names(part, tied) for part in (right, _as_long(_beside(up, right), right))))
 
 def _beside(direction, line):
     "What of a direction is orthogonal to a line"
@@ -87,8 +87,6 @@ def _as_long(direction, other):
     "Scaled to the other's length"
     longer = (_flat(other, other).norm()/_flat(direction, other).norm()).item()
     return {k: v*longer for k, v in direction.items()}
-
-def _under_all_names(direction, tied): return direction | {k: direction[first] for k, first in tied.items() if first in direction}
 
 def _random(name, like, seed):
     "A direction's entry; running statistics stay"

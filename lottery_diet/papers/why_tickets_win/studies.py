@@ -104,7 +104,6 @@ class Ladders(Study):
 class Stability(Ladders):
     "Instability of tickets against their quality, over recipes (WIN, Figs. 1, 2)"
     columns: ClassVar[tuple[str, ...]] = (*recipe_columns, 'seed', 'level', 'density', 'instability', 'dense', 'ticket', 'control', 'quality', 'drop')
-    within: ClassVar[tuple[str, ...]] = ('level',)
     rounds: tuple[Count, ...] # levels at which tickets are looked at
     look: Literal['train', 'test'] = 'test' # images that the error on the line is of
     points: Count = 11 # on the line
