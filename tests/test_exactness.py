@@ -204,6 +204,7 @@ def test_bfloat16_follows_float32_and_leaves_nothing_behind(way):
     assert not torch.is_autocast_enabled('cpu') and all(v.dtype == torch.float32 for v in half.state.values())
     if way == 'closed form': assert same(half.state, fit(net, digits, replace(recipe, precision='bfloat16'), mask=mask, way='autograd').state)
 
+@pytest.mark.long
 def test_accuracy_in_bfloat16_is_that_in_float32():
     "Paired over ten seeds: the whole 95 % interval of the difference lies within a point of zero"
     recipe, test = Recipe(300, 64, lr=.05), load_data('digits').test

@@ -339,7 +339,7 @@ def drawn_of(name, study, run):
 
 syn_names = [name.removeprefix('syn_') for name in presets if name.startswith('syn_') and name != 'syn_schematic']
 
-@pytest.mark.parametrize('scale', ['smoke', 'paper'])
+@pytest.mark.parametrize('scale', ['smoke', pytest.param('paper', marks=pytest.mark.long)])
 @pytest.mark.parametrize('name', syn_names)
 def test_figures_of_distilled_pruning_are_drawn_where_nothing_is_answered(name, scale, tmp_path):
     "Without a warning; what is drawn then is published, or a frame"

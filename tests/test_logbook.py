@@ -100,6 +100,7 @@ def test_a_protocol_that_has_changed_is_told(tmp_path, monkeypatch):
                                                 f'the old one is at commit {origin["provenance"]["commit"]}.')
     assert other.cost == (same.cost.answers, same.cost.minutes, None)
 
+@pytest.mark.long
 def test_trackio_is_given_a_page_for_every_article_and_each_claim_once(tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     assert main(['logbook', '--trackio', str(tmp_path)]) == 0

@@ -264,10 +264,12 @@ def test_others_may_read_the_folder_as_before(own):
         theirs = ImageFolder(own/'imagenet'/name)
         assert theirs.classes == ['a', 'b'] and theirs.targets == part.y.tolist()
 
+@pytest.mark.long
 def test_two_processes_may_make_copies_at_once(own):
     with ProcessPoolExecutor(2, get_context('spawn')) as pool: one, other = pool.map(opened_by, [own, own])
     assert (one == other).all() and sorted(p.name for p in packs_of(own/'imagenet'/'train').iterdir()) == ['a.zip', 'b.zip']
 
+@pytest.mark.long
 def test_the_figure_on_imagenet_is_trained_from_a_folder(root, tmp_path):
     "The paper's tasks, its crops among them, on a small network and a few steps"
     asked = preset('win_one_shot', 'paper')

@@ -71,6 +71,7 @@ def test_tables_of_imp_do_not_depend_on_the_way():
     for plain, fast in zip(climb(way='autograd'), climb()):
         assert fast.trained.way == 'closed form' and plain.mask == fast.mask and same(plain.trained.state, fast.trained.state)
 
+@pytest.mark.long
 def test_accuracy_of_sparse_runs_is_that_of_plain_ones():
     "Other bits, the same distribution: over eight seeds the accuracies differ by less than a point on average, and not by a trend of the tickets"
     recipe, differences = Recipe(300, 64, lr=.05), []
