@@ -3,6 +3,7 @@
     python benchmarks/batchnorm_runs.py [pairs] [file.json]
 """
 import sys
+from contextlib import ExitStack
 from functools import partial
 from unittest.mock import patch
 
@@ -22,6 +23,12 @@ def ordinary(model):
     model.to(memory_format=torch.contiguous_format)
     return torch.contiguous_format
 
+def in_ordinary_layout():
+    "Training and evaluation in that layout; each of them took the function by name"
+    stack = ExitStack()
+    for module in ('evaluation', 'update'): stack.enter_context(patch(f'lottery_diet.engine.{module}.channels_last', ordinary))
+    return stack
+
 def siblings(data, make, seed):
     "Accuracy of one training, and the error barrier (points) between it and another that leaves it at step 20"
     net = initialize(make, seed)
@@ -37,7 +44,8 @@ def rows(pairs):
     make = partial(quick_net, images=data.train.inputs(data.train.x[:5000]))
     for seed in range(pairs):
         channels_last = siblings(data, make, seed)
-        with patch('lottery_diet.engine.evaluation.channels_last', ordinary): contiguous = siblings(data, make, seed)
+        with in_ordinary_layout(): contiguous = siblings(data, make, seed)
+        if contiguous == channels_last: raise RuntimeError(f'both layouts gave the same numbers for seed {seed}: the layout was not changed')
         yield dict(seed=seed, **{f'{k}_channels_last': v for k, v in channels_last.items()}, **{f'{k}_contiguous': v for k, v in contiguous.items()})
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"Make results/smoke/ from figures that were drawn at scale smoke: small pictures for the front page and the gallery, with their tables and origins."
+"Make results/smoke/ from figures that were drawn at scale smoke: small pictures for the pages of the papers and the gallery, with their tables and origins."
 import io
 import shutil
 import sys

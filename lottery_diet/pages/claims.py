@@ -188,6 +188,11 @@ def in_markdown(
     return '\n'.join([*rows, *(f'| {c.says}{" *Our question.*" if c.by == "ours" else ""} | {c.published or "–"} | {in_numbers(c)} '
                                f'| {c.scale} | **{c.holds}** | {reason(c)} |' for c in claims)])
 
+def _reason(c):
+    "Why a claim is not testable, or likely not seen"
+    if not c.met: return f' Needs: {c.needs}.'
+    return f' Likely because: {c.why}.' if c.why else ''
+
 def by_verdict(
     claims:pd.DataFrame # rows of `read_claims`
 ) -> str: # Markdown
@@ -196,8 +201,7 @@ def by_verdict(
     counts = claims.holds.value_counts()
     parts = [' · '.join(f'**{counts[verdict]}** {verdict}' for verdict in said if verdict in counts)]
     for verdict, title in said.items():
-        rows = [f'- {c.says} *{c.setting}, {c.scale}: {in_numbers(c)}.*' + (f' Likely because: {c.why}.' if c.why and c.met else '')
-                for c in claims[claims.holds == verdict].itertuples()]
+        rows = [f'- {c.says} *{c.setting}, {c.scale}: {in_numbers(c)}.* `{c.figure}`' + _reason(c) for c in claims[claims.holds == verdict].itertuples()]
         if rows: parts.append('\n'.join([f'### {title}\n', *rows]))
     return '\n\n'.join(parts)
 

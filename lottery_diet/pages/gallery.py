@@ -25,7 +25,7 @@ import pandas as pd
 from ..core import project_root, runs_root, shipped, write_whole
 from ..experiments.tasks import repetitions
 from .claims import in_numbers, read_claims
-from ..papers.catalogue import paper_of
+from ..papers.catalogue import asks_of, paper_of
 from ..papers.parameters import scales
 from ..plots import t_interval
 
@@ -230,9 +230,9 @@ def where_figures_are() -> list[Path]: # the first where there is a checkout
 def claims_of(
     paper:str # a name in `papers` of the catalogue: 'data_diet'
 ) -> pd.DataFrame: # rows of `read_claims`
-    "What a paper itself claims, without claims of ours about its figures"
+    "What a paper itself claims, in its figures and in lessons that test it; without claims of ours"
     claims = read_claims()
-    return claims[claims.figure.map(paper_of.get).eq(paper) & (claims.by == 'paper')]
+    return claims[claims.figure.map(asks_of.get).eq(paper) & (claims.by == 'paper')]
 
 def overview(
     paper:str, # 'DD', 'WIN' or 'SYN'
