@@ -344,7 +344,8 @@ def go_on(
     "How, and from where, a pruned network is trained on (Renda, Frankle & Carbin 2020); raises `ValueError` for an unknown way"
     if way not in ways_on: raise ValueError(f'way={way!r} must be one of {", ".join(ways_on)}')
     recipe = stretched(fine_tuning(recipe) if way == 'fine-tuning' else recipe, times)
-    return recipe, Snapshot(times*rewind.step, as_state(rewind if way == 'rewinding' else trained))
+    weights = rewind if way == 'rewinding' else Snapshot.of(getattr(trained, 'trained', trained))
+    return recipe, replace(weights.rewound(), step=times*rewind.step)
 
 # %% ../nbs/11_baselines.ipynb #94ddee90
 def with_signs(

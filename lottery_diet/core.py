@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'lerp', 'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin',
-           'as_vector', 'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device',
-           'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
-           'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest',
-           'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
+           'is_hooked', 'as_vector', 'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed',
+           'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of',
+           'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers',
+           'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -193,10 +193,23 @@ def require_finite(
 
 def twin(
     model:nn.Module # any network; unchanged
-) -> nn.Module: # a deep copy
+) -> nn.Module: # a deep copy, with the hooks on its parameters, which copies of tensors do not have
     "A network of its own"
     computed = {id(v): v.detach().clone() for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf}
-    return copy.deepcopy(model, computed)
+    own = copy.deepcopy(model, computed)
+    for p, q in zip(model.parameters(), own.parameters()):
+        if not q.requires_grad: continue
+        for hook in (p._backward_hooks or {}).values(): q.register_hook(hook)
+        for hook in (p._post_accumulate_grad_hooks or {}).values(): q.register_post_accumulate_grad_hook(hook)
+    return own
+
+def is_hooked(
+    model:nn.Module # any network
+) -> bool: # True too for one that torch.nn.utils.prune or weight_norm changed
+    "Do hooks on modules or on parameters have a say in what it computes or learns?"
+    of_modules = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+    return (any(getattr(m, kind) for m in model.modules() for kind in of_modules)
+            or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters()))
 
 # %% ../nbs/00_core.ipynb #77e43beb
 def as_vector(

@@ -72,6 +72,9 @@ class Mask(Mapping[str, Tensor]):
     ) -> nn.Module: # the same
         "Hand the mask to torch.nn.utils.prune, for training elsewhere: `prune.remove` makes it permanent; raises `ValueError` where it does not fit"
         check_mask(dict(model.named_parameters()), self)
+        if tied := {first: second for second, first in ties(model).items() if first in self}:
+            first, second = next(iter(tied.items()))
+            raise ValueError(f'{first!r} is tied to {second!r}, which torch.nn.utils.prune would untie: train it with train_ticket, or untie it first')
         for k, m in self.items():
             layer, _, name = k.rpartition('.')
             prune.custom_from_mask(model.get_submodule(layer), name, m.to(model.get_parameter(k).device))

@@ -23,13 +23,15 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from lottery_diet.baselines import grasp_scores, snip_scores
+from lottery_diet.baselines import go_on, grasp_scores, snip_scores
 from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, save_tensors, seeded, state_of, stream
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
+from lottery_diet.engine.closed_form import ClosedForm
 from lottery_diet.engine.evaluation import evaluate, predict
+from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.tasks import Config, RecipeField
@@ -37,7 +39,7 @@ from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_ra
 from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.models import code_of, find_model, initialize, mlp
-from lottery_diet.networks.weights import check_tied, count_prunable, prunable
+from lottery_diet.networks.weights import check_tied, count_prunable, masked, prunable
 from lottery_diet.scores import el2n, forgetting, grand, keep_easiest, keep_hardest, keep_window
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many, train, train_many
@@ -897,3 +899,66 @@ def test_sparse_pixels_are_pixels():
 
 def test_a_stream_for_a_device_that_knows_no_autocast():
     with torch.autocast('cpu', torch.bfloat16), seeded(0, 'anything', device='meta'): assert not torch.is_autocast_enabled('cpu')
+
+# Hooks, ties and frozen layers are seen by every fast way
+
+def plain_layers(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+
+def forget(p): p.grad.zero_()
+def half_of(net): return prune_global_magnitude(net, Mask.dense(net), .5)
+
+hooks = {
+    'gradient of a weight': lambda net: net[1].weight.register_hook(lambda g: 0*g),
+    'gradient that was gathered': lambda net: net[1].weight.register_post_accumulate_grad_hook(forget),
+    'before going back': lambda net: net[1].register_full_backward_pre_hook(lambda m, g: (0*g[0],)),
+    'outputs': lambda net: net[1].register_forward_hook(lambda m, i, out: 0*out + 1)}
+
+@pytest.mark.parametrize('kind', hooks)
+def test_a_hooked_layer_stays_in_every_way_to_train(kind):
+    net = initialize(plain_layers, 0)
+    hooks[kind](net)
+    start, few = Snapshot.of(net), data.take(range(40))
+    warnings.filterwarnings('ignore', 'Full backward hook is firing')
+    ends = [fit(net, few, Recipe(2, 20, lr=.1), start=start), *fit_many(net, few, Recipe(2, 20, lr=.1), [start]*2)]
+    for end in ends: assert torch.equal(end.state['1.weight'], start.state['1.weight']) and not torch.equal(end.state['3.bias'], start.state['3.bias'])
+
+def test_runs_in_parallel_leave_frozen_layers_and_take_pruned_networks():
+    net = initialize(plain_layers, 0)
+    net[1].requires_grad_(False)
+    start, few = Snapshot.of(net), data.take(range(40))
+    for grouping in (None, 'in turn'):
+        for end in fit_many(net, few, Recipe(2, 20, lr=.1), [start]*2, grouping=grouping): assert torch.equal(end.state['1.weight'], start.state['1.weight'])
+    pruned = initialize(plain_layers, 0)
+    half_of(pruned).to_prune(pruned)
+    assert not can_run_in_parallel(pruned) and len(fit_many(pruned, few, Recipe(2, 20, lr=.1), [Snapshot.of(pruned)]*2)) == 2
+
+class Shared(nn.Module):
+    "Two layers of one weight; their names in a sorted state stand the other way round"
+    def __init__(self):
+        super().__init__()
+        self.enter, self.back = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+        self.back.weight = self.enter.weight
+    def forward(self, x): return self.back(self.enter(x.flatten(1)))[:, :10]
+
+def test_a_weight_of_two_layers_is_not_trained_in_closed_form():
+    first, last = nn.Linear(64, 64), nn.Linear(64, 64)
+    last.weight = first.weight
+    assert not ClosedForm.serves(nn.Sequential(nn.Flatten(), first, nn.ReLU(), last), Recipe(1)) and ClosedForm.serves(plain_layers(), Recipe(1))
+
+def test_a_tied_weight_is_masked_whatever_the_order_of_names_and_not_handed_to_prune():
+    net = initialize(Shared, 0)
+    half = half_of(net)
+    state = net.state_dict()
+    for given in (state, dict(sorted(state.items())), {k: v.clone() for k, v in sorted(state.items())}):
+        for v in masked(given, half, half.ties).values(): assert torch.equal(v, torch.where(half['enter.weight'], state['enter.weight'], 0))
+    with pytest.raises(ValueError, match="'enter.weight' is tied to 'back.weight'"): half.to_prune(net)
+    assert not list(net.named_buffers())
+
+def test_what_only_holds_living_weights_says_so_on_the_way_on(tmp_path):
+    net = initialize(plain_layers, 0)
+    start = Snapshot.of(net)
+    *_, level = imp(net, data, Recipe(2, 20, lr=.1), start, levels=1, prune_rate=.5)
+    kept = Ticket.load(Ticket.of(level, start, Recipe(2, 20, lr=.1)).save(tmp_path/'t.safetensors', living=True))
+    how, begin = go_on('rewinding', kept.recipe, kept.rewind, kept.trained)
+    with pytest.raises(ValueError, match='saved without its pruned weights'): fit(net, data, how, start=begin)
+    assert fit(net, data, how, start=begin, mask=kept.mask).step == how.steps

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from ..core import State
+from ..core import State, is_hooked
 from .evaluation import device_of
 from .recipe import Recipe
 from .update import Autograd
@@ -29,8 +29,9 @@ def linear_layers(
     if parts and type(parts[0]) is nn.Flatten: parts = parts[1:]
     layers, between = parts[::2], parts[1::2]
     plain = len(layers) == len(between) + 1 and all(type(m) is nn.Linear for m in layers) and all(type(m) is nn.ReLU for m in between)
-    free = all(p.requires_grad for p in model.parameters()) and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
-    return layers if plain and free and len(set(map(id, layers))) == len(layers) else []
+    own = [p for m in layers for p in m.parameters()] if plain else []
+    untied = len(set(map(id, own))) == len(own)
+    return layers if own and untied and all(p.requires_grad for p in own) and not is_hooked(model) else []
 
 def first_weight(
     model:nn.Module # a plain fully connected network

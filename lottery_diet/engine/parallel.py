@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import require_same_shapes, twin
+from ..core import is_hooked, require_same_shapes, twin
 
 # %% ../../nbs/engine/parallel.ipynb #ab7a529e
 widened = (nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm) # layers of which R stand side by side
@@ -23,10 +23,10 @@ as_they_are = ( # layers that keep the channels of R runs apart as they are
 
 def can_run_in_parallel(
     model:nn.Module # any network
-) -> bool: # False too where layers share weights
+) -> bool: # False too where layers share weights, and for a network with hooks, as pruning by PyTorch leaves it
     "Is it built of layers that can be widened, in containers that pass channels on as they come?"
     known = (*widened, *as_they_are, nn.Sequential)
-    return (all(type(m) in known or getattr(type(m), 'channelwise', False) for m in model.modules())
+    return (not is_hooked(model) and all(type(m) in known or getattr(type(m), 'channelwise', False) for m in model.modules())
             and len(list(model.parameters())) == len(list(model.named_parameters(remove_duplicate=False))))
 
 # %% ../../nbs/engine/parallel.ipynb #8f2e94d4
@@ -38,8 +38,7 @@ class ParallelLinear(nn.Module):
     ):
         super().__init__()
         self.runs, self.shape = runs, layer.weight.shape
-        self.weight = nn.Parameter(layer.weight.detach().repeat(runs, 1))
-        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().repeat(runs))
+        self.weight, self.bias = repeated(layer.weight, runs), repeated(layer.bias, runs)
 
     def forward(self,
         x:Tensor # b × (R·in), run after run

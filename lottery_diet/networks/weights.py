@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Shape', 'Init', 'Which', 'prunable', 'count_prunable', 'matrices', 'of_layers', 'weights_of', 'held_by',
-           'keeps_zeros', 'chosen', 'ties', 'masked', 'check_tied', 'kaiming_normal', 'kaiming_fan_out',
+           'keeps_zeros', 'chosen', 'ties', 'first_names', 'masked', 'check_tied', 'kaiming_normal', 'kaiming_fan_out',
            'kaiming_uniform', 'initialize', 'drawn']
 
 # %% ../../nbs/networks/weights.ipynb #127d7133
@@ -126,6 +126,15 @@ def ties(
     first = {id(p): k for k, p in model.named_parameters()}
     return {k: first[id(p)] for k, p in model.named_parameters(remove_duplicate=False) if first[id(p)] != k}
 
+def first_names(
+    state:State, # of a network, or as it was read from a file
+    tied:Mapping[str, str] # second names with the first, as the network has them; none where that is not known
+) -> dict[str, str]: # for every name in `state`
+    "The first name of each weight: that of the network, in whatever order the state has its names"
+    second = aliases(state)
+    known = {second.get(first, first): first for first in tied.values()}
+    return {k: tied.get(k) or known.get(second.get(k, k), second.get(k, k)) for k in state}
+
 def masked(
     state:Solution, # a network's
     alive:Mapping[str, Tensor], # True where a weight lives, by name
@@ -133,9 +142,9 @@ def masked(
 ) -> dict[str, Tensor]: # copies, on the device of `state`
     "A state with dead weights exactly zero, under all of their names"
     state = as_state(state)
-    first = dict(tied or {}) | aliases(state)
+    first = first_names(state, tied or {})
     living = {first.get(k, k): m for k, m in alive.items()}
-    of = lambda k: living.get(first.get(k, k))
+    of = lambda k: living.get(first[k])
     return mapped(lambda k, v: v.clone() if of(k) is None else torch.where(of(k).to(v.device), v, 0), state)
 
 def check_tied(
