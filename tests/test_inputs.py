@@ -8,8 +8,8 @@ import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from itertools import product
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint
 from lottery_diet.engine.evaluation import evaluate, predict
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.ingredients import Network
+from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
 from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
 from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
@@ -732,6 +733,91 @@ def test_a_function_without_a_file_is_known_by_its_byte_code():
         exec(text, names)
         return code_of(names['f'])['code']
     assert compiled('def f(x): return x + 1') == compiled('def f(x):\n    return x + 1') != compiled('def f(x): return x + 2')
+
+def smoothed(share): return lambda out, y: F.cross_entropy(out, y, label_smoothing=share)
+def times(factor):
+    def around(f):
+        @wraps(f)
+        def called(*args): return factor*f(*args)
+        return called
+    return around
+
+class Margin:
+    "A loss that is an object"
+    def __init__(self, p): self.p = p
+    def __call__(self, out, y): return F.multi_margin_loss(out, y, self.p)
+    def loss(self, out, y): return self(out, y)
+
+@dataclass
+class Squared:
+    share: float
+    def __call__(self, out, y): return self.share*out.square().mean()
+
+@dataclass
+class Absolute:
+    share: float
+    def __call__(self, out, y): return self.share*out.abs().mean()
+
+teachers = [plain() for _ in range(2)]
+losses_apart = { # two of a kind that give other numbers
+    'partial': [partial(F.cross_entropy, label_smoothing=share) for share in (.1, .2)],
+    'partial of a partial': [partial(partial(F.multi_margin_loss, p=1), margin=m) for m in (1., 2.)],
+    'weights of classes': [partial(F.cross_entropy, weight=torch.full((10,), v)) for v in (1., 2.)],
+    'module': [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=.9)],
+    'buffers of a module': [nn.CrossEntropyLoss(weight=torch.full((10,), v)) for v in (1., 2.)],
+    'layers in a module': [nn.Sequential(nn.ReLU()), nn.Sequential(nn.Tanh())],
+    'closure': [smoothed(.1), smoothed(.9)],
+    'network in a closure': [(lambda net: lambda out, y: F.mse_loss(out, net(y)))(net) for net in teachers],
+    'default': [(lambda v: lambda out, y, share=v: share*F.cross_entropy(out, y))(v) for v in (1, 2)],
+    'decorator': [times(2.)(F.cross_entropy), times(3.)(F.cross_entropy)],
+    'two of one name': [lambda out, y: out.mean(), lambda out, y: out.sum()],
+    'object': [Margin(1), Margin(2)], 'method': [Margin(1).loss, Margin(2).loss], 'data class': [Squared(1.), Squared(2.)],
+    'two data classes': [Squared(1.), Absolute(1.)]}
+
+@pytest.mark.parametrize('kind', losses_apart)
+def test_losses_that_give_other_numbers_have_other_keys(kind):
+    class Question(Config):
+        recipe: RecipeField
+    keys = [key_of(Question(recipe=Recipe(10, loss=loss)).identity()) for loss in losses_apart[kind] for _ in range(2)]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+def test_a_loss_that_binds_nothing_is_known_by_name_and_code_alone():
+    expected = code_of(F.cross_entropy)
+    assert set(expected) == {'function', 'code'}
+    for same_loss in (partial(F.cross_entropy), torch.compile(F.cross_entropy)): assert code_of(same_loss) == expected
+    assert code_of(partial(F.cross_entropy, reduction='sum', ignore_index=3)) == expected | dict(bound=[dict(reduction='sum', ignore_index=3)])
+    itself = lambda out, y: out.mean() if len(y) else itself(out, y)
+    assert code_of(itself) == code_of(itself)
+
+def test_a_loss_that_cannot_be_told_from_another_is_refused():
+    held = iter([])
+    for loss in (partial(F.cross_entropy, weight=held), lambda out, y: next(held), Margin(held)):
+        with pytest.raises(ValueError, match='holds a list_iterator.*give a function of a module, or a partial of one'): code_of(loss)
+
+def in_a_notebook(text, name='f'):
+    "What a notebook's cell defines: there is no file"
+    names = dict(__name__='nowhere', nn=nn, F=F)
+    exec(text, names)
+    return code_of(names[name])['code']
+
+@pytest.mark.parametrize('text, old, new', [
+    ('def f(shape, classes, width=8): return nn.Linear(width, classes)', 'width=8', 'width=64'),
+    ('def f(*, width=8): return nn.Linear(width, 2)', 'width=8', 'width=64'),
+    ('gamma = 2.\ndef f(out, y): return F.cross_entropy(out, y)**gamma', '2.', '5.'),
+    ('def g(x): return x + 1\ndef f(x): return g(x)', '+ 1', '+ 2'),
+    ('def f(x): return [(lambda: scale)() for _ in x]\nscale = 1', 'scale = 1', 'scale = 2'),
+    ('class f(nn.Module):\n    gamma = 2.\n    def forward(self, x): return x*self.gamma', '2.', '5.'),
+    ('class f(nn.Module):\n    @staticmethod\n    def forward(x): return x*2.', '2.', '5.'),
+    ('class f(nn.Module):\n    @property\n    def gamma(self): return 2.', '2.', '5.'),
+    ('class Base(nn.Module):\n    def forward(self, x): return x*2.\nclass f(Base):\n    def __init__(self): super().__init__()', '2.', '5.'),
+    ('def made(n):\n    def f(x): return x*n\n    return f\nf = made(2.)', '2.', '5.')])
+def test_what_a_function_of_a_notebook_has_from_elsewhere_is_part_of_it(text, old, new):
+    assert in_a_notebook(text) == in_a_notebook(text) != in_a_notebook(text.replace(old, new))
+
+def test_a_set_in_a_function_of_a_notebook_is_the_same_in_every_process():
+    script = "from lottery_diet.models import code_of\nprint(code_of(lambda x: x in {'a', 'b', 'c', 'd', 'e'})['code'])"
+    run = lambda salt: subprocess.run([sys.executable, '-c', script], env=os.environ | dict(PYTHONHASHSEED=salt), capture_output=True, text=True, check=True).stdout
+    assert run('1') == run('2') != ''
 
 def test_functions_of_other_libraries_are_called_as_they_want_it(tmp_path, monkeypatch):
     own_module(tmp_path, elsewhere_nets='''
