@@ -23,10 +23,11 @@ as_they_are = ( # layers that keep the channels of R runs apart as they are
 
 def can_run_in_parallel(
     model:nn.Module # any network
-) -> bool: # False too where layers share weights
+) -> bool: # False too where layers share weights, or hooks listen, which would not hear the runs apart
     "Is it built of layers that can be widened, in containers that pass channels on as they come?"
     known = (*widened, *as_they_are, nn.Sequential)
     return (all(type(m) in known or getattr(type(m), 'channelwise', False) for m in model.modules())
+            and not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
             and len(list(model.parameters())) == len(list(model.named_parameters(remove_duplicate=False))))
 
 # %% ../../nbs/engine/parallel.ipynb #8f2e94d4
@@ -38,8 +39,7 @@ class ParallelLinear(nn.Module):
     ):
         super().__init__()
         self.runs, self.shape = runs, layer.weight.shape
-        self.weight = nn.Parameter(layer.weight.detach().repeat(runs, 1))
-        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().repeat(runs))
+        self.weight, self.bias = repeated(layer.weight, runs), repeated(layer.bias, runs)
 
     def forward(self,
         x:Tensor # b × (R·in), run after run
@@ -78,7 +78,7 @@ def in_parallel(
     "R copies of a network as one; raises `ValueError` where `can_run_in_parallel` is False"
     if not can_run_in_parallel(model):
         raise ValueError(f'{type(model).__name__} cannot run in parallel: it has layers that mix channels, '
-                         'or containers without channelwise = True; train its runs in turn')
+                         'containers without channelwise = True, or hooks; train its runs in turn')
     wide = twin(model)
     for name, layer in model.named_modules():
         if not isinstance(layer, widened): continue
