@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['gates_learned', 'at_start', 'ways_on', 'keep_best', 'best_of', 'require_countable', 'magnitudes', 'erk',
-           'uniform_plus', 'in_whole', 'draw_layerwise', 'batch_losses', 'prepared', 'snip_scores', 'grasp_scores',
-           'Scaled', 'flow_network', 'flow_scores', 'synflow', 'gates', 'shift_to', 'concrete', 'fine_tuning',
-           'stretched', 'go_on', 'with_signs', 'flipped']
+           'uniform_plus', 'in_whole', 'draw_layerwise', 'batch_losses', 'prepared', 'slopes', 'snip_scores',
+           'grasp_scores', 'Scaled', 'flow_network', 'flow_scores', 'synflow', 'gates', 'shift_to', 'concrete',
+           'fine_tuning', 'stretched', 'go_on', 'with_signs', 'flipped']
 
 # %% ../nbs/11_baselines.ipynb #d6362f5f
 import math
@@ -23,7 +23,7 @@ from .core import Solution, State, as_state, mapped, require_finite, require_sam
 from .data import ImageSet
 from .engine.evaluation import answer, check_outputs, device_of, differentiable
 from .engine.recipe import Recipe
-from .engine.update import make_optimizer, set_rate
+from .engine.update import make_optimizer, require_one, set_rate
 from .imp import Mask, flat, unflat
 from .networks.weights import Shape
 from .train import Snapshot, batches, check_data, check_last_batch, check_mask
@@ -151,6 +151,14 @@ def prepared(
     own.requires_grad_(False).train()
     return own, {k: own.get_parameter(k).requires_grad_() for k in mask}
 
+def slopes(
+    value:Tensor, # one number, with its graph
+    weights:list[Tensor], # that it may depend on
+    **kwargs # of `torch.autograd.grad`
+) -> tuple[Tensor, ...]: # one for each
+    "Gradients; zero for a layer that the network does not use"
+    return torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True, **kwargs)
+
 def snip_scores(
     model:nn.Module, # at its start; unchanged
     data:ImageSet, # some training images, in random order
@@ -161,7 +169,7 @@ def snip_scores(
     net, weights = prepared(model, mask)
     gradients = [torch.zeros_like(w) for w in weights.values()]
     for loss in batch_losses(net, data.to(device_of(model)), batch_size):
-        for total, g in zip(gradients, torch.autograd.grad(loss, [*weights.values()])): total += g
+        for total, g in zip(gradients, slopes(loss, [*weights.values()])): total += g
     scores = {k: (w*g).detach().abs() for (k, w), g in zip(weights.items(), gradients)}
     require_finite(scores, f'SNIP scores of this {type(model).__name__} are not finite numbers: its weights or the images are not')
     return scores
@@ -180,10 +188,10 @@ def grasp_scores(
     gradients, products = ([torch.zeros_like(w) for w in own] for _ in range(2))
     with differentiable():
         for loss in batch_losses(net, data, batch_size, temperature):
-            for total, g in zip(gradients, torch.autograd.grad(loss, own)): total += g
+            for total, g in zip(gradients, slopes(loss, own)): total += g
         for loss in batch_losses(net, data, batch_size, temperature):
-            along = sum((g*v).sum() for g, v in zip(torch.autograd.grad(loss, own, create_graph=True), gradients))
-            for total, p in zip(products, torch.autograd.grad(along, own)): total += p
+            along = sum((g*v).sum() for g, v in zip(slopes(loss, own, create_graph=True), gradients))
+            for total, p in zip(products, slopes(along, own)): total += p
     scores = {k: (w*p).detach() for (k, w), p in zip(weights.items(), products)}
     require_finite(scores, f'GraSP scores of this {type(model).__name__} are not finite numbers: its weights or the images are not')
     return scores
@@ -225,7 +233,7 @@ def flow_scores(
     "Each weight's part in the flow from ones to the sum of the outputs (SynFlow: Tanaka et al. 2020, §5); raises `Diverged` where it is not finite"
     net, weights = prepared(flow_network(model), Mask({k: m.cpu() for k, m in (Mask.dense(model) if mask is None else mask).items()}))
     flow = answer(net.eval(), torch.ones(1, *shape, dtype=torch.float64)).sum()
-    scores = {k: (w*g).detach() for (k, w), g in zip(weights.items(), torch.autograd.grad(flow, [*weights.values()]))}
+    scores = {k: (w*g).detach() for (k, w), g in zip(weights.items(), slopes(flow, [*weights.values()]))}
     require_finite(scores, f'the flow through this {type(model).__name__} leaves the numbers: draw its weights smaller')
     return scores
 
@@ -299,7 +307,8 @@ def concrete(
             set_rate(optimizer, recipe.lr_at(step))
             shares = gates(logits, torch.rand(dense.size, generator=draws).to(logits.device), temperature).split(sizes)
             out = functional_call(net, {k: w*share.view(w.shape) for (k, w), share in zip(weights.items(), shares)}, (x,))
-            logits.grad, = torch.autograd.grad(loss(out, y), logits)
+            logits.grad, = torch.autograd.grad(require_one(loss(out, y), 'the loss'), logits)
+            if recipe.clip: nn.utils.clip_grad_norm_([logits], recipe.clip)
             optimizer.step()
             with torch.no_grad(): logits += shift_to(logits, first*(density/first)**min(1., 2*(step + 1)/recipe.steps))
     scores = {k: v.view(weights[k].shape) for k, v in zip(weights, logits.detach().split(sizes))}

@@ -12,17 +12,22 @@ __all__ = ['models', 'versions', 'installed', 'HalvingPool', 'mlp', 'lenet_300_1
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
+from contextlib import suppress
+from dataclasses import is_dataclass
+from dis import get_instructions
+from enum import Enum
 from functools import lru_cache, partial, wraps
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getsource, signature, unwrap
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core import choose, patch_torchvision
+from .core import choose, digest, patch_torchvision
 from .networks.quick import quick_net
 from .networks.residual import cifar_resnet, resnet10, resnet18, resnet20, resnet32, resnet50, resnet56, resnet_ap10
 from .networks.weights import Init, Shape, count_prunable, drawn, initialize, kaiming_fan_out, kaiming_normal, kaiming_uniform, prunable
@@ -162,20 +167,79 @@ def adapted(
     return called
 
 def code_of(
-    f:Callable # a function or class of the user's own
-) -> dict: # its name, and 16 hexadecimal digits of its source, or of its compiled code where there is none; of a library the version besides
-    "What a function is, beyond its name: edited, it is another"
-    f = unwrap(f.func if isinstance(f, partial) else f)
-    return dict(function=f'{f.__module__}:{getattr(f, "__qualname__", type(f).__qualname__)}', code=_digest_of(f))
+    f:Callable, # a function, a class, an object that is called, or a partial of one
+    around:tuple=() # what it was found in
+) -> dict: # its name, and 16 hexadecimal digits of its source, or of its compiled code where that does not tell it; of a library the version besides
+    "What a function is, beyond its name: edited, or with other values bound to it, it is another; raises `ValueError` where that cannot be told"
+    if any(f is g for g in around): return dict(function=f'{f.__module__}:{_name_of(f)}')
+    f, around = _as_given(f), (*around, f)
+    inner, bound = _parts_of(f)
+    if inner is None: return dict(function=f'{unwrap(f).__module__}:{_name_of(unwrap(f))}', code=_digest_of(f, around))
+    whose = code_of(inner, around)
+    bound = [_told(v, _name_of(inner), around) for v in bound if v] + whose.get('bound', [])
+    return whose | (dict(bound=bound) if bound else {}) # so that what binds nothing is what it was
+
+def _name_of(f): return getattr(f, '__qualname__', type(f).__qualname__)
+
+def _as_given(f):
+    "Without what `adapted` or `torch.compile` put around it"
+    while hasattr(f, '__wrapped__') and getattr(f, '__globals__', {}).get('__name__', '').startswith((__name__, 'torch._dynamo')): f = f.__wrapped__
+    return getattr(f, '_orig_mod', f)
+
+def _parts_of(f):
+    "What a partial, a method or an object is made of: what is called (None for a function or class, which is not made of others), and what is bound to it"
+    if isinstance(f, partial): return f.func, [f.args, f.keywords]
+    if isinstance(f, MethodType): return f.__func__, [[f.__self__]]
+    if isinstance(f, FunctionType|BuiltinFunctionType|type): return None, []
+    if hasattr(f, '__wrapped__'): return f.__wrapped__, []
+    if isinstance(f, nn.Module): return type(f), [_inside(f)]
+    if hasattr(f, '__dict__'): return type(f), [vars(f)]
+    raise ValueError(_untold(f, type(f).__module__))
+
+def _inside(module):
+    "What tells a module from others of its kind: attributes, hooks, tensors, and the same of those in it"
+    own, hooks = vars(nn.Module()).keys() - {'training'}, ('_forward_hooks', '_forward_pre_hooks')
+    attributes = {k: v for k, v in vars(module).items() if k not in own}
+    listening = {k: [*vars(module)[k].values()] for k in hooks if vars(module).get(k)}
+    return attributes | listening | module._parameters | module._buffers | module._modules
+
+def _untold(value, where): return (
+    f'{where} holds a {type(value).__qualname__}, by which it cannot be told from another: give a function of a module, or a partial of one with numbers')
+
+def _told(value, where, around):
+    "Numbers, texts, tensors, functions and containers of them as JSON has them"
+    told = partial(_told, where=where, around=around)
+    if isinstance(value, Enum): return [_name_of(type(value)), value.name]
+    if value is None or isinstance(value, bool|int|float|str): return value
+    if isinstance(value, np.generic|np.ndarray): value = torch.as_tensor(value)
+    if isinstance(value, Tensor): return digest(dict(tensor=value.detach().cpu()))[:16]
+    if isinstance(value, bytes|complex|range|torch.dtype|torch.device|Path): return repr(value)
+    if isinstance(value, Mapping): return {str(k): told(v) for k, v in value.items()}
+    if isinstance(value, tuple|list): return [*map(told, value)]
+    if isinstance(value, Set): return sorted(map(repr, map(told, value)))
+    if isinstance(value, ModuleType): return [value.__name__, hashlib.sha256(_sources_of(value)[0]).hexdigest()[:16]]
+    if callable(value) or is_dataclass(value): return code_of(value, around)
+    raise ValueError(_untold(value, where))
+
+def _digest_of(f, around):
+    "By the source of its module, and by its compiled code where that has none, or is not where another finds it"
+    source, known = _sources_of(unwrap(f))
+    return hashlib.sha256(source if known and _held(f) else source + repr(_compiled(f, _name_of(f), around)).encode()).hexdigest()[:16]
 
 @lru_cache
-def _digest_of(f):
-    "Once for each function: what was imported, not what the file has become since"
-    module, h = sys.modules.get(f.__module__), hashlib.sha256()
-    h.update(repr(_version_of(f.__module__.split('.')[0])).encode())
-    for part in sorted(own_modules(module), key=lambda m: m.__name__): h.update(f'{part.__name__}\n{_source_of(part)}'.encode())
-    if not _source_of(module): h.update(repr(_compiled(f)).encode())
-    return h.hexdigest()[:16]
+def _sources_of(f):
+    "Version and sources, once for each function: what was imported, not what the file has become since; has its module a source?"
+    module = f if isinstance(f, ModuleType) else sys.modules.get(f.__module__)
+    package = (f.__name__ if isinstance(f, ModuleType) else f.__module__ or '').split('.')[0]
+    parts = (f'{part.__name__}\n{_source_of(part)}' for part in sorted(own_modules(module), key=lambda m: m.__name__))
+    return ''.join([repr(_version_of(package)), *parts]).encode(), bool(_source_of(module))
+
+def _held(f):
+    "Is it what its module holds under its name, decorated or not?"
+    held = sys.modules.get(f.__module__)
+    for name in _name_of(f).split('.'): held = getattr(held, name, None)
+    while held is not f and hasattr(held, '__wrapped__'): held = held.__wrapped__
+    return held is f
 
 def _version_of(package):
     "None for what was not installed"
@@ -186,11 +250,49 @@ def _source_of(x):
     try: return getsource(x)
     except (OSError, TypeError): return ''
 
-def _compiled(f):
-    "Byte code and constants, nested functions and methods included; nothing that changes from process to process"
-    code = getattr(f, '__code__', f if isinstance(f, CodeType) else None)
-    if code is None: return [(k, _compiled(v)) for k, v in sorted(vars(f).items()) if callable(v)] if isinstance(f, type) else type(f).__qualname__
-    return code.co_code.hex(), code.co_names, [_compiled(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+def _compiled(f, where, around):
+    "Byte code, constants, and what it has from elsewhere; nested functions and methods included; nothing that changes from process to process"
+    if isinstance(f, type): return _compiled_class(f, where, around)
+    if isinstance(f, CodeType): return f.co_code.hex(), f.co_names, [_constant(c) for c in f.co_consts]
+    if not isinstance(f, FunctionType): return type(f).__qualname__
+    brought = dict(defaults=f.__defaults__, keywords=f.__kwdefaults__, closure=_closure_of(f), globals=_globals_of(f))
+    told = {k: _told(v, where, around) for k, v in brought.items() if v}
+    return *_compiled(f.__code__, where, around), *([told] if told else [])
+
+def _constant(c):
+    if isinstance(c, CodeType): return _compiled(c, '', ())
+    return repr(sorted(c, key=repr)) if isinstance(c, frozenset) else repr(c)
+
+def _compiled_class(f, where, around):
+    "Its methods, attributes, and bases of the same module"
+    own = [(k, getattr(v, '__func__', getattr(v, 'fget', None)) or v) for k, v in sorted(vars(f).items())]
+    methods = [(k, _compiled(v, where, around) if isinstance(v, FunctionType|type) else _told(v, where, around)) for k, v in own if callable(v)]
+    values = {k: _told(v, where, around) for k, v in own if not callable(v) and not k.startswith('__') and not hasattr(v, '__get__') and k != '_abc_impl'}
+    bases = [_compiled(b, where, around) for b in f.__bases__ if b.__module__ == f.__module__]
+    return methods + [v for v in (values, bases) if v]
+
+def _closure_of(f):
+    "What a function has from the one that it is made in, but for the class that `super` asks for"
+    found = {}
+    for k, cell in zip(f.__code__.co_freevars, f.__closure__ or ()):
+        with suppress(ValueError): found[k] = cell.cell_contents # an empty one
+    return {k: v for k, v in found.items() if k != '__class__'}
+
+def _globals_of(f):
+    "What a function without a file reads of its notebook: its own values, functions and modules; not what is installed"
+    if _sources_of(f)[1]: return {}
+    codes, read = [f.__code__], set()
+    for code in codes:
+        codes += [c for c in code.co_consts if isinstance(c, CodeType)]
+        read |= {i.argval for i in get_instructions(code) if i.opname in ('LOAD_GLOBAL', 'LOAD_NAME')}
+    return {k: v for k in sorted(read) if not _installed(v := f.__globals__.get(k), f.__module__)}
+
+def _installed(value, beside):
+    "Is it nothing, or of a library?"
+    home = value if isinstance(value, ModuleType) else sys.modules.get(value.__module__) if isinstance(value, FunctionType|BuiltinFunctionType|type) else None
+    if home is None or home.__name__ == beside: return value is None
+    file = getattr(home, '__file__', None)
+    return not file or home.__name__.split('.')[0] in {*sys.stdlib_module_names, __name__.split('.')[0]} or bool(installed & set(Path(file).parts))
 
 installed = {'site-packages', 'dist-packages'} # folders that installed packages lie in
 

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['score_modes', 'scores_of', 'selections', 'el2n', 'logits_by_class', 'grand', 'grand_last_layer', 'features_of',
-           'input_norm', 'keep_easiest', 'keep_hardest', 'keep_window', 'check_scores', 'keep_random', 'Scores',
-           'checksum_of', 'count_forgetting', 'forgetting', 'CountOnBatches']
+           'linear_of', 'alike', 'input_norm', 'keep_easiest', 'keep_hardest', 'keep_window', 'check_scores',
+           'keep_random', 'Scores', 'checksum_of', 'count_forgetting', 'forgetting', 'CountOnBatches']
 
 # %% ../nbs/04_scores.ipynb #f5f3cd68
-import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ def logits_by_class(
     size:int=1000 # images in a batch
 ) -> Tensor: # n × classes, in dataset order, on the CPU
     "Outputs where BatchNorm normalizes each batch by itself, and batches follow one another class after class, as in a folder of images; raises `Diverged`"
-    net, order = copy.deepcopy(model), data.y.argsort(stable=True)
+    net, order = twin(model), data.y.argsort(stable=True)
     data, layout = data.take(order).to(device_of(net)), channels_last(net)
     with evaluating(net):
         for m in net.modules():
@@ -83,7 +82,7 @@ def grand_last_layer(
     scores = []
     for model in models:
         features, last = features_of(model, data)
-        p = F.linear(features, last.weight.detach().cpu(), None if last.bias is None else last.bias.detach().cpu()).softmax(1)
+        p = linear_of(last, features).softmax(1)
         scores.append((p - F.pad(target, (0, p.shape[1] - target.shape[1]))).norm(dim=1)*(features.square().sum(1) + (last.bias is not None)).sqrt())
     return torch.stack(scores).mean(0)
 
@@ -91,12 +90,29 @@ def features_of(
     model:nn.Module, # its last submodule is a linear layer
     data:ImageSet # n examples
 ) -> tuple[Tensor, nn.Linear]: # n × features, on the CPU; the layer that they go into
-    "What comes into the last layer; raises `ValueError` where that is no linear layer"
+    "What comes into the last layer; raises `ValueError` where that is no linear layer, or more happens than that on a few images"
     name, last = list(model.named_modules())[-1]
     if not isinstance(last, nn.Linear) or not name: raise ValueError(f'{type(model).__name__} does not end in a linear layer: use grand')
-    headless = twin(model)
+    few, headless = predict(model, data.take(torch.arange(min(8, len(data))))).cpu(), twin(model)
     headless.set_submodule(name, nn.Identity())
-    return predict(headless, data).cpu(), last
+    try: features = predict(headless, data).cpu()
+    except ValueError: features = few[:0] # what comes after the layer cannot take them
+    if features.shape == (len(data), last.in_features) and alike(linear_of(last, features[:len(few)]), few): return features, last
+    raise ValueError(f'{type(model).__name__} does something after its last linear layer, or beside it: use grand')
+
+def linear_of(
+    layer:nn.Linear, # on any device
+    features:Tensor # n × features, on the CPU
+) -> Tensor: # n × outputs, on the CPU
+    "What the layer makes of them"
+    return F.linear(features, layer.weight.detach().cpu(), None if layer.bias is None else layer.bias.detach().cpu())
+
+def alike(
+    a:Tensor, # outputs
+    b:Tensor # of the same images, computed another way
+) -> bool: # also where both are not finite
+    "Are they the same but for rounding?"
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4*b.abs().max().nan_to_num(0., 0.).item(), equal_nan=True)
 
 # %% ../nbs/04_scores.ipynb #b751eaa9
 def input_norm(
@@ -251,7 +267,7 @@ class CountOnBatches:
         seed:int # of SGD noise, as `train` gets it
     ):
         if recipe.cutmix: raise ValueError('mixed labels are neither right nor wrong: count forgetting with cutmix=0')
-        self.data, self.chosen = data, orders(data, recipe, 0, recipe.steps, [seed])
+        self.data, self.recipe, self.chosen = data, recipe, orders(data, recipe, 0, recipe.steps, [seed])
         self.before, self.ever = (torch.zeros(len(data), dtype=torch.bool, device=data.x.device) for _ in range(2))
         self.events = torch.zeros(len(data), device=data.x.device)
 
@@ -261,11 +277,17 @@ class CountOnBatches:
         outputs:Tensor # logits, b × classes
     ) -> None:
         "See one batch"
-        if not model.training: return
-        _, (these,) = next(self.chosen)
+        if not model.training or self.chosen is None: return
+        _, (these,) = next(self.chosen, (None, ((),)))
+        if len(these) != len(outputs):
+            raise ValueError(f'this batch is not one of the {self.recipe.steps} that were to be counted: take the hook off after its training, remove()')
         right = outputs.detach().argmax(1) == self.data.y[these]
         self.events[these] += self.before[these] & ~right
         self.before[these], self.ever[these] = right, self.ever[these] | right
+
+    def __getstate__(self) -> dict: # for copies of a network, whose batches are not counted
+        "What was counted so far"
+        return vars(self) | dict(data=None, chosen=None)
 
     @property
     def scores(self) -> Tensor: # n counts, on the CPU

@@ -26,10 +26,10 @@ from .core import (
     Damaged, Solution, State, as_state, choose, copied, load_tensors, part_of, require_finite, reseed, save_tensors, seeded, stream, twin)
 from .data import ImageSet, RandomParts, crop_flip, gathered
 from .engine.closed_form import ClosedForm, SparseFirst, sparse_pays
-from .engine.evaluation import answer, check_outputs, check_state, cudnn, device_of, evaluating
+from .engine.evaluation import answer, check_outputs, check_state, check_trainable, cudnn, device_of, evaluating
 from .engine.parallel import can_run_in_parallel, in_parallel, join, parallel_cross_entropy, parallel_inputs, split
 from .engine.recipe import Recipe
-from .engine.update import Autograd, Replayed, can_compile, make_optimizer, memory_of, set_rate
+from .engine.update import Autograd, Replayed, can_compile, make_optimizer, memory_of, require_one, set_rate
 
 # %% ../nbs/03_train.ipynb #34f66c00
 def batches(
@@ -175,6 +175,7 @@ def train(
     check_mask(dict(model.named_parameters()), mask or {})
     check_known(start, mask)
     data = data.to(device_of(model))
+    check_trainable(model)
     check_data(model, data, recipe, shares)
     check_last_batch(model, data, recipe, start.step, at[-1])
     if shares is not None: shares, recipe = shares.to(data.inputs(data.x[:1])), replace(recipe, loss=recipe.criterion(), label_smoothing=0.)
@@ -193,7 +194,7 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
     optimizer = make_optimizer(recipe, engine.tensors, engine.pack(start.optimizer), kind.replayed)
     def update(x, y):
         loss = engine.gradients(x, y)
-        if penalty: loss = loss + penalty(engine.tensors)
+        if penalty: loss = loss + require_one(penalty(engine.tensors), 'the penalty')
         engine.clip()
         optimizer.step()
         engine.project()
@@ -317,13 +318,15 @@ def check_last_batch(
 ) -> None:
     "Raise `ValueError` where a batch of one image comes that the network cannot normalize"
     per_epoch, norms = recipe.steps_per_epoch(len(data)), [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    last = len(data) - (per_epoch - 1)*recipe.batch_size
-    if not norms or recipe.drop_last or last != 1 or stop//per_epoch == start//per_epoch: return
+    last, every = len(data) - (per_epoch - 1)*recipe.batch_size, recipe.batch_size == 1
+    comes = stop > start if every else not recipe.drop_last and last == 1 and stop//per_epoch > start//per_epoch
+    if not norms or not comes: return
     try:
         with torch.no_grad(), seeded(0, 'last batch', device=data.x.device): twin(model).train()(data.inputs(data.x[:1]))
     except ValueError as e:
-        raise ValueError(f'the last batch of an epoch is a single image, which {type(norms[0]).__name__} cannot normalize ({e}): '
-                         f'set drop_last=True, or another batch_size than {recipe.batch_size}') from None
+        which, instead = ('every batch', 'set batch_size=2 or more') if every else (
+            'the last batch of an epoch', f'set drop_last=True, or another batch_size than {recipe.batch_size}')
+        raise ValueError(f'{which} is a single image, which {type(norms[0]).__name__} cannot normalize ({e}): {instead}') from None
 
 def check_mask(
     weights:State, # a network's, by name
@@ -426,6 +429,7 @@ def _in_turn(model, data, recipe, starts, masks, seeds, at, **kwargs):
 
 def _in_parallel(model, data, recipe, starts, masks, seeds, at, augment):
     runs, data = len(starts), data.to(device_of(model))
+    check_trainable(model)
     check_data(model, data, recipe)
     check_last_batch(model, data, recipe, starts[0].step, at[-1])
     for start, mask in zip(starts, masks):

@@ -2,14 +2,15 @@
 import copy
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from itertools import product
 from pathlib import Path
 
@@ -23,24 +24,26 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from lottery_diet.baselines import go_on, grasp_scores, snip_scores
-from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, save_tensors, seeded, state_of, stream
+from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, snip_scores
+from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, save_tensors, seeded, state_of, stream, twin
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.engine.closed_form import ClosedForm
-from lottery_diet.engine.evaluation import evaluate, predict
+from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, predict
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.ingredients import Network
+from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
 from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
 from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
-from lottery_diet.models import code_of, find_model, initialize, mlp
+from lottery_diet.models import cifar_resnet, code_of, find_model, initialize, mlp
+from lottery_diet.networks.residual import BasicBlock
 from lottery_diet.networks.weights import check_tied, count_prunable, masked, prunable
-from lottery_diet.scores import el2n, forgetting, grand, keep_easiest, keep_hardest, keep_window
+from lottery_diet.scores import CountOnBatches, el2n, forgetting, grand, grand_last_layer, keep_easiest, keep_hardest, keep_window
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many, train, train_many
 
@@ -448,6 +451,8 @@ def test_a_last_batch_of_one_image(norm):
     fit(net, odd, Recipe(1, 32)) # does not come so far
     fit(net, odd, Recipe(2, 32, drop_last=True))
     fit(make('linear'), odd, Recipe(2, 32))
+    for how in (Recipe(2, 1), Recipe(2, 1, drop_last=True)):
+        with pytest.raises(ValueError, match='every batch is a single image.*batch_size=2 or more'): fit(net, odd, how)
 
 @pytest.mark.parametrize('wrapped, said', [(lambda out: (out, out), 'gives a tuple'), (lambda out: dict(logits=out), 'gives a dict')])
 def test_outputs_that_are_no_tensor_are_refused(wrapped, said):
@@ -735,6 +740,93 @@ def test_a_function_without_a_file_is_known_by_its_byte_code():
         return code_of(names['f'])['code']
     assert compiled('def f(x): return x + 1') == compiled('def f(x):\n    return x + 1') != compiled('def f(x): return x + 2')
 
+def smoothed(share): return lambda out, y: F.cross_entropy(out, y, label_smoothing=share)
+def times(factor):
+    def around(f):
+        @wraps(f)
+        def called(*args): return factor*f(*args)
+        return called
+    return around
+
+class Margin:
+    "A loss that is an object"
+    def __init__(self, p): self.p = p
+    def __call__(self, out, y): return F.multi_margin_loss(out, y, self.p)
+    def loss(self, out, y): return self(out, y)
+
+@dataclass
+class Squared:
+    share: float
+    def __call__(self, out, y): return self.share*out.square().mean()
+
+@dataclass
+class Absolute:
+    share: float
+    def __call__(self, out, y): return self.share*out.abs().mean()
+
+teachers = [plain() for _ in range(2)]
+losses_apart = { # two of a kind that give other numbers
+    'partial': [partial(F.cross_entropy, label_smoothing=share) for share in (.1, .2)],
+    'partial of a partial': [partial(partial(F.multi_margin_loss, p=1), margin=m) for m in (1., 2.)],
+    'weights of classes': [partial(F.cross_entropy, weight=torch.full((10,), v)) for v in (1., 2.)],
+    'module': [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=.9)],
+    'buffers of a module': [nn.CrossEntropyLoss(weight=torch.full((10,), v)) for v in (1., 2.)],
+    'layers in a module': [nn.Sequential(nn.ReLU()), nn.Sequential(nn.Tanh())],
+    'closure': [smoothed(.1), smoothed(.9)],
+    'network in a closure': [(lambda net: lambda out, y: F.mse_loss(out, net(y)))(net) for net in teachers],
+    'default': [(lambda v: lambda out, y, share=v: share*F.cross_entropy(out, y))(v) for v in (1, 2)],
+    'decorator': [times(2.)(F.cross_entropy), times(3.)(F.cross_entropy)],
+    'two of one name': [lambda out, y: out.mean(), lambda out, y: out.sum()],
+    'object': [Margin(1), Margin(2)], 'method': [Margin(1).loss, Margin(2).loss], 'data class': [Squared(1.), Squared(2.)],
+    'two data classes': [Squared(1.), Absolute(1.)]}
+
+@pytest.mark.parametrize('kind', losses_apart)
+def test_losses_that_give_other_numbers_have_other_keys(kind):
+    class Question(Config):
+        recipe: RecipeField
+    keys = [key_of(Question(recipe=Recipe(10, loss=loss)).identity()) for loss in losses_apart[kind] for _ in range(2)]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+def test_a_loss_that_binds_nothing_is_known_by_name_and_code_alone():
+    expected = code_of(F.cross_entropy)
+    assert set(expected) == {'function', 'code'}
+    for same_loss in (partial(F.cross_entropy), torch.compile(F.cross_entropy)): assert code_of(same_loss) == expected
+    assert code_of(partial(F.cross_entropy, reduction='sum', ignore_index=3)) == expected | dict(bound=[dict(reduction='sum', ignore_index=3)])
+    itself = lambda out, y: out.mean() if len(y) else itself(out, y)
+    assert code_of(itself) == code_of(itself)
+
+def test_a_loss_that_cannot_be_told_from_another_is_refused():
+    held = iter([])
+    for loss in (partial(F.cross_entropy, weight=held), lambda out, y: next(held), Margin(held)):
+        with pytest.raises(ValueError, match='holds a list_iterator.*give a function of a module, or a partial of one'): code_of(loss)
+
+def in_a_notebook(text, name='f'):
+    "What a notebook's cell defines: there is no file"
+    names = dict(__name__='nowhere', nn=nn, F=F)
+    exec(text, names)
+    return code_of(names[name])['code']
+
+@pytest.mark.parametrize('text, old, new', [
+    ('def f(shape, classes, width=8): return nn.Linear(width, classes)', 'width=8', 'width=64'),
+    ('def f(*, width=8): return nn.Linear(width, 2)', 'width=8', 'width=64'),
+    ('gamma = 2.\ndef f(out, y): return F.cross_entropy(out, y)**gamma', '2.', '5.'),
+    ('def g(x): return x + 1\ndef f(x): return g(x)', '+ 1', '+ 2'),
+    ('def f(x): return [(lambda: scale)() for _ in x]\nscale = 1', 'scale = 1', 'scale = 2'),
+    ('class f(nn.Module):\n    gamma = 2.\n    def forward(self, x): return x*self.gamma', '2.', '5.'),
+    ('class f(nn.Module):\n    @staticmethod\n    def forward(x): return x*2.', '2.', '5.'),
+    ('class f(nn.Module):\n    @property\n    def gamma(self): return 2.', '2.', '5.'),
+    ('class Base(nn.Module):\n    def forward(self, x): return x*2.\nclass f(Base):\n    def __init__(self): super().__init__()', '2.', '5.'),
+    ('def made(n):\n    def f(x): return x*n\n    return f\nf = made(2.)', '2.', '5.')])
+def test_what_a_function_of_a_notebook_has_from_elsewhere_is_part_of_it(text, old, new):
+    assert in_a_notebook(text) == in_a_notebook(text) != in_a_notebook(text.replace(old, new))
+
+def test_a_set_in_a_function_of_a_notebook_is_the_same_in_every_process():
+    script = "from lottery_diet.models import code_of\nprint(code_of(lambda x: x in {'a', 'b', 'c', 'd', 'e'})['code'])"
+    def run(salt):
+        env = os.environ | dict(PYTHONHASHSEED=salt)
+        return subprocess.run([sys.executable, '-c', script], env=env, capture_output=True, text=True, check=True).stdout
+    assert run('1') == run('2') != ''
+
 def test_functions_of_other_libraries_are_called_as_they_want_it(tmp_path, monkeypatch):
     own_module(tmp_path, elsewhere_nets='''
 from torch import nn
@@ -962,3 +1054,158 @@ def test_what_only_holds_living_weights_says_so_on_the_way_on(tmp_path):
     how, begin = go_on('rewinding', kept.recipe, kept.rewind, kept.trained)
     with pytest.raises(ValueError, match='saved without its pruned weights'): fit(net, data, how, start=begin)
     assert fit(net, data, how, start=begin, mask=kept.mask).step == how.steps
+
+def test_a_loss_of_each_image_is_refused_before_the_first_step():
+    each, net = nn.CrossEntropyLoss(reduction='none'), make('linear')
+    begin, mean = state_of(net), Recipe(4, 32, lr=.05, loss=lambda out, y: each(out, y).mean())
+    squares = lambda model: torch.stack([p.square().sum() for p in model.parameters()])
+    for how, options, said in (
+            (replace(recipe, loss=each), {}, r'the loss gives \(32,\) numbers: give one, such as their mean'),
+            (replace(recipe, batch_size=1, loss=each), {}, r'the loss gives \(1,\)'),
+            (recipe, dict(extra_loss=squares), r'the extra loss gives \(4,\)'),
+            (recipe, dict(penalty=lambda tensors: squares(net).detach()), r'the penalty gives \(4,\)')):
+        with pytest.raises(ValueError, match=said): fit(net, data, how, **options)
+        assert same(state_of(net), begin)
+    assert fit(make('linear'), data, mean).loss == pytest.approx(fit(net, data, recipe).loss)
+    gated = replace(gates_learned, steps=2, batch_size=32, loss=each)
+    with pytest.raises(ValueError, match=r'the loss gives \(32,\)'): concrete(make('linear'), data, 100, recipe=gated)
+
+class Standardized(nn.Conv2d):
+    "Weight standardization"
+    def forward(self, x):
+        w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, w/(w.std((1, 2, 3), keepdim=True) + 1e-5), self.bias)
+
+class Doubled(nn.BatchNorm2d):
+    def forward(self, x): return 2*super().forward(x)
+
+class Between(BasicBlock):
+    "Something between the first convolution and its normalization"
+    def forward(self, x): return torch.relu(self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x).sin())))))
+
+def exchanged(net, name, kind):
+    old = net.get_submodule(name)
+    new = kind(old.in_channels, old.out_channels, 3, padding=1, bias=False) if issubclass(kind, nn.Conv2d) else kind(old.num_features)
+    new.load_state_dict(old.state_dict())
+    net.set_submodule(name, new)
+
+def with_other_forward(net):
+    first = net.layer1[0]
+    first.__class__ = Between
+
+def with_forward_of_its_own(net):
+    conv1 = net.conv1
+    conv1.forward = lambda x: nn.Conv2d.forward(conv1, x).abs()
+
+changed_layers = { # what is done to a residual network, and how many of its 9 pairs still fold
+    'nothing': (lambda net: None, 9),
+    'pruned': (lambda net: Mask.dense(net).to_prune(net), 0),
+    'weight_norm': (lambda net: parametrizations.weight_norm(net.conv1), 8),
+    'weight_norm of old': (lambda net: nn.utils.weight_norm(net.conv1), 8),
+    'hook': (lambda net: net.bn1.register_forward_hook(lambda m, x, out: out + 1), 8),
+    'hook before': (lambda net: net.conv1.register_forward_pre_hook(lambda m, x: (x[0]*2,)), 8),
+    'convolution that derives': (lambda net: exchanged(net, 'conv1', Standardized), 8),
+    'BatchNorm that derives': (lambda net: exchanged(net, 'bn1', Doubled), 8),
+    'block that derives': (with_other_forward, 7),
+    'forward of its own': (with_forward_of_its_own, 8)}
+
+@pytest.mark.filterwarnings('ignore:.*weight_norm.*:FutureWarning')
+@pytest.mark.parametrize('change', changed_layers)
+def test_what_is_folded_gives_what_the_network_gives(change):
+    do, folding = changed_layers[change]
+    net = initialize(partial(cifar_resnet, (1, 8, 8), 10, 8, 4), 0)
+    do(net)
+    with torch.no_grad():
+        for _ in range(5): net.train()(data.inputs(data.x)) # statistics of its own
+    direct = net.eval()(test.inputs(test.x)).detach()
+    assert len(folding_pairs(net)) == folding
+    assert torch.allclose(predict(net, test), direct, rtol=1e-3, atol=1e-4)
+    assert evaluate(net, test).loss == pytest.approx(F.cross_entropy(direct, test.y).item(), rel=1e-4)
+    if change != 'forward of its own': assert torch.allclose(predict(net, test, state_of(net)), direct, rtol=1e-3, atol=1e-4)
+    if change == 'weight_norm': assert evaluate(net, test, fit(net, data, recipe)) == pytest.approx(evaluate(net, test), rel=1e-4)
+
+class Ends(nn.Module):
+    "A network that does something with what its last layer gives"
+    def __init__(self, end, bias=True):
+        super().__init__()
+        self.end, self.hidden, self.head = end, nn.Linear(64, 8), nn.Linear(8, 10, bias=bias)
+    def forward(self, x): return self.end(self.head(torch.relu(self.hidden(x.flatten(1)))))
+
+def test_the_last_layers_gradient_is_that_of_autograd_or_refused():
+    def slow(net):
+        gradients = [torch.autograd.grad(F.cross_entropy(net(test.inputs(x[None])), y[None]), list(net.head.parameters())) for x, y in zip(test.x, test.y)]
+        return torch.stack([torch.cat([g.flatten() for g in each]).norm() for each in gradients])
+    for end, bias in ((lambda out: out, True), (lambda out: out, False), (lambda out: out/9, False)): # a scale goes through a layer without bias
+        net = initialize(partial(Ends, end, bias), 0)
+        assert torch.allclose(grand_last_layer(net, test), slow(net), rtol=1e-4)
+    for end in (lambda out: out.log_softmax(1), lambda out: out/9, torch.tanh, lambda out: out[:, :5].repeat(1, 2)):
+        net = initialize(partial(Ends, end), 0)
+        with pytest.raises(ValueError, match='Ends does something after its last linear layer.*use grand'): grand_last_layer(net, test)
+
+def test_networks_that_were_hooked_or_pruned_here_are_copied():
+    net, how = make('convolution'), Recipe(4, 32)
+    counts = CountOnBatches(data, how, 0)
+    hook = net.register_forward_hook(counts)
+    evaluate(net, test, state_of(net)), el2n(net, test, 'as released'), draws(net.train(), data.inputs(data.x[:2]))
+    for other in (twin(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))): other.train()(data.inputs(data.x[:5]))
+    assert not counts.ever.any(), 'copies are not counted'
+    odd = CountOnBatches(data, how, 0)
+    bare = make('convolution')
+    bare.register_forward_hook(odd)
+    for n in (net, bare): fit(n, data, how, way='autograd')
+    assert counts.ever.any() and torch.equal(counts.scores, odd.scores)
+    with pytest.raises(ValueError, match='not one of the 4 .* take the hook off'): net.train()(data.inputs(data.x[:32]))
+    assert torch.equal(copy.deepcopy(counts).scores, counts.scores)
+    hook.remove()
+    mask = prune_global_magnitude(state_of(net), Mask.dense(net), .5)
+    scores = el2n(net_with(net, mask), test, 'as released')
+    mask.to_prune(net).train()(test.inputs(test.x)) # leaves a computed weight in the layer, which deepcopy refuses
+    assert torch.allclose(el2n(net, test, 'as released'), scores, atol=1e-6)
+
+def net_with(net, mask):
+    own = twin(net)
+    own.load_state_dict(mask.apply(net))
+    return own
+
+def test_hooks_and_frozen_layers_in_many_trainings_are_what_they_are_in_one():
+    starts = [Snapshot(0, state_of(initialize(lambda: flat(nn.Linear(64, 8), nn.ReLU(), tail()), seed))) for seed in range(3)]
+    seen, net = [], make('frozen')
+    ends = fit_many(net, data, recipe, starts, grouping='in parallel')
+    for start, end in zip(starts, ends): assert [torch.equal(end.state[k], start.state[k]) for k in ('1.weight', '1.bias', '3.weight')] == [True, True, False]
+    net[3].register_forward_hook(lambda m, x, out: seen.append(len(out)))
+    with pytest.raises(ValueError, match='or hooks'): fit_many(net, data, recipe, starts, grouping='in parallel')
+    fit_many(net, data, recipe, starts)
+    assert seen.count(32) >= recipe.steps
+
+def test_a_network_whose_weights_are_all_frozen_is_refused():
+    net = make('linear').requires_grad_(False)
+    for go in (lambda: fit(net, data, recipe), lambda: fit_many(net, data, recipe, [Snapshot.of(net)]*2, grouping='in parallel'), lambda: grand(net, test)):
+        with pytest.raises(ValueError, match='all weights of this Sequential are frozen'): go()
+
+class Idle(nn.Module):
+    "Has a layer that it does not use"
+    def __init__(self):
+        super().__init__()
+        self.f, self.idle = nn.Linear(64, 10), nn.Linear(4, 4)
+    def forward(self, x): return self.f(x.flatten(1))
+
+def test_a_layer_that_is_not_used_scores_zero():
+    net = initialize(Idle, 0)
+    alone = initialize(lambda: flat(nn.Linear(64, 10)), 0)
+    alone[1].load_state_dict(net.f.state_dict())
+    for score in (lambda net: snip_scores(net, data), lambda net: grasp_scores(net, data), lambda net: flow_scores(net, data.shape)):
+        scores = score(net)
+        assert not scores['idle.weight'].any() and torch.equal(scores['f.weight'], score(alone)['1.weight'])
+
+def test_gates_learn_with_the_clip_of_the_recipe():
+    how = replace(gates_learned, optimizer='sgd', steps=6, milestones=(), lr=1000.)
+    with_clip = lambda clip: quietly(concrete, make('linear'), data, 100, recipe=replace(how, clip=clip))
+    assert with_clip(0.) == with_clip(1e9) != with_clip(1e-12)
+
+def test_an_error_without_a_text_is_told_by_its_kind():
+    class Silent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = nn.Linear(64, 10)
+        def forward(self, x): raise ValueError
+    with pytest.raises(ValueError, match=r'Silent cannot take images of 1×8×8.*\(ValueError\)'): evaluate(Silent(), test)

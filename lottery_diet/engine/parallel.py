@@ -77,7 +77,7 @@ def in_parallel(
     "R copies of a network as one; raises `ValueError` where `can_run_in_parallel` is False"
     if not can_run_in_parallel(model):
         raise ValueError(f'{type(model).__name__} cannot run in parallel: it has layers that mix channels, '
-                         'or containers without channelwise = True; train its runs in turn')
+                         'containers without channelwise = True, or hooks; train its runs in turn')
     wide = twin(model)
     for name, layer in model.named_modules():
         if not isinstance(layer, widened): continue

@@ -50,11 +50,12 @@ def _plain(value):
     "Configs, recipes and containers as JSON has them"
     if value is None or type(value) in (str, int, float, bool): return value # as most are
     if isinstance(value, Config): return value.identity()
+    if callable(value): return code_of(value)
     if is_dataclass(value): return {f.name: _plain(v) for f in fields(value)
                                     if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
     if isinstance(value, Mapping): return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
-    return code_of(value) if callable(value) else value
+    return value
 
 def _to_recipe(value):
     "A recipe from its fields"
