@@ -204,7 +204,8 @@ def as_vector(
     names:Iterable[str]|None=None # which entries; all floating-point ones if None
 ) -> Tensor: # float64 vector, on the CPU
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
-    chosen = sorted(names or (k for k, v in state.items() if v.is_floating_point() and k not in aliases(state)))
+    tied = () if names else aliases(state)
+    chosen = sorted(names or (k for k, v in state.items() if v.is_floating_point() and k not in tied))
     return torch.cat([state[k].flatten().cpu().double() for k in chosen])
 
 def as_vectors(
