@@ -65,7 +65,7 @@ def plane_of_two(
     mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle
-    "The plane through two solutions, with an orthogonal direction of the same length (SYN §4); raises `ValueError` for one solution twice, or a third state on their line"
+    "The plane through two solutions, with an orthogonal direction of the same length (SYN §4); raises `ValueError` for equal ones, or a third on their line"
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
     origin, right, tied = _middle(a, b), _difference(a, b, .5), aliases(a)
@@ -109,7 +109,7 @@ def _like_filters(direction, weights):
 def plane_of_four(
     states:Sequence[Solution] # four solutions
 ) -> Plane: # the first solution at (1, 0), the second at (-1, 0)
-    "Origin between the first two, one direction along them, the other along the last two (SYN's code), not orthogonal; raises `ValueError` for another number, or a pair that is one solution"
+    "Origin between the first two, one direction along them, the other along the last two (SYN's code); raises `ValueError` for another number, or equal ones"
     if len(states) != 4: raise ValueError(f'this plane is of four solutions, not {len(states)}: use plane_of_two for two')
     a, *others = map(as_state, states)
     b, c, d = ({k: v.to(a[k].device) for k, v in state.items()} for state in others)
