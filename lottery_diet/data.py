@@ -411,11 +411,13 @@ def pixel_statistics(
 def front(
     order:Tensor, # every index once, most wanted first
     k:int, # how many to take
-    labels:Tensor|None=None # class-balanced if given: `k` is shared out evenly
+    labels:Tensor|None=None # one for each index, class-balanced if given: `k` is shared out evenly
 ) -> Tensor: # k indices, in dataset order
-    "The first `k` of an ordering; raises `ValueError` where there are not that many"
+    "The first `k` of an ordering; raises `ValueError` where there are not that many, or labels of other examples"
     if not 0 < k <= len(order): raise ValueError(f'cannot take {k} of {len(order)} examples')
     if labels is None: return order[:k].sort().values
+    if len(labels) != len(order): raise ValueError(f'{len(order)} examples need as many labels, not {len(labels)}')
+    labels = labels.to(order.device)
     classes = labels.unique()
     quota = [k//len(classes) + (i < k % len(classes)) for i in range(len(classes))]
     of_class = by_class(order, labels, classes)

@@ -42,7 +42,8 @@ class Plane:
         state:Solution # of the same network
     ) -> tuple[float, float]: # x, y
         "Where a state lies when it is projected onto the plane (least squares: the directions need not be orthogonal)"
-        state, names = as_state(state), [k for k in self.right if k not in aliases(self.origin)]
+        state, tied = as_state(state), aliases(self.origin)
+        names = [k for k in self.right if k not in tied]
         offset, right, up = (_flat(part, names) for part in ({k: state[k].to(self.origin[k].device) - self.origin[k] for k in names}, self.right, self.up))
         system = torch.stack([torch.stack([right@right, right@up]), torch.stack([right@up, up@up])])
         return tuple(torch.linalg.solve(system, torch.stack([right@offset, up@offset])).tolist())
@@ -64,10 +65,11 @@ def plane_of_two(
     mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle
-    "The plane through two solutions, with an orthogonal direction of the same length (SYN §4); raises `ValueError` for a third state on their line"
+    "The plane through two solutions, with an orthogonal direction of the same length (SYN §4); raises `ValueError` for equal ones, or a third on their line"
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
     origin, right, tied = _middle(a, b), _difference(a, b, .5), aliases(a)
+    _require_length(right, 'both solutions are the same: a plane needs two')
     up = mapped(lambda k, v: _random(k, v, seed), right) if towards is None else _difference(origin, as_state(towards), -1.)
     if filter_normalized: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
     if mask: up = masked(up, mask, tied)
@@ -79,9 +81,14 @@ def _beside(direction, line):
     a, b = _flat(direction, line), _flat(line, line)
     along = ((a@b)/(b@b)).item()
     across = {k: v - along*line[k] for k, v in direction.items()}
-    if _flat(across, line).norm() <= 1e-6*a.norm():
+    if not _flat(across, line).norm() > 1e-6*a.norm(): # nor where it is not a number
         raise ValueError('the third state lies on the line through both solutions: give another, or none for a random direction')
     return across
+
+def _require_length(direction, what):
+    "Raise where a direction leads nowhere, or out of the finite numbers"
+    require_finite(direction, 'a solution holds numbers that are not finite: its training diverged')
+    if not any(v.any() for v in direction.values()): raise ValueError(what)
 
 def _as_long(direction, other):
     "Scaled to the other's length"
@@ -89,8 +96,9 @@ def _as_long(direction, other):
     return {k: v*longer for k, v in direction.items()}
 
 def _random(name, like, seed):
-    "A direction's entry; running statistics stay"
-    return torch.zeros_like(like) if '.running_' in f'.{name}' else torch.randn(like.shape, generator=stream(seed, 'plane', name), dtype=torch.float64).to(like)
+    "A direction's entry; running statistics stay, and so does what is the same in both solutions: fixed filters, frozen weights"
+    fixed = '.running_' in f'.{name}' or not like.any()
+    return torch.zeros_like(like) if fixed else torch.randn(like.shape, generator=stream(seed, 'plane', name), dtype=torch.float64).to(like)
 
 def _like_filters(direction, weights):
     "Each filter, or row, as long as the weights' own; vectors, such as biases, are left out"
@@ -101,11 +109,13 @@ def _like_filters(direction, weights):
 def plane_of_four(
     states:Sequence[Solution] # four solutions
 ) -> Plane: # the first solution at (1, 0), the second at (-1, 0)
-    "Origin between the first two, one direction along them, the other along the last two (SYN's code), not orthogonal; raises `ValueError` for another number"
+    "Origin between the first two, one direction along them, the other along the last two (SYN's code); raises `ValueError` for another number, or equal ones"
     if len(states) != 4: raise ValueError(f'this plane is of four solutions, not {len(states)}: use plane_of_two for two')
     a, *others = map(as_state, states)
     b, c, d = ({k: v.to(a[k].device) for k, v in state.items()} for state in others)
-    return Plane(_middle(a, b), _difference(a, b, .5), _difference(d, c, .5))
+    right, up = _difference(a, b, .5), _difference(d, c, .5)
+    for direction, pair in ((right, 'first'), (up, 'last')): _require_length(direction, f'the {pair} two solutions are the same: each direction needs two')
+    return Plane(_middle(a, b), right, up)
 
 # %% ../nbs/07_landscape.ipynb #c38db28f
 def surface(

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.fx
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -149,21 +150,22 @@ class _Leaves(torch.fx.Tracer):
     def is_leaf_module(self, m, name): return not [*m.children()]
 
 class _Walk:
-    "Which units each value of a graph runs over"
-    pointwise = {'add', 'iadd', 'mul', 'imul', 'truediv', 'relu', 'relu_', 'gelu', 'silu', 'max_pool2d', 'boolean_dispatch', 'avg_pool2d',
-                 'adaptive_avg_pool2d', 'dropout', 'contiguous'} # by name of function or method
+    "Which units each value of a graph runs over, and how it lies: 'maps' n × units × h × w, 'rows' n × units, 'last' of any number of axes, None if unknown"
+    pointwise = {'add', 'iadd', 'mul', 'imul', 'truediv', 'relu', 'relu_', 'gelu', 'silu', 'dropout', 'contiguous'} # by name of function or method
     over_pixels = {'flatten', 'mean', 'amax'} # behind which the next layer has so many inputs for each unit
+    pools = {F.max_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.max_pool2d}
+    sizes_alone = {'shape', 'device', 'dtype', 'ndim'} # attributes that hold no units
 
     @staticmethod
     def keeps_units(m):
         "Does a layer without weights leave every unit where it is?"
-        kinds = {k.__name__ for k in (nn.modules.pooling, nn.modules.activation, nn.modules.dropout)}
-        known = isinstance(m, nn.Flatten|nn.Identity) or getattr(m, 'channelwise', False) or type(m).__module__ in kinds
+        kinds = {k.__name__ for k in (nn.modules.activation, nn.modules.dropout)}
+        known = isinstance(m, nn.Identity) or getattr(m, 'channelwise', False) or type(m).__module__ in kinds
         return known and not isinstance(m, nn.GLU)
 
     def __init__(self, model):
         self.model, self.parts, self.fixed = model, dict(model.named_modules()), 0
-        self.of, self.root, self.sizes, self.sides, self.seen, self.norms = {}, [0], [0], [[]], [[]], [[]]
+        self.of, self.lies, self.root, self.sizes, self.sides, self.seen, self.norms = {}, {}, [0], [0], [[]], [[]], [[]]
 
     def find(self, group):
         while self.root[group] != group: group = self.root[group]
@@ -185,36 +187,81 @@ class _Walk:
     def refuse(self, why): raise ValueError(f'units of this {type(self.model).__name__} cannot be matched: it {why}')
 
     def visit(self, node):
-        came = [self.of[arg] for arg in node.all_input_nodes if arg in self.of]
-        name = getattr(node.target, '__name__', str(node.target))
-        if node.op in ('placeholder', 'get_attr'): self.of[node] = self.fixed
-        elif node.op == 'call_module' and came: self.of[node] = self.layer(node.target, self.parts[node.target], came[0])
-        elif node.op != 'output' and came and name in self.pointwise | self.over_pixels:
-            if name in self.over_pixels and {*node.args[1:2]} - {1, (2, 3), (-2, -1), (-1, -2)}: self.refuse(f'calls {name} over other axes than pixels')
-            for other in came[1:]: self.merge(came[0], other)
-            self.of[node] = self.find(came[0])
-        elif node.op != 'output' and came and name not in ('getattr', 'getitem', 'size'):
-            self.refuse(f'calls {name}, of which is not known what it does to units')
+        came = [arg for arg in node.all_input_nodes if arg in self.of]
+        if node.op == 'placeholder': self.of[node], self.lies[node] = self.fixed, 'maps'
+        elif node.op == 'get_attr': self.of[node], self.lies[node] = self.fixed, None
+        elif node.op != 'output' and came: self.step(node, came)
 
-    def layer(self, name, m, came):
-        own, came = [k for k in m.state_dict() if k != 'num_batches_tracked'], self.find(came)
-        if not own and self.keeps_units(m): return came
-        if isinstance(m, nn.Linear|nn.Conv2d) and getattr(m, 'groups', 1) == 1:
-            width = m.weight.shape[1]
-            if came and width % self.sizes[came]: self.refuse(f'joins units before {name}')
-            self.sides[came].append(Side(f'{name}.weight', 1, width//self.sizes[came] if came else 1))
-            out = self.new(m.weight.shape[0])
-            self.sides[out] += [Side(f'{name}.{k}', 0) for k in own]
-            self.seen[out].append(name)
-            return out
+    def step(self, node, came):
+        "One call of what has units"
+        name = getattr(node.target, '__name__', str(node.target))
+        if name == 'size' or name == 'getattr' and node.args[1] in self.sizes_alone: return
+        layer, ways = node.op == 'call_module', {self.lies[value] for value in came} - {None}
+        if not layer and not (name in self.pointwise | self.over_pixels or node.target in self.pools):
+            self.refuse(f'calls {name}, of which is not known what it does to units')
+        if not layer and len(ways) > 1: self.refuse(f'gives {name} units on several axes')
+        lies = ways.pop() if len(ways) == 1 else None
+        for value in came[1:]: self.merge(self.of[value], self.fixed if layer else self.of[came[0]])
+        if layer and len(came) > 1: self.merge(self.of[came[0]], self.fixed) # a layer of one's own
+        group = self.find(self.of[came[0]])
+        if layer: self.of[node], self.lies[node] = self.layer(node.target, self.parts[node.target], group, lies)
+        else: self.of[node], self.lies[node] = group, self.call(name, node, group, lies)
+
+    def call(self, name, node, group, lies):
+        "How the result of a function or method lies"
+        given = dict(enumerate(node.args[1:])) | dict(node.kwargs)
+        if node.target in self.pools: return self.pooled(name, group, lies)
+        if name == 'flatten': return self.flattened(name, given.get(0, given.get('start_dim', 0)), given.get(1, given.get('end_dim', -1)), group, lies)
+        if name not in self.over_pixels: return lies
+        axes = given.get(0, given.get('dim', given.get('axis')))
+        if not isinstance(axes, list|tuple) or sorted(axes) not in ([2, 3], [-2, -1]): self.refuse(f'calls {name} over other axes than pixels')
+        maps = self.pooled(name, group, lies)
+        return maps if given.get(1, given.get('keepdim')) else 'rows'
+
+    def flattened(self, name, start, end, group, lies):
+        if start != 1 or end not in (-1, 3) or lies == 'last' and group != self.fixed: self.refuse(f'calls {name} over other axes than pixels')
+        return 'rows'
+
+    def pooled(self, name, group, lies):
+        if lies != 'maps' and group != self.fixed: self.refuse(f'calls {name} over other axes than pixels')
+        return lies
+
+    def layer(self, name, m, came, lies):
+        "Units that come out of a layer, and how they lie"
+        own = [k for k in m.state_dict() if k != 'num_batches_tracked']
+        if isinstance(m, nn.Flatten): return came, self.flattened(name, m.start_dim, m.end_dim, came, lies)
+        if type(m).__module__ == nn.modules.pooling.__name__ and type(m).__name__.endswith('Pool2d'): return came, self.pooled(name, came, lies)
+        if not own and self.keeps_units(m): return came, lies
+        if isinstance(m, nn.Linear|nn.Conv2d) and getattr(m, 'groups', 1) == 1: return self.weighted(name, m, own, came, lies)
         if isinstance(m, nn.modules.batchnorm._BatchNorm) or isinstance(m, nn.GroupNorm) and m.num_groups == m.num_channels:
-            self.sides[came] += [Side(f'{name}.{k}', 0) for k in own]
-            self.norms[came].append(name)
-            return came
+            return self.normalized(name, m, own, came, lies)
         of_units = nn.modules.conv._ConvNd|nn.Linear|nn.modules.batchnorm._NormBase|nn.GroupNorm|nn.LayerNorm|nn.RMSNorm|nn.RNNBase|nn.MultiheadAttention
         if isinstance(m, of_units):
             self.refuse(f'has a {type(m).__name__}, {name}, that mixes units or keeps their order')
-        return self.merge(came, self.fixed) # a layer of one's own: what goes in and comes out has an order
+        return self.merge(came, self.fixed), None # a layer of one's own: what goes in and comes out has an order
+
+    def weighted(self, name, m, own, came, lies):
+        "A layer that new units come out of"
+        width, takes = m.weight.shape[1], ('maps',) if isinstance(m, nn.Conv2d) else ('rows', 'last')
+        if came != self.fixed:
+            if width % self.sizes[came]: self.refuse(f'joins units before {name}')
+            if lies not in takes: self.refuse(f'gives {name} units on another axis than its inputs')
+        self.sides[came].append(Side(f'{name}.weight', 1, width//self.sizes[came] if came else 1))
+        out = self.new(m.weight.shape[0])
+        self.sides[out] += [Side(f'{name}.{k}', 0) for k in own]
+        self.seen[out].append(name)
+        return out, 'maps' if isinstance(m, nn.Conv2d) else 'rows' if lies == 'rows' else 'last'
+
+    def normalized(self, name, m, own, came, lies):
+        "A layer that normalizes each unit, or each pixel of one that was flattened, by itself"
+        width = m.num_features if isinstance(m, nn.modules.batchnorm._BatchNorm) else m.num_channels
+        if came != self.fixed:
+            if lies == 'last' and isinstance(m, nn.BatchNorm1d) and width == self.sizes[came]: lies = 'rows' # of more axes the second would be as long
+            if lies not in ('maps', 'rows') or width % self.sizes[came]: self.refuse(f'gives {name} units on another axis than its inputs')
+        repeat = width//self.sizes[came] if came else 1
+        self.sides[came] += [Side(f'{name}.{k}', 0, repeat) for k in own]
+        if repeat == 1: self.norms[came].append(name)
+        return came, lies
 
     def groups(self):
         free = [g for g in range(1, len(self.root)) if self.find(g) == g]
@@ -289,7 +336,8 @@ def _listened(model, state, names, said):
     "A copy of the network that puts down what some of its layers say, units × numbers"
     net = twin(model).eval()
     net.load_state_dict(state)
-    def listen(name): return lambda m, x, y: said.update({name: y.movedim(1, 0).flatten(1).to('cpu', torch.float64, copy=True)})
+    def by_unit(m, y): return y.movedim(-1 if isinstance(m, nn.Linear) else 1, 0).flatten(1)
+    def listen(name): return lambda m, x, y: said.update({name: by_unit(m, y).to('cpu', torch.float64, copy=True)})
     for name in names: net.get_submodule(name).register_forward_hook(listen(name))
     return net
 

@@ -43,7 +43,7 @@ from lottery_diet.models import cifar_resnet, conv4, conv_net, initialize, lenet
 from lottery_diet.papers.catalogue import preset, presets
 from lottery_diet.papers.stable_subnetworks.protocols import distill_settings
 from lottery_diet.regions import disagreement, distance_matrix, matched_units, repulsion, threshold, weight_counts
-from lottery_diet.scores import el2n, forgetting, grand, grand_last_layer
+from lottery_diet.scores import el2n, forgetting, grand, grand_last_layer, keep_easiest, keep_window
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit, fit_many, train
 
@@ -94,6 +94,12 @@ def looking(device, make):
     return predict(net, look), predict(net, look, states[1]), evaluate(net, look, states[2])
 
 def scoring(device, make): return [score(net_on(device, make), look) for score in (el2n, grand, grand_last_layer)]
+
+def chosen(device):
+    "Scores here and labels there, and the other way round"
+    scores, labels = torch.randperm(len(some), generator=stream(0, 'scores')).float(), some.y
+    pairs = (scores, labels.to(device)), (scores.to(device), labels), (scores.to(device), labels.to(device))
+    return [keep(s, 20, labels=y) for s, y in pairs for keep in (keep_easiest, partial(keep_window, offset=10))]
 
 def forgotten(device): return forgetting(nets['mlp'], some.to(device), short, seeds=(0, 1), every=3)
 
@@ -174,7 +180,7 @@ computations = dict(
     in_turn=partial(at_once, grouping='in turn'), in_parallel=partial(at_once, grouping='in parallel'),
     pruning_mlp=partial(pruning, make='mlp'), pruning_resnet=partial(pruning, make='resnet'), pruned_at_start=partial(pruned_at_start, make='resnet'),
     trajectories_in_batches=partial(trajectories, batch_size=4, average=.5),
-    **{f.__name__: f for f in (repelled, pruning_at_once, forgotten, children, solutions, whitening, beginnings, trajectories, gradients)},
+    **{f.__name__: f for f in (repelled, pruning_at_once, chosen, forgotten, children, solutions, whitening, beginnings, trajectories, gradients)},
     **{f'{f.__name__}_{make}': partial(f, make=make) for f in (looking, scoring, path, on_two_devices, landscape) for make in ('mlp', 'resnet', 'conv_net')},
     **{f'{name}_{"alike" if alike else "each"}': partial(augmented, name=name, alike=alike) for name in operations for alike in (True, False)})
 

@@ -38,7 +38,7 @@ from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
 from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
-from lottery_diet.landscape import Curvature, plane_of_two, surface, top_eigenvalues
+from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.models import cifar_resnet, code_of, find_model, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock
@@ -396,6 +396,8 @@ def test_numbers_that_are_not_finite_end_what_scores_and_looks():
     scores = torch.tensor([0., torch.nan, 1., torch.inf])
     for keep in (keep_easiest, keep_hardest, keep_window):
         with pytest.raises(ValueError, match='1 of 4 scores are not numbers'): keep(scores, 2)
+        for n in (3, 5):
+            with pytest.raises(ValueError, match=f'4 examples need as many labels, not {n}'): keep(torch.arange(4.), 2, labels=torch.zeros(n, dtype=torch.long))
     assert keep_hardest(torch.tensor([0., torch.inf, 1.]), 1).tolist() == [1]
     with pytest.raises(Diverged, match='lower lr'): fit(make('linear'), data, Recipe(1, 32, lr=1e38, weight_decay=1e3)) # the loss was finite, the update is not
     with pytest.raises(ValueError, match='not finite'): ImageSet(torch.tensor([[[[torch.nan]]]]), torch.zeros(1, dtype=torch.long))
@@ -407,6 +409,19 @@ def test_a_plane_that_extrapolates_variances_below_zero_says_what_to_do():
     plane = plane_of_two(b | {'0.bias': a['0.bias'] + 1}, a)
     with pytest.raises(Diverged, match='calibration='): surface(net, plane, test, (-1.5,), (0.,))
     assert np.isfinite(surface(net, plane, test, (-1.5,), (0.,), calibration=data).loss).all()
+
+def test_a_plane_needs_two_solutions_and_leaves_what_they_share():
+    net = make('frozen')
+    a, b = state_of(net), fit(net, data, recipe).state
+    for same_two in ((net, net), (a, dict(a))):
+        with pytest.raises(ValueError, match='both solutions are the same: a plane needs two'): plane_of_two(*same_two)
+    for four, pair in (((a, a, a, b), 'first'), ((a, b, a, a), 'last')):
+        with pytest.raises(ValueError, match=f'the {pair} two solutions are the same'): plane_of_four(four)
+    with pytest.raises(Diverged, match='not finite'): plane_of_two(a, b | {'3.weight': b['3.weight']*torch.nan})
+    frozen_ones, learned = ('1.weight', '1.bias'), ('3.weight', '3.bias')
+    up, moved = plane_of_two(a, b).up, plane_of_two(a, b | {k: b[k] + 1 for k in frozen_ones}).up
+    assert not any(up[k].any() for k in frozen_ones) and all(moved[k].any() for k in frozen_ones)
+    for k in learned: assert F.cosine_similarity(up[k].flatten(), moved[k].flatten(), 0) > .9, 'numbers drawn for others are the same'
 
 def test_looking_changes_nothing_of_the_users():
     net, x = make('in place'), data.x.float()/255

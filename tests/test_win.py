@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lottery_diet.core import distance, same, stream
@@ -132,6 +133,67 @@ def test_units_of_a_network_with_statistics_change_order_and_are_found_again(mak
     (nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 2, 3)), 'has a GroupNorm, 1')])
 def test_units_whose_order_means_something_are_refused(net, why):
     with pytest.raises(ValueError, match=f'cannot be matched: it {why}'): unit_groups(net)
+
+class Tail(nn.Module):
+    "Eight channels that have a scale each, a way from them to a linear layer of so many inputs, and that layer"
+    def __init__(self, way, inputs):
+        super().__init__()
+        self.conv, self.norm, self.way, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), way, nn.Linear(inputs, 3)
+    def forward(self, x): return self.fc(self.way(torch.relu(self.norm(self.conv(x)))))
+
+def same_after_shuffling(net, side=8):
+    "Does it compute the same with its units in another order, in which some of its weights really move?"
+    net = initialize(lambda: net, 0).double().eval()
+    groups, x = unit_groups(net), torch.rand(4, 1, side, side, generator=stream(0, 'test images'), dtype=torch.float64)
+    state = {k: v.clone() for k, v in net.state_dict().items()}
+    for i, (k, v) in enumerate(state.items()):
+        if v.ndim == 1: v.copy_(torch.rand(v.shape, generator=stream(i, k), dtype=torch.float64) + .5)
+    net.load_state_dict(state)
+    before, other = net(x), reordered(state, groups, [torch.arange(units.count).roll(1) for units in groups])
+    net.load_state_dict(other)
+    assert any(not torch.equal(state[k], other[k]) for k in state)
+    return torch.allclose(net(x), before, rtol=1e-8)
+
+@pytest.mark.parametrize('way, inputs', [
+    (lambda x: x.mean([2, 3]), 8), (lambda x: x.mean((3, 2)), 8), (lambda x: x.mean(dim=(-2, -1)), 8), (lambda x: x.amax((-1, -2)), 8),
+    (lambda x: torch.amax(x, dim=[2, 3], keepdim=True).flatten(1), 8), (lambda x: torch.mean(input=x, axis=(2, 3)), 8), (lambda x: x.flatten(1), 512),
+    (lambda x: x.flatten(start_dim=1), 512), (lambda x: torch.flatten(x, 1, 3), 512), (lambda x: F.max_pool2d(x, x.shape[2:]).flatten(1), 8),
+    (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 8), (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(512)), 512),
+    (nn.Sequential(nn.Flatten(), nn.Linear(512, 6), nn.BatchNorm1d(6), nn.ReLU()), 6)])
+def test_ways_from_channels_to_a_linear_layer_are_followed(way, inputs): assert same_after_shuffling(Tail(way, inputs))
+
+@pytest.mark.parametrize('way, inputs, why', [
+    (lambda x: x.mean(1).flatten(1), 64, 'calls mean'), (lambda x: x.mean(dim=1).flatten(1), 64, 'calls mean'),
+    (lambda x: x.amax(dim=1).flatten(1), 64, 'calls amax'), (lambda x: x.mean(axis=1).flatten(1), 64, 'calls mean'),
+    (lambda x: torch.mean(x, (1, 2, 3), keepdim=True).flatten(1), 1, 'calls mean'),
+    (lambda x: x.mean(), 1, 'calls mean'), (lambda x: x.mean((2, 3)).mean((-2, -1)), 1, 'calls mean'),
+    (lambda x: x.flatten(), 2048, 'calls flatten'),
+    (lambda x: x.flatten(2), 64, 'calls flatten'), (lambda x: x.flatten(start_dim=2), 64, 'calls flatten'), (lambda x: x.flatten(1, 2), 8, 'calls flatten'),
+    (nn.Flatten(2), 64, 'calls way'), (nn.Flatten(1, 2), 8, 'calls way'), (nn.Identity(), 8, 'gives fc units on another axis'),
+    (lambda x: x[:, :4].flatten(1), 256, 'calls getitem'), (lambda x: x*x.mean((2, 3), keepdim=True)[:, ::1], 8, 'calls getitem'),
+    (lambda x: x.mT.flatten(1), 512, 'calls getattr')])
+def test_ways_that_mix_channels_are_refused(way, inputs, why):
+    with pytest.raises(ValueError, match=f'cannot be matched: it {why}'): unit_groups(Tail(way, inputs))
+
+def test_units_on_the_last_axis_are_matched_there_or_refused():
+    def rows(*layers): return nn.Sequential(nn.Linear(8, 6), nn.ReLU(), *layers)
+    assert same_after_shuffling(rows(nn.Linear(6, 3)))
+    for behind in ([nn.Flatten()], [nn.AvgPool2d(3, 1, 1)], [nn.Conv2d(1, 2, 3)], [nn.BatchNorm2d(1)]):
+        with pytest.raises(ValueError, match='cannot be matched'): unit_groups(rows(*behind, nn.Linear(6, 3)))
+    net = rows(nn.Linear(6, 3))
+    a, look = {k: v.clone() for k, v in initialize(lambda: net, 0).state_dict().items()}, digits.test.take(torch.arange(50))
+    b = reordered(a, unit_groups(net), [torch.arange(6).roll(2)])
+    assert same(matched_units(net, a, b, look=look), a)
+
+def test_two_values_in_a_layer_of_ones_own_both_keep_their_order():
+    class Sum(nn.Module):
+        def forward(self, a, b): return a + b
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.sum, self.fc = nn.Linear(64, 8), nn.Linear(64, 8), Sum(), nn.Linear(8, 3)
+        def forward(self, x): return self.fc(self.sum(self.a(x.flatten(1)), self.b(x.flatten(1))))
+    assert unit_groups(Two()) == []
 
 def test_layers_of_ones_own_and_outputs_keep_their_order():
     class Own(nn.Module):
