@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
-           'under_all_names', 'placed', 'lerp', 'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin',
-           'is_hooked', 'as_vector', 'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed',
-           'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of',
-           'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers',
-           'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
+           'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'Diverged',
+           'require_finite', 'twin', 'is_hooked', 'as_vector', 'flat_parts', 'as_vectors', 'distance', 'angle',
+           'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of',
+           'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home',
+           'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root',
+           'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -152,6 +153,12 @@ def _checkpoint_in(path):
         raise ValueError(f'{path} cannot be read without running code that it holds, or is damaged: save model.state_dict() alone') from None
 
 # %% ../nbs/00_core.ipynb #71300503
+def is_continuous(
+    v:Tensor # an entry of a state
+) -> bool: # False for counters, masks and the like
+    "Is what lies between two of its values a value too: floating-point or complex numbers?"
+    return v.is_floating_point() or v.is_complex()
+
 def lerp(
     a:Solution, # one end
     b:Solution, # other end, same names and shapes
@@ -160,7 +167,7 @@ def lerp(
     r"$(1-t)\,a + t\,b$, entry by entry; raises `ValueError` where names or shapes differ"
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
-    return mapped(lambda k, u, v: torch.lerp(u, v, t) if u.is_floating_point() else u if t < .5 else v, a, b)
+    return mapped(lambda k, u, v: torch.lerp(u, v.to(u.dtype), t) if is_continuous(u) else u if t < .5 else v, a, b)
 
 def require_same_shapes(
     a:State, # parameters and buffers by name
@@ -188,7 +195,7 @@ def require_finite(
     what:str # what is wrong and what to do: the message
 ) -> None:
     "Raise `Diverged` where a number is infinite or not a number"
-    parts = [v for v in (values.values() if isinstance(values, Mapping) else [values]) if v.is_floating_point() and v.numel()]
+    parts = [v for v in (values.values() if isinstance(values, Mapping) else [values]) if is_continuous(v) and v.numel()]
     if parts and not torch.stack([v.isfinite().all() for v in parts]).all(): raise Diverged(what)
 
 def twin(
@@ -214,16 +221,23 @@ def is_hooked(
 # %% ../nbs/00_core.ipynb #77e43beb
 def as_vector(
     state:State, # on any device
-    names:Iterable[str]|None=None # which entries; all floating-point ones if None
-) -> Tensor: # float64 vector, on the CPU
+    names:Iterable[str]|None=None # which entries; all continuous ones if None
+) -> Tensor: # float64 vector, on the CPU; of complex numbers both parts
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
-    chosen = sorted(names or (k for k, v in state.items() if v.is_floating_point() and k not in aliases(state)))
-    return torch.cat([state[k].flatten().cpu().double() for k in chosen])
+    tied = () if names else aliases(state)
+    chosen = sorted(names or (k for k, v in state.items() if is_continuous(v) and k not in tied))
+    return torch.cat([flat_parts(state[k]).cpu() for k in chosen])
+
+def flat_parts(
+    v:Tensor # numbers of any kind
+) -> Tensor: # float64 vector, on the same device
+    "Its numbers one after the other; of complex ones the real and the imaginary part"
+    return (torch.view_as_real(v) if v.is_complex() else v).flatten().double()
 
 def as_vectors(
     a:Solution, # one state
     b:Solution, # another, whose chosen entries have the same shapes
-    names:Iterable[str]|None=None # which entries; all floating-point ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones if None
 ) -> tuple[Tensor, Tensor]: # float64 vectors of one length
     "Two states as vectors; raises `ValueError` where names or shapes differ"
     a, b = as_state(a), as_state(b)
@@ -235,7 +249,7 @@ def as_vectors(
 def distance(
     a:Solution, # one state
     b:Solution, # another, whose chosen entries have the same shapes
-    names:Iterable[str]|None=None # which entries; all floating-point ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones if None
 ) -> float: # in units of the weights
     "Euclidean distance between two states; raises `ValueError` where names or shapes differ"
     u, v = as_vectors(a, b, names)
@@ -244,7 +258,7 @@ def distance(
 def angle(
     a:Solution, # one state
     b:Solution, # another with the same names
-    names:Iterable[str]|None=None # which entries; all floating-point ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones if None
 ) -> float: # radians, 0 to pi
     "Angle between two states, exact to the last digits also where it is tiny; a zero vector has none and gives `nan` (WIN §2.5)"
     u, v = as_vectors(a, b, names)

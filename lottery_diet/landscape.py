@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
-from .core import Diverged, Solution, State, aliases, as_state, mapped, require_finite, require_same_shapes, stream, under_all_names
+from .core import (
+    Diverged, Solution, State, aliases, as_state, flat_parts, is_continuous, mapped, require_finite, require_same_shapes, stream, under_all_names)
 from .data import ImageSet
 from .engine.evaluation import check_state, device_of, differentiable, evaluate, evaluating
 from .lmc import recalibrate_batchnorm
@@ -48,14 +49,14 @@ class Plane:
         system = torch.stack([torch.stack([right@right, right@up]), torch.stack([right@up, up@up])])
         return tuple(torch.linalg.solve(system, torch.stack([right@offset, up@offset])).tolist())
 
-def _flat(state, names): return torch.cat([state[k].flatten().double() for k in names])
+def _flat(state, names): return torch.cat([flat_parts(state[k]) for k in names])
 
 def _difference(a, b, scale=1.):
-    "Of floating-point entries alone"
-    a, b = ({k: v for k, v in state.items() if a[k].is_floating_point()} for state in (a, b))
+    "Of continuous entries alone"
+    a, b = ({k: v for k, v in state.items() if is_continuous(a[k])} for state in (a, b))
     return mapped(lambda k, u, v: (u - v)*scale, a, b)
 
-def _middle(a, b): return mapped(lambda k, u, v: (u + v)/2 if u.is_floating_point() else u, a, b)
+def _middle(a, b): return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) else u, a, b)
 
 def plane_of_two(
     a:Solution, # one solution, at (1, 0)

@@ -150,9 +150,10 @@ def keep_window(
     labels:Tensor|None=None # class-balanced if given: so many are skipped, and kept, in all
 ) -> Tensor: # k indices, in dataset order
     "The `k` hardest after skipping `offset`: past the wrong labels and outliers; raises `ValueError` where there are not that many (Paul et al. 2021)"
-    skipped = keep_hardest(scores, offset, labels) if offset else torch.zeros(0, dtype=torch.long)
-    rest = torch.ones(len(scores), dtype=torch.bool).index_fill_(0, skipped, False).nonzero()[:, 0]
-    return rest[keep_hardest(scores[rest], k, None if labels is None else labels[rest])]
+    if not offset: return keep_hardest(scores, k, labels)
+    left = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    rest = left.index_fill_(0, keep_hardest(scores, offset, labels), False).nonzero()[:, 0]
+    return rest[keep_hardest(scores[rest], k, None if labels is None else labels.to(scores.device)[rest])]
 
 def check_scores(
     scores:Tensor # one per example

@@ -25,7 +25,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
 from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, snip_scores
-from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, same, save_tensors, seeded, state_of, stream, twin
+from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
 from lottery_diet.distillation.gradient import Condensing, match_gradients
@@ -1224,3 +1224,21 @@ def test_an_error_without_a_text_is_told_by_its_kind():
             self.f = nn.Linear(64, 10)
         def forward(self, x): raise ValueError
     with pytest.raises(ValueError, match=r'Silent cannot take images of 1×8×8.*\(ValueError\)'): evaluate(Silent(), test)
+
+class Waves(nn.Module):
+    "Complex weights, of which the squared length is an output"
+    def __init__(self):
+        super().__init__()
+        self.waves = nn.Parameter(torch.randn(64, 10, generator=stream(0, 'waves'), dtype=torch.complex64)*.1)
+    def forward(self, x): return (x.flatten(1).to(self.waves.dtype) @ self.waves).abs()
+
+def test_complex_weights_are_on_the_path_and_in_the_distance():
+    start = initialize(Waves, 0)
+    a, b = (fit(initialize(Waves, 0), data, recipe, start=Snapshot.of(start), seed=seed).state for seed in (1, 2))
+    v, w = a['waves'], b['waves']
+    torch.testing.assert_close(lerp(a, b, .25)['waves'], .75*v + .25*w)
+    assert distance(a, b) == pytest.approx((v - w).abs().double().square().sum().sqrt().item()) and angle(a, a) == 0
+    torch.testing.assert_close(plane_of_two(a, b).at(1., 0.)['waves'], v)
+    with pytest.raises(Diverged): require_finite({'waves': v*torch.nan}, 'not finite')
+    mixed = lerp(state_of(flat(tail())), {k: u.bfloat16() for k, u in state_of(flat(tail())).items()}, .5)
+    assert all(u.dtype == torch.float32 for u in mixed.values())
