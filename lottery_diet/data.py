@@ -383,6 +383,7 @@ class ImageSet:
         own = self.x
         if x.is_floating_point() == own.is_floating_point(): return x
         floats = x if x.is_floating_point() else own
+        if not floats.isfinite().all(): return x # which is said of any set
         if not (floats.min() >= 0 and floats.max() <= 1):
             kind, known = (str(v.dtype).removeprefix('torch.') for v in (x, own))
             raise ValueError(f'these images are {kind}, those of {self.name} {known}: give both as pixels, or both normalized')

@@ -685,6 +685,7 @@ def test_a_test_set_is_of_one_kind_with_its_training_set():
         for source in ((x, labels), (ImageSet.of(x, labels),)):
             with pytest.raises(ValueError, match=said): ImageSet.of(*source, like=like)
     assert ImageSet.of(between*2 - 1, labels, like=normalized).mean == (0.,)*3
+    with pytest.raises(ValueError, match='not finite'): ImageSet.of(between*np.float32(np.nan), labels, like=train_set)
 
 def test_images_of_several_types_are_brought_to_one_scale():
     gray = pixels[..., 0]
