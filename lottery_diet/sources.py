@@ -244,7 +244,7 @@ def read_folder(
         pixels = _pixels_of([f for f, _ in files], side)
         with suppress(OSError): write_whole(kept, lambda p: np.savez_compressed(p, pixels=pixels, listing=listing)) # it saves time, no more
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(x, torch.tensor([label for _, label in files]), classes=len(classes), name=name or folder.name)
+    return ImageSet(x, torch.tensor([label for _, label in files]), classes=len(classes), name=name or folder.name, names=tuple(classes))
 
 def _listing(folder:Path, files:Sequence[Path]) -> str:
     "Checksum of names and contents: sizes and times say nothing of a file that was copied with its time"
@@ -355,22 +355,23 @@ def _arrays(file:Path, names:Sequence[str]) -> dict[str, np.ndarray]:
         also = ', or x and y' if 'x_train' in names else ''
         raise ValueError(f'{file} lacks an array ({missing[0]}): it should hold {", ".join(names[:-1])} and {names[-1]}{also}')
     try:
-        for name in names: _check_header(file, name)
-        with np.load(file) as arrays: return {name: arrays[name] for name in names}
-    except LookupError as e: raise ValueError(str(e)) from None
+        wrong = next((said for name in names if (said := _wrong_header(file, name))), None)
+        if wrong is None:
+            with np.load(file) as arrays: return {name: arrays[name] for name in names}
     except MemoryError: raise ValueError(f'{file} holds more than the memory of this machine: give less') from None
     except Exception: raise ValueError(f'{file} cannot be read as arrays: write it with numpy.savez') from None # of many kinds
+    raise ValueError(wrong)
 
-def _check_header(file, name):
-    "What an array claims to hold must be what follows, and fit into memory"
+def _wrong_header(file, name):
+    "A sentence where what an array claims to hold is not what follows, or does not fit into memory"
     with ZipFile(file) as z, z.open(f'{name}.npy') as f:
         version = np.lib.format.read_magic(f)
         shape, _, dtype = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(f)
         size, follows = math.prod(shape)*dtype.itemsize, z.getinfo(f'{name}.npy').file_size - f.tell()
     if dtype.hasobject: raise ValueError('pickled')
-    if size != follows: raise LookupError(f'{name} of {file} claims {size:,} bytes and has {follows:,}: write it with numpy.savez')
+    if size != follows: return f'{name} of {file} claims {size:,} bytes and has {follows:,}: write it with numpy.savez'
     try: refuse_what_memory_cannot_hold(size, f'{name} of {file}')
-    except ValueError as e: raise LookupError(str(e)) from None
+    except ValueError as e: return str(e)
 
 def _images(found, of_x, of_y, file) -> tuple[torch.Tensor, torch.Tensor]:
     "Images n × c × h × w and labels from two arrays of an .npz"

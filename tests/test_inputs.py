@@ -44,7 +44,7 @@ from lottery_diet.models import cifar_resnet, code_of, find_model, initialize, m
 from lottery_diet.networks.residual import BasicBlock
 from lottery_diet.networks.weights import check_tied, count_prunable, masked, prunable
 from lottery_diet.scores import CountOnBatches, el2n, forgetting, grand, grand_last_layer, keep_easiest, keep_hardest, keep_window
-from lottery_diet.sources import load_data
+from lottery_diet.sources import load_data, read_folder
 from lottery_diet.train import Snapshot, fit, fit_many, train, train_many
 
 splits = load_data('digits')
@@ -654,6 +654,67 @@ def test_a_test_set_takes_the_classes_and_constants_of_its_training_set():
     assert held.mean == train_set.mean and held.classes == 3
     with pytest.raises(ValueError, match='one size'): ImageSet.of(pixels[:2, :5], labels[:2], like=train_set)
     with pytest.raises(ValueError, match='labels must lie'): ImageSet.of(pixels[:2], [0, 3], like=train_set)
+
+def test_names_of_classes_are_those_of_the_training_set(tmp_path):
+    train_set = ImageSet.of(pixels[:6], ['cat', 'dog', 'eel']*2)
+    assert train_set.names == ('cat', 'dog', 'eel') and train_set.y.tolist() == [0, 1, 2]*2
+    for kept in (train_set, train_set.take(torch.arange(2)), train_set.like(train_set.x, train_set.y), train_set.normalized_by((.5,)*3, (.2,)*3)):
+        held = ImageSet.of(pixels[:4], ['dog', 'eel', 'eel', 'dog'], like=kept)
+        assert held.y.tolist() == [1, 2, 2, 1] and held.classes == 3 and held.names == kept.names
+    pairs = [(p, np.array(name)) for p, name in zip(pixels[:2], ['eel', 'dog'])]
+    assert ImageSet.of(pairs, like=train_set).y.tolist() == [2, 1]
+    alone = ImageSet.of(pixels[:2], ['dog', 'eel'])
+    assert alone.y.tolist() == [0, 1] and ImageSet.of(alone, like=train_set).y.tolist() == [1, 2] and ImageSet.of(alone) is alone
+    assert ImageSet.of(alone, like=train_set).mean == train_set.mean
+    with pytest.raises(ValueError, match="'fox' is none of the 3 classes cat, dog, eel"): ImageSet.of(pixels[:2], ['dog', 'fox'], like=train_set)
+    numbered = ImageSet.of(pixels[:6], [0, 1, 2]*2)
+    for how in (dict(classes=3), dict(like=numbered)):
+        with pytest.raises(ValueError, match='only some of the class names occur: give whole numbers'): ImageSet.of(pixels[:2], ['dog', 'eel'], **how)
+    with pytest.raises(ValueError, match='those of images whole numbers'): ImageSet.of(pixels[:6], ['cat', 'dog', 'eel']*2, like=numbered)
+    assert ImageSet.of(pixels[:2], [2, 1], like=train_set).y.tolist() == [2, 1]
+    with pytest.raises(ValueError, match='3 classes need as many names, not 2'): replace(train_set, names=('cat', 'dog'))
+    for name in ('eel', 'cat', 'dog'):
+        (tmp_path/name).mkdir()
+        Image.fromarray(pixels[0]).save(tmp_path/name/'0.png')
+    assert ImageSet.of(pixels[:2], ['eel', 'dog'], like=read_folder(tmp_path)).y.tolist() == [2, 1]
+
+between = np.linspace(.1, .9, pixels.size).reshape(pixels.shape).astype(np.float32) # in 0…1, and no pixels over 255
+def test_a_test_set_is_of_one_kind_with_its_training_set():
+    train_set, near = ImageSet.of(pixels, labels), torch.from_numpy(np.round(between*255)).permute(0, 3, 1, 2)
+    held = ImageSet.of(between, labels, like=train_set)
+    assert held.mean == train_set.mean and held.x.dtype == torch.uint8 and torch.equal(held.x.float(), near)
+    floats = ImageSet.of(between, labels)
+    assert floats.mean == (0.,)*3 and torch.equal(ImageSet.of(pixels, labels, like=floats).inputs(ImageSet.of(pixels, labels, like=floats).x), first/255)
+    normalized = ImageSet.of(between*4 - 2, labels)
+    for x, like, kind, known in (
+            (between*4 - 2, train_set, 'float32', 'uint8'), (pixels, normalized, 'uint8', 'float32'), (between*255, train_set, 'float32', 'uint8')):
+        said = f'these images are {kind}, those of images {known}: give both as pixels, or both normalized'
+        for source in ((x, labels), (ImageSet.of(x, labels),)):
+            with pytest.raises(ValueError, match=said): ImageSet.of(*source, like=like)
+    assert ImageSet.of(between*2 - 1, labels, like=normalized).mean == (0.,)*3
+    with pytest.raises(ValueError, match='not finite'): ImageSet.of(between*np.float32(np.nan), labels, like=train_set)
+
+def test_images_of_several_types_are_brought_to_one_scale():
+    gray = pixels[..., 0]
+    deep = [Image.fromarray(p.astype(np.uint16)*257) for p in gray]
+    plain, y = torch.from_numpy(gray)[:, None], torch.arange(12) % 3
+    assert deep[0].mode.startswith('I')
+    sixteen = gray.astype(np.uint16)*257
+    for other in (gray, sixteen, sixteen.astype('>u2'), gray/255, sixteen.astype(np.float32), gray.astype(np.int64), deep):
+        mixed = [Image.fromarray(a) if i % 2 else b for i, (a, b) in enumerate(zip(gray, other))]
+        assert torch.equal(ImageSet.of(mixed, y).x, plain) and torch.equal(ImageSet.of([*zip(mixed, y)], progress=False).x, plain)
+    black_and_white = ImageSet.of([gray[0], gray[1] > 127], [0, 1]).x
+    assert torch.equal(black_and_white[1, 0], torch.from_numpy((gray[1] > 127)*np.uint8(255)))
+    shares = ImageSet.of([(gray[0], 0), (between[1, ..., 0], 1), (gray[2]/np.float32(255), 2)], progress=False).x
+    assert torch.equal(shares, torch.stack([plain[0]/255, torch.from_numpy(between[1, ..., 0])[None], plain[2]/255]))
+    black = ImageSet.of([(np.zeros((2, 2), np.float32), 0), (np.full((2, 2), -1.7, np.float32), 1)], progress=False).x
+    assert black.tolist() == [[[[0.]*2]*2], [[[float(np.float32(-1.7))]*2]*2]]
+    assert ImageSet.of([[[0, 1]], [[.5, 0]]], [0, 1]).x.tolist() == [[[[0., 1.]]], [[[.5, 0.]]]], "numbers of Python's are of one kind"
+    dark = ImageSet.of([deep[0], Image.fromarray(np.full((6, 7), 4095, np.uint16))], [0, 1]).x[1]
+    assert dark.unique().tolist() == [16], '4095/257: one scale with another that fills its range'
+    for wrong, said in (([gray[0], between[1, ..., 0] - 3], 'some images are pixels, others floating point from -2'),
+                        (gray.astype(np.uint16)*16, 'pixels end at 4080: scale them to 0…255'), (gray.astype(np.float32)*16, 'pixels end at 4080')):
+        with pytest.raises(ValueError, match=said): ImageSet.of(wrong, [i % 2 for i in range(len(wrong))])
 
 def test_images_that_would_be_taken_for_something_else_are_refused():
     y = torch.from_numpy(labels)
