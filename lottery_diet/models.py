@@ -280,12 +280,12 @@ def _closure_of(f):
 
 def _globals_of(f):
     "What a function without a file reads of its notebook: its own values, functions and modules; not what is installed"
-    if _sources_of(f)[1]: return {}
-    codes, read = [f.__code__], set()
+    home, codes, read = f.__globals__.get('__name__'), [f.__code__], set()
+    if _source_of(sys.modules.get(home)): return {}
     for code in codes:
         codes += [c for c in code.co_consts if isinstance(c, CodeType)]
         read |= {i.argval for i in get_instructions(code) if i.opname in ('LOAD_GLOBAL', 'LOAD_NAME')}
-    return {k: v for k in sorted(read) if not _installed(v := f.__globals__.get(k), f.__module__)}
+    return {k: v for k in sorted(read) if not _installed(v := f.__globals__.get(k), home)}
 
 def _installed(value, beside):
     "Is it nothing, or of a library?"

@@ -892,7 +892,8 @@ def in_a_notebook(text, name='f'):
     ('class f(nn.Module):\n    @staticmethod\n    def forward(x): return x*2.', '2.', '5.'),
     ('class f(nn.Module):\n    @property\n    def gamma(self): return 2.', '2.', '5.'),
     ('class Base(nn.Module):\n    def forward(self, x): return x*2.\nclass f(Base):\n    def __init__(self): super().__init__()', '2.', '5.'),
-    ('def made(n):\n    def f(x): return x*n\n    return f\nf = made(2.)', '2.', '5.')])
+    ('def made(n):\n    def f(x): return x*n\n    return f\nf = made(2.)', '2.', '5.'),
+    ('from functools import wraps\nby = 2.\ndef times(f):\n    @wraps(f)\n    def g(*a): return by*f(*a)\n    return g\nf = times(F.nll_loss)', '2.', '5.')])
 def test_what_a_function_of_a_notebook_has_from_elsewhere_is_part_of_it(text, old, new):
     assert in_a_notebook(text) == in_a_notebook(text) != in_a_notebook(text.replace(old, new))
 
