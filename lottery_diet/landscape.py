@@ -110,7 +110,7 @@ def _like_filters(direction, weights):
 def plane_of_four(
     states:Sequence[Solution] # four solutions
 ) -> Plane: # the first solution at (1, 0), the second at (-1, 0)
-    "Origin between the first two, one direction along them, the other along the last two (SYN's code); raises `ValueError` for another number, or equal ones"
+    "Origin between the first two; directions along them and along the last two, not orthogonal (SYN's code); raises `ValueError` for fewer, more or equal ones"
     if len(states) != 4: raise ValueError(f'this plane is of four solutions, not {len(states)}: use plane_of_two for two')
     a, *others = map(as_state, states)
     b, c, d = ({k: v.to(a[k].device) for k, v in state.items()} for state in others)

@@ -1,9 +1,12 @@
 "Asked once, computed once: whatever is killed, broken, asked at the same time or asked wrongly."
 import fcntl
+import hashlib
+import importlib
 import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +15,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +24,22 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lottery_diet.core import pick_device, same
+from lottery_diet.core import pick_device, project_root, same
+from lottery_diet.distill import augmented_by, stand_in
+from lottery_diet.engine.augment import DSA
+from lottery_diet.experiments import distilling
 from lottery_diet.experiments import tasks as experiments
 from lottery_diet.experiments.answers import Answer, ship_answers
+from lottery_diet.experiments.distilling import Taught
 from lottery_diet.experiments.ingredients import Images, Network
-from lottery_diet.experiments.records import record_files, verified
-from lottery_diet.experiments.sweeps import chunks, grid, judges_of, status, submit, sweep, varied, with_needs, work_through
+from lottery_diet.experiments.records import key_of, record_files, verified, write_record
+from lottery_diet.experiments.sweeps import chunks, grid, judges_of, seconds_of_step, status, submit, sweep, varied, with_needs, work_through
 from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, TaskFailed
 from lottery_diet.experiments.tickets import AtStart, Control, Dense, Moved, Retrained, Signed, SignFlips, TicketLevel, at_level, ladder
 from lottery_diet.experiments.training import Judge, Pretrain, Training
 from lottery_diet.imp import Mask
-from lottery_diet.papers.catalogue import preset
+from lottery_diet.models import find_model
+from lottery_diet.papers.catalogue import panels_of, preset
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe
 
@@ -192,6 +201,55 @@ def test_nothing_old_is_returned_when_version_default_or_field_changes(monkeypat
     class Other(Task): lr: float = .2
     assert Other().key != before
 
+def test_what_is_equal_has_one_key():
+    for whole, same_as in ((dict(weight_decay=0), {}), (dict(lr=1), dict(lr=1.)), (dict(weight_decay=-0.), {}), (dict(momentum=1), dict(momentum=1.))):
+        a, b = Recipe(10, 64, **whole), Recipe(10, 64, **same_as)
+        assert a == b and repr(a) == repr(b) and Dense(recipe=a).key == Dense(recipe=b).key
+    for a, b in ((DSA(brightness=2), DSA(brightness=2.)), (DSA(lighting=-0.), DSA(lighting=0))):
+        assert a == b and Pretrain(recipe=recipe, steps=5, augment=a).key == Pretrain(recipe=recipe, steps=5, augment=b).key
+    assert Pretrain(recipe=recipe, steps=5, label_noise=-0.).key == Pretrain(recipe=recipe, steps=5, label_noise=0).key == Pretrain(recipe=recipe, steps=5).key
+
+class Numbered(Task):
+    "A field whose names are numbers"
+    sizes: dict[int, float]
+    def compute(self, run): return Outcome([dict(n=len(self.sizes))])
+
+def test_a_question_with_numbers_for_names_is_found_again(tmp_path):
+    task, run = Numbered(sizes={2: 1., 10: 2.}), run_in(tmp_path)
+    assert [str(sweep([task], run=run, progress=False)) for _ in range(2)] == ['0 cached, 1 run, 0 failed, 0 left', '1 cached, 0 run, 0 failed, 0 left']
+    assert run.ask(task).config['sizes'] == {'2': 1., '10': 2.} and task.key == Numbered(sizes={10: 2., 2: 1.}).key != Numbered(sizes={2: 2., 10: 1.}).key
+    assert key_of(dict(b=1, a=[2.5, None])) == hashlib.sha256(b'{"a": [2.5, null], "b": 1}').hexdigest()[:16] # as ever
+
+def test_words_are_read_back_as_words_or_refused(tmp_path):
+    rows = [dict(name='007', flag='True', mixed='nan', some='1e5', plain='a', number=7), dict(name='8', flag='', mixed=3, some=None, plain='b', number=8)]
+    read = write_record(tmp_path/'words', {}, rows, {}, dict(seconds=1.)).rows
+    assert [[row[k] for k in ('name', 'flag', 'plain', 'number')] for row in read] == [['007', 'True', 'a', 7], ['8', '', 'b', 8]]
+    assert [row['mixed'] for row in read] == ['nan', '3'] and read[0]['some'] == '1e5' and np.isnan(read[1]['some'])
+    plain = write_record(tmp_path/'plain', {}, [dict(arm='ticket', level=1, ok=True)], {}, dict(seconds=1.))
+    assert plain.rows == [dict(arm='ticket', level=1, ok=True)] and plain.provenance == dict(seconds=1.)
+    with pytest.raises(ValueError, match="'nan' in column 'way' of an answer would be read as a missing value"):
+        write_record(tmp_path/'refused', {}, [dict(way='nan'), dict(way=None)], {}, {})
+    assert not (tmp_path/'refused').exists()
+
+@pytest.mark.parametrize('steps', [3, 10, 63, 64, 65, 200])
+def test_short_trainings_are_timed_too(tmp_path, steps):
+    assert 0 < seconds_of_step(Dense(recipe=Recipe(steps, 64)), run_in(tmp_path), most=60.) < 60
+
+def test_what_is_inside_a_recipe_or_a_dictionary_varies(tmp_path):
+    rates = grid(begin, {'recipe.lr': (.1, 1), 'recipe.milestones': [(), (100,)]})
+    assert [(t.recipe.lr, t.recipe.milestones) for t in rates] == [(.1, ()), (.1, (100,)), (1., ()), (1., (100,))]
+    assert {t.recipe.batch_size for t in rates} == {64} and varied(begin, {'recipe.lr': .05}) == begin
+    wide = varied(begin, {'network.model': 'small_conv_net', 'network.options.width': 4})
+    assert wide.network == Network(model='small_conv_net', options=dict(width=4)) and begin.network.options == {}
+    shaken = varied(begin, dict(augment=DSA()))
+    assert varied(shaken, {'augment.flip': 0}).augment == DSA(flip=0.)
+    for change, says in {'recipe.batchsize': "field of a recipe 'batchsize' is unknown, did you mean 'batch_size'", 'recipe.learning_rate': "did you mean 'lr'",
+                         'recipe.epochs': 'in_epochs', 'recipe.lr.first': "0.05 has no fields, so that there is no 'first' in it",
+                         'augment.flip': "None has no fields", 'data.nmae': "field of Images 'nmae' is unknown, did you mean 'name'"}.items():
+        with pytest.raises(ValueError, match=re.escape(says)) as refusal: grid(begin, {change: [5]})
+        assert len(str(refusal.value).splitlines()) == 1
+    with pytest.raises(ValueError, match='lr=-1 must be a number of at least 0'): grid(begin, {'recipe.lr': [-1]})
+
 def test_where_files_lie_and_where_to_compute_is_not_part_of_the_question():
     assert varied(begin, {'data.root': '/somewhere/else'}).key == begin.key
 
@@ -268,6 +326,27 @@ def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(
         began = time.time()
     assert calls >= 1 and found.counts['failed'] == 0
     assert_equal_answers(tables_and_tensors(tmp_path), (sweep(tasks, run=run_in(tmp_path/'x'), progress=False), tables_and_tensors(tmp_path/'x'))[1])
+
+@pytest.mark.parametrize('budget', [None, '1h'])
+def test_an_earlier_deadline_of_the_run_holds(tmp_path, budget):
+    assert sweep([Silent()], budget, run=run_in(tmp_path, deadline=time.time() - 1), progress=False).counts == dict(cached=0, run=0, failed=0, left=1)
+    assert sweep([Silent()], 0, run=run_in(tmp_path, deadline=time.time() + 3600), progress=False).counts['left'] == 1
+
+def test_networks_that_were_taught_before_a_deadline_are_not_taught_again(tmp_path, monkeypatch):
+    task = Taught(data=Images(), network=Network(), recipe=Recipe(20, 10), per_class=1, arm='real', networks=3)
+    taught, teach = [], distilling.evaluate_synthetic
+    def counted(make, images, real, recipe, seeds, augment):
+        taught.extend(seeds := list(seeds))
+        return teach(make, images, real, recipe, seeds, augment)
+    monkeypatch.setattr(distilling, 'evaluate_synthetic', counted)
+    late = run_in(tmp_path/'cut', task=task, deadline=0.)
+    for i in (1, 2):
+        with pytest.raises(OutOfTime, match=f'after {i} of 3 networks'): task.compute(late)
+    cut = run_in(tmp_path/'cut').ask(task)
+    assert taught == [0, 1, 2] and not late.checkpoint.exists()
+    images = stand_in(task.data.load(task.recipe, 'cpu')[0], 1, 'real', 0)
+    make, test, augment = partial(find_model('lenet_300_100'), (1, 8, 8), 10), task.data.load(task.recipe, 'cpu')[1], augmented_by(task.augment, each=True)
+    assert cut.metrics.accuracy.tolist() == teach(make, images, test, task.recipe, range(3), augment).tolist() # all at once
 
 @pytest.mark.long
 def test_two_processes_answer_as_one_does(tmp_path):
@@ -423,3 +502,10 @@ def test_a_figure_is_drawn_from_shipped_rows_without_a_training(tmp_path, monkey
     deeper = varied(study, dict(levels=2)) # the last level prunes what the one above it trained: rows do not tell
     more = sweep(deeper.tasks(), run=run_in(tmp_path/'more'), progress=False, rows=True)
     assert (more.counts['run'], more.counts['failed']) == (len({t.key for t in deeper.tasks()} - asked), 0)
+
+def test_answers_are_shipped_of_figures_and_scales_that_there_are(monkeypatch):
+    monkeypatch.syspath_prepend(project_root()/'tools')
+    studies = importlib.import_module('ship_answers').studies
+    assert len(list(studies('smoke', ['dd_accuracy_vs_sparsity']))) == len(panels_of('dd_accuracy_vs_sparsity')) > 1
+    with pytest.raises(ValueError, match="figure 'dd_acuracy' is unknown, did you mean"): list(studies('mini', ['dd_acuracy']))
+    with pytest.raises(ValueError, match="scale 'min' is unknown, did you mean 'mini'"): list(studies('min', []))

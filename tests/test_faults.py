@@ -1,7 +1,9 @@
 "Nothing lost, nothing false: flipped bits, killed processes, foreign records, damaged archives, data and parameters."
+import copy
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -20,20 +22,22 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lottery_diet import core
-from lottery_diet.core import Damaged, aside, clear_leftovers, pick_device, provenance, same, write_whole
+from lottery_diet.cli import main
+from lottery_diet.core import Damaged, Diverged, aside, clear_leftovers, pick_device, provenance, same, write_whole
 from lottery_diet.experiments import records
 from lottery_diet.experiments.answers import answers_in
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import all_records, checksum, key_of, pack, record_files, unpack, verified, write_record
 from lottery_diet.experiments.sweeps import grid, status, sweep, varied, work_through
 from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, load_checkpoint, save_checkpoint
-from lottery_diet.experiments.tickets import Dense
-from lottery_diet.experiments.training import Pretrain
+from lottery_diet.experiments.tickets import Dense, TicketLevel
+from lottery_diet.experiments.training import Pretrain, SavedScores
 from lottery_diet.experiments.workers import Schedule, answer, needed
 from lottery_diet.pages.chapters import DistillParameters, ScoreParameters, SpawnParameters
 from lottery_diet.pages.figure import read_parameters, require_some, require_writable, save_results
 from lottery_diet.pages.gallery import gallery
 from lottery_diet.papers.parameters import FigureParameters
+from lottery_diet.scores import Scores
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot
 
@@ -244,6 +248,15 @@ def test_four_processes_take_in_one_archive(tmp_path):
     assert [p.exitcode for p in processes] == [0]*4 and contents(tmp_path/'to') == contents(tmp_path/'from') and not parts_in(tmp_path/'to')
 
 # what cannot be read is one row
+
+def test_nothing_to_pack_leaves_the_archive_as_it_is(tmp_path, monkeypatch, capsys):
+    some_records(tmp_path/'runs', 1)
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'runs'))
+    assert main(['pack', str(tmp_path/'a.zip')]) == 0
+    before = (tmp_path/'a.zip').read_bytes()
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'rnus'))
+    assert main(['pack', str(tmp_path/'a.zip')]) == 1 and 'no finished runs in' in capsys.readouterr().err
+    assert (tmp_path/'a.zip').read_bytes() == before
 
 @pytest.mark.parametrize('damage', ['', '{', '[]', 'null', '5', '"x"', '{}', '{"reason": null}', '{"reason": 5}', '[[[['*50000], ids=range(10))
 def test_a_failure_file_with_other_content_is_none(tmp_path, damage):
@@ -628,6 +641,109 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
             process.send_signal(signal.SIGINT)
         assert process.wait(60) != 0
     finally: os.killpg(process.pid, signal.SIGKILL)
+
+# a question whose data, code or fields change
+
+def test_a_copy_with_another_field_is_another_question(tmp_path):
+    run, two = run_in(tmp_path), Square(n=2)
+    assert run.ask(two).rows == [dict(square=4)] # asked, and so with its key
+    for deep in (False, True): assert run.ask(two.model_copy(update=dict(n=3), deep=deep)).rows == [dict(square=9)]
+    assert copy.copy(two).key == copy.deepcopy(two).key == two.key
+    begin = Pretrain(recipe=recipe, steps=0)
+    level = TicketLevel(pretrain=begin, level=1)
+    assert level.key and begin.key
+    assert level.model_copy(update=dict(level=2)).key == TicketLevel(pretrain=begin, level=2).key
+    assert level.model_copy(deep=True).pretrain.model_copy(update=dict(seed=1)).key == Pretrain(recipe=recipe, steps=0, seed=1).key != begin.key
+
+class Brightness(Task):
+    "Mean pixel of the user's own training images, which may change while it looks"
+    data: Images
+    spoils: bool = False
+    fails: bool = False
+    def compute(self, run):
+        if self.spoils: one_gray(self.data.name, 7)
+        if self.fails: raise Diverged('it never converges')
+        return Outcome([dict(mean=self.data.read().train.x.double().mean().item())])
+
+def one_gray(file, level):
+    "Images of one gray, in place of others of the same size"
+    npz(file, x_train=np.full((20, 8, 8), level, np.uint8))
+    os.utime(file, ns=(level, level)) # another time, whatever the clock's grain
+
+def test_data_that_changes_between_question_and_answer_has_no_answer_until_it_is_asked_again(tmp_path):
+    file, run = tmp_path/'mine.npz', run_in(tmp_path/'runs')
+    one_gray(file, 10)
+    task = Brightness(data=Images(name=str(file)))
+    sent = pickle.dumps((task.key, task))
+    one_gray(file, 20)
+    for asked in (task, pickle.loads(sent)[1]): # in this process, and in a worker
+        status, reason = answer(asked, run)
+        assert status == 'failed' and 'changed since it was asked for: ask again' in reason and run.failure(asked) is run.read(asked) is None
+    anew = Brightness(data=Images(name=str(file)))
+    assert anew.key != task.key and run.ask(anew).rows == [dict(mean=20.)] and answer(anew, run) == ('cached', '')
+    one_gray(file, 10) # as it was
+    assert answer(task, run) == ('run', '') and run.ask(task).rows == [dict(mean=10.)] and run.ask(anew).rows == [dict(mean=20.)]
+
+@pytest.mark.long
+def test_workers_do_not_answer_about_data_that_changed(tmp_path):
+    file, run = tmp_path/'mine.npz', run_in(tmp_path/'runs')
+    one_gray(file, 10)
+    old, other = Pretrain(recipe=recipe, steps=3, data=Images(name=str(file))), Pretrain(recipe=recipe, steps=3)
+    assert old.key
+    one_gray(file, 20)
+    found = sweep([old, other], workers=2, run=run, progress=False).table
+    assert found.status.tolist() == ['failed', 'run'] and 'ask again' in found.reason[0] and run.failure(old) is None
+    assert sweep([old.model_copy()], workers=2, run=run, progress=False).counts['run'] == 1
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_data_that_changes_while_it_is_computed_with_gives_neither_answer_nor_failure(tmp_path, fails):
+    file, run = tmp_path/'mine.npz', run_in(tmp_path/'runs')
+    one_gray(file, 10)
+    task = Brightness(data=Images(name=str(file)), spoils=True, fails=fails)
+    with pytest.raises(ValueError, match='changed since it was asked for'): run.ask(task)
+    assert run.read(task) is run.failure(task) is None
+
+def test_a_folder_that_changes_is_read_again(tmp_path):
+    "One of many images is looked at for a twentieth of the time at most: what changed is seen in the end"
+    folder = image_folder(tmp_path/'mine')
+    def checksum_now(): return Images(name=str(folder)).identity()['checksum']
+    def other_than(*known):
+        until = time.monotonic() + 60
+        while checksum_now() in known and time.monotonic() < until: time.sleep(.01)
+        return checksum_now()
+    first = checksum_now()
+    Image.new('RGB', (8, 8), (41, 91, 201)).save(folder/'a'/'0.png')
+    second = other_than(first)
+    (folder/'b').rename(folder/'0') # other labels
+    third = other_than(first, second)
+    shutil.copytree(folder, tmp_path/'elsewhere'/'mine')
+    assert len({first, second, third}) == 3 and third == Images(name=str(tmp_path/'elsewhere'/'mine')).identity()['checksum']
+
+def test_code_that_was_edited_since_gives_no_answer(tmp_path, monkeypatch):
+    (own := tmp_path/'own_edited.py').write_text("from torch import nn\ndef net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task, run = Pretrain(recipe=recipe, steps=3, network=Network(model='own_edited:net')), run_in(tmp_path/'runs')
+    sent = pickle.dumps((task.key, task))
+    own.write_text(own.read_text().replace('nn.Linear(64', 'nn.ReLU(), nn.Linear(64'))
+    monkeypatch.delitem(sys.modules, 'own_edited') # as a process that starts now
+    shutil.rmtree(tmp_path/'__pycache__', ignore_errors=True)
+    status, reason = answer(pickle.loads(sent)[1], run)
+    assert status == 'failed' and 'ask again' in reason
+    assert answer(task.model_copy(), run) == ('run', '')
+
+def test_scores_that_changed_are_no_failure_to_keep(tmp_path):
+    data, run, file = Images(), run_in(tmp_path/'runs'), tmp_path/'mine.safetensors'
+    train = data.read().train
+    def write(values): Scores.of(train, values).save(file)
+    values = torch.arange(len(train)).float()
+    write(values)
+    task = SavedScores.of(file, data)
+    whole = file.read_bytes()
+    write(values.flip(0))
+    status, reason = answer(task, run)
+    assert status == 'failed' and 'other scores than when it was asked for: ask again' in reason and run.failure(task) is None
+    file.write_bytes(whole)
+    assert run.ask(task).tensors['scores'].equal(values)
 
 # data
 

@@ -14,8 +14,9 @@ from lottery_diet.papers.data_diet.protocols import rewind_settings, spawn_setti
 
 
 def studies(scale, figures):
-    "The studies of the figures, panel after panel, and of the chapters that run as experiments"
+    "The studies of the figures, panel after panel, and of the chapters that run as experiments; raises `ValueError` for unknown names"
     for figure in figures or presets:
+        preset(figure, scale) # which names it by
         for panel in panels_of(figure) or [None]:
             try: yield preset(figure, scale, panel=panel)
             except ValueError: continue # a panel that this scale has not

@@ -83,6 +83,7 @@ class Recipe:
         for key in ('lr', 'momentum', 'weight_decay', 'gamma', 'cutmix', 'label_smoothing', 'clip'):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf: refuse(key, 'a number of at least 0')
+            object.__setattr__(self, key, float(value) + 0.) # no minus zero
         for key in ('momentum', 'cutmix', 'gamma', 'label_smoothing'):
             if getattr(self, key) > 1: refuse(key, 'at most 1')
         for key, options in dict(optimizer=tuple(optimizers), precision=precisions).items():

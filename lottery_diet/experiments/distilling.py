@@ -255,7 +255,7 @@ class Taught(Task):
     def compute(self,
         run:Run # asks the distillation, and trains
     ) -> Outcome: # a row for each network: taught, network, accuracy (0 to 1)
-        "Train fresh networks, and ask them about the test images"
+        "Train fresh networks, and ask them about the test images; continued behind those that were asked before the deadline"
         train, test = self.data.load(self.recipe, run.device)
         recipe, images = self.recipe, None
         if self.source:
@@ -263,9 +263,13 @@ class Taught(Task):
             images = self.source.seen(found['images'].to(run.device), found['labels'].to(run.device), train)
             if self.learned_rate: recipe = type(recipe)(**vars(recipe) | dict(lr=found['rate'].item()))
         else: images = stand_in(train, self.per_class, self.arm, self.seed)
-        seeds = range(self.seed*1000, self.seed*1000 + self.networks)
-        found = evaluate_synthetic(self.network.maker(train), images, test, recipe, seeds, augmented_by(self.augment, each=True))
-        return Outcome([dict(taught=self.arm, network=i, accuracy=a) for i, a in enumerate(found.tolist())])
+        make, augment = self.network.maker(train), augmented_by(self.augment, each=True)
+        known = what_was_left(run.checkpoint, 'evaluation', run.task.key, lambda tensors, notes: tensors['accuracy'].tolist()) or []
+        for i in range(len(known), self.networks):
+            known += evaluate_synthetic(make, images, test, recipe, [self.seed*1000 + i], augment).tolist()
+            save_tensors(run.checkpoint, dict(accuracy=torch.tensor(known, dtype=torch.float64)), dict(task=run.task.key))
+            if time.time() > run.deadline and len(known) < self.networks: raise OutOfTime(f'the deadline passed after {len(known)} of {self.networks} networks')
+        return Outcome([dict(taught=self.arm, network=i, accuracy=a) for i, a in enumerate(known)])
 
 # %% ../../nbs/experiments/distilling.ipynb #e1b42f03
 class Inner(Config):

@@ -9,6 +9,8 @@ __all__ = ['fresh', 'cifar_like', 'imagenet_constants', 'el2n_judge', 'quick_rec
 # %% ../../nbs/experiments/ingredients.ipynb #018b7f7d
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from inspect import signature
@@ -19,7 +21,7 @@ import torch
 from pydantic import Field, JsonValue, field_validator
 from torch import nn
 
-from ..core import digest, seeded, stream
+from ..core import at_home, digest, seeded, stream
 from ..data import ImageSet, Splits, shrink, split_off
 from ..distillation.whitening import ZCA, whitened
 from ..engine.recipe import Recipe
@@ -63,25 +65,26 @@ class Images(Config):
         device:torch.device # where images shall lie
     ) -> Splits: # normalized or whitened alike
         "Training images, those set aside (None if there are none) and test images"
-        found = _whitened(self) if self.zca else self.read()
+        found = _whitened(self, _stamp(self.name)) if self.zca else self.read()
         constants = recipe.normalization or (found.train.mean, found.train.std)
         return Splits(*(part and (part if self.zca else part.normalized_by(*constants)).to(device) for part in found))
 
     def read(self) -> Splits: # chosen, shrunk and split, on the CPU
         "The same as pixels, as they are"
-        train, test = (mixed(getattr(_read(self.name, self.root), part)) for part in ('train', 'test'))
+        whole = _read(self.name, self.root, _stamp(self.name))
+        train, test = mixed(whole.train), mixed(whole.test)
         if self.examples and self.examples < len(train): train = train.take(keep_random(len(train), self.examples))
         if self.pixels: train, test = (shrink(part, self.pixels) for part in (train, test))
         train, aside = split_off(train, self.hold_out, 'validation') if self.hold_out else (train, None)
         return Splits(train, aside, test)
 
     def classes(self) -> int: # of the training images
-        "How many; once in a process"
-        return _classes(self)
+        "How many; once in a process while the data does not change"
+        return _classes(self, _stamp(self.name))
 
     def whitening(self) -> ZCA: # float32, on the CPU
-        "The transform, fitted on the training images; once in a process"
-        return _whitening(self)
+        "The transform, fitted on the training images; once in a process while they do not change"
+        return _whitening(self, _stamp(self.name))
 
 # %% ../../nbs/experiments/ingredients.ipynb #07213442
 def mixed(
@@ -91,34 +94,64 @@ def mixed(
     return data.take(torch.randperm(len(data), generator=stream(0, 'mixed'))) if 0 < int((data.y.diff() != 0).sum()) < 2*data.classes else data
 
 @lru_cache
-def _classes(images): return images.read().train.classes
+def _classes(images, stamp): return images.read().train.classes
 
 @lru_cache(maxsize=2)
-def _whitening(images):
+def _whitening(images, stamp):
     "Fitted once in a process"
     return ZCA.fit(images.read().train)
 
 @lru_cache(maxsize=1)
-def _whitened(images):
+def _whitened(images, stamp):
     "Whitened once in a process: as long as a short training, and 700 MiB for CIFAR-10"
     return Splits(*(part and whitened(part, images.whitening()) for part in images.read()))
 
 @lru_cache(maxsize=2)
-def _read(name, root):
-    "Read once in a process"
+def _read(name, root, stamp):
+    "Read once in a process while it does not change"
     return load_data(name, root)
+
+def _stamp(name):
+    "What the user's own data does not change without; None for a data set by name, and for what cannot be found"
+    if not is_own_data(name): return None
+    place = os.path.abspath(at_home(name))
+    try: return _look_into(place) if os.path.isdir(place) else _of_file(place, os.stat(place))
+    except (OSError, ValueError): return None # said by who reads it
+
+def _of_file(place, found): return place, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+def _look_into(folder):
+    "The stamp of all files in a folder of class folders, or of two of them; many files are looked at for a twentieth of the time at most"
+    seen, began = _last_look(folder), time.monotonic()
+    if began >= seen.get('until', began):
+        seen['stamp'] = sum(hash(_of_file(entry.path, entry.stat())) for entry in _files_in(folder, 3))
+        seen['until'] = time.monotonic() + 20*(time.monotonic() - began)
+    return seen['stamp']
+
+@lru_cache
+def _last_look(folder): return {} # one for each folder in a process
+
+def _files_in(folder, depth):
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith('.'): continue # not read as an image, such as pixels that are kept
+            if not entry.is_dir(): yield entry
+            elif depth > 1: yield from _files_in(entry.path, depth - 1)
 
 def _content_of(name):
     "What tells the user's own data"
     try: return dict(name=Path(name).name, checksum=content(name))
     except (ValueError, OSError): return dict(name=name, checksum=None)
 
-@lru_cache
 def content(
     name:str # of a folder or an .npz
 ) -> str: # 16 hexadecimal digits
-    "Checksum of pixels and labels; computed once in a process"
-    splits = _read(name, None)
+    "Checksum of pixels and labels; computed once in a process while nothing changes"
+    return _content(name, _stamp(name))
+
+@lru_cache
+def _content(name, stamp):
+    splits = _read(name, None, stamp)
     return digest({f'{part}/{k}': getattr(getattr(splits, part), k) for part in ('train', 'test') for k in 'xy'})[:16]
 
 # %% ../../nbs/experiments/ingredients.ipynb #62d63a55

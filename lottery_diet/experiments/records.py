@@ -42,8 +42,8 @@ _all_files = (*record_files, 'checksums.json')
 def key_of(
     config:object # what was asked, as plain data or as JSON gave it back
 ) -> str: # 16 hexadecimal digits
-    "Hash of a question"
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+    "Hash of a question; numbers that name something are words, in the order of words, as they are when JSON gave them back"
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(config)), sort_keys=True).encode()).hexdigest()[:16]
 
 def key_in(
     name:str # of a record's folder: label-key, or anything else
@@ -82,10 +82,7 @@ class Record:
         return self.kept[name]
 
     def _read_metrics(self):
-        import pandas as pd
-        try: return pd.read_csv(self.folder/'metrics.csv', keep_default_na=False, na_values=['nan'])
-        except pd.errors.EmptyDataError: return pd.DataFrame() # a task may answer with tensors alone
-        except ValueError: raise Damaged(f'{self.folder/"metrics.csv"} is no table') from None
+        return _table_in(self.folder/'metrics.csv', self.provenance.get('word_columns'))
 
     @property
     def provenance(self) -> dict: # as JSON has it; empty where it is none of ours
@@ -109,6 +106,18 @@ class Record:
         "Tensors whose name begins with `prefix/`, without it"
         from lottery_diet.core import part_of
         return part_of(self.tensors, prefix)
+
+def _table_in(file, words):
+    "Types are guessed, but of columns of words: said to be such, with whether a missing one is among them"
+    import pandas as pd
+    try:
+        table = pd.read_csv(file, keep_default_na=False, na_values=['nan'])
+        if words:
+            written = pd.read_csv(file, dtype=str, na_filter=False)
+            for column, missing in words.items(): table[column] = written[column].mask(missing & (written[column] == 'nan'))
+        return table
+    except pd.errors.EmptyDataError: return pd.DataFrame() # a task may answer with tensors alone
+    except ValueError: raise Damaged(f'{file} is no table') from None
 
 def checksum(
     path:Path # a file
@@ -135,12 +144,26 @@ def write_record(
     with aside(folder) as part:
         part.mkdir()
         (part/'config.json').write_text(show(config), encoding='utf-8')
-        (part/'provenance.json').write_text(show(provenance), encoding='utf-8')
-        pd.DataFrame(metrics).to_csv(part/'metrics.csv', index=False, na_rep='nan')
+        words = _write_table(pd.DataFrame(metrics), part/'metrics.csv')
+        (part/'provenance.json').write_text(show({**provenance, **(dict(word_columns=words) if words else {})}), encoding='utf-8')
         save_file(on_cpu(tensors), part/'tensors.safetensors')
         (part/'checksums.json').write_text(show({name: checksum(part/name) for name in record_files}), encoding='utf-8')
         put(part, folder)
     return Record(folder)
+
+def _write_table(table, file):
+    "As CSV; of columns whose words would be taken for numbers, truth or nothing, what it takes to read them"
+    table.to_csv(file, index=False, na_rep='nan')
+    words = {column: bool(table[column].isna().any()) for column, _ in _misread(table, file, None)}
+    for column, word in _misread(table, file, words) if words else ():
+        raise ValueError(f'{word!r} in column {column!r} of an answer would be read as a missing value: write another word, or none for what is missing')
+    return words
+
+def _misread(table, file, words):
+    "Words that would be read as something else, with their column"
+    worded = [(i, column) for i, column in enumerate(table) if any(isinstance(v, str) for v in table[column])]
+    read = _table_in(file, words) if worded else None
+    for i, column in worded: yield from ((column, word) for word, found in zip(table[column], read.iloc[:, i]) if isinstance(word, str) and word != found)
 
 @lru_cache
 def _clear_once(folder): clear_leftovers(folder) # a listing of thousands of records for each of them would be quadratic
@@ -223,8 +246,9 @@ def pack(
     root:Path, # that they lie below; their names are relative to it
     archive:Path # zip file to make or replace
 ) -> int: # how many were packed
-    "Records in one file; a damaged one raises `Damaged`"
+    "Records in one file; a damaged one raises `Damaged`, and none at all `ValueError`"
     folders = sorted({verified(f).folder for f in records})
+    if not folders: raise ValueError(f'there are no finished runs in {root}, and {archive} is not written: set LOTTERY_DIET_RUNS to where they are')
     def write(p):
         with ZipFile(p, 'w', compression=8, strict_timestamps=False) as z: # files from before 1980, too
             for file in (f/name for f in folders for name in (*record_files, 'checksums.json')): z.write(file, file.relative_to(root).as_posix())

@@ -8,6 +8,7 @@ __all__ = ['grid', 'varied', 'described', 'Sweep', 'until', 'sweep', 'clear_kill
            'judges_of', 'chunks', 'work_through', 'ended', 'submit']
 
 # %% ../../nbs/experiments/sweeps.ipynb #93984c8b
+import dataclasses
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -28,9 +29,10 @@ from tqdm import tqdm
 
 from ..core import Damaged, clear_leftovers, code_digest, pick_device, unknown
 from ..engine.cpu import cores
+from ..engine.recipe import Recipe, misnamed
 from ..train import train
 from .inventory import state_of
-from .tasks import Run, Task
+from .tasks import Config, Run, Task
 from .workers import answer, begin_worker, interruptible, needed, quiet_threads, side_by_side
 
 # %% ../../nbs/experiments/sweeps.ipynb #5f31b04b
@@ -43,17 +45,25 @@ def grid(
     return [varied(task, dict(zip(fields, values))) for values in combinations]
 
 def varied(
-    config, # a task, or a config inside
+    config, # a task, or what is inside: a config, a recipe, a dictionary of options
     changes:Mapping[str, object] # new values, by dotted name
 ): # another of its kind
     "A validated copy with some fields changed; raises `ValueError` for an unknown field or an impossible value"
-    kind, values = type(config), {k: getattr(config, k) for k in type(config).model_fields}
-    for name in {k.split('.')[0] for k in changes}:
-        if name not in values: raise ValueError(unknown(f'field of {kind.__name__}', name, values))
+    kind, values = type(config), _values_of(config)
+    if values is None: raise ValueError(f'{config!r} has no fields, so that there is no {next(iter(changes))!r} in it: vary it as a whole')
+    for name in dict.fromkeys(k.split('.')[0] for k in changes):
+        if name not in values and kind is not dict:
+            raise ValueError(misnamed(name, values) if kind is Recipe else unknown(f'field of {kind.__name__}', name, values))
         inside = {k.split('.', 1)[1]: v for k, v in changes.items() if k.startswith(name + '.')}
         if name in changes: values[name] = changes[name]
-        if inside: values[name] = varied(values[name], inside)
+        if inside: values[name] = varied(values.get(name), inside)
     return kind(**values)
+
+def _values_of(config):
+    "By name, of a config, a recipe or another dataclass, or a dictionary of options, which may get others; None for anything else"
+    if isinstance(config, Config): return {k: getattr(config, k) for k in type(config).model_fields}
+    if is_dataclass(config): return {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.init}
+    return dict(config) if type(config) is dict else None
 
 def described(
     tasks:Sequence[Task] # of one kind or of several
@@ -96,14 +106,15 @@ def sweep(
     tasks:Iterable[Task], # in order of priority
     budget:str|float|None=None, # '9m': then nothing new starts, and what runs is checkpointed
     workers:int=1, # processes; 1 is this one
-    run:Run|None=None, # where answers lie and what to compute on
+    run:Run|None=None, # where answers lie and what to compute on; an earlier deadline of its own holds
     progress:bool=True, # show a bar, and how long it will be by the first steps
     rows:bool=False, # only tables are wanted: those that came with the package will do
     tell:Callable[[dict], object]|None=None # is given each row of each answer, as it comes: for a tracker of experiments
 ) -> Sweep: # its table in the order of the tasks
     "Answer all tasks; raises `ValueError` for no worker or an impossible budget; SIGINT and SIGTERM checkpoint, and end it as Ctrl-C does"
     tasks = list({task.key: task for task in tasks}.values())
-    run, workers = replace(run or Run(), deadline=until(budget)), _as_many_as_cores(workers)
+    run, workers = run or Run(), _as_many_as_cores(workers)
+    run = replace(run, deadline=min(run.deadline, until(budget)))
     clear_killed(run.root)
     found = {task.key: ('shipped', '') for task in tasks if not run.read(task) and run.rows(task)} if rows else {}
     rest, counts = [task for task in tasks if task.key not in found], Counter(shipped=len(found))
@@ -217,13 +228,14 @@ def seconds_of_step(
     most:float=1. # seconds that steps are timed for, behind the first two, which prepare
 ) -> float: # not a number where it cannot be trained here: the task itself will say why
     "How long a step of a training takes"
-    here = []
+    here, stop = [], min(64, training.recipe.steps)
+    looks = [step for step in (2, 4, 8, 16, 32) if step < stop]
     try:
         net, _, images, _ = training.prepare(run)
-        for snapshot in train(net, images, training.recipe, at=(2, 4, 8, 16, 32, 64), stop=min(64, training.recipe.steps), **training.extras()):
+        for snapshot in train(net, images, training.recipe, at=looks, stop=stop, **training.extras()):
             here.append((snapshot.step, time.perf_counter()))
             if here[-1][1] - here[0][1] > most: break
-    except Exception: return math.nan
+    except Exception: return math.nan # whatever a network of the user's own may raise
     return (here[-1][1] - here[0][1])/(here[-1][0] - here[0][0]) if len(here) > 1 else math.nan
 
 def expected(

@@ -26,9 +26,9 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 from torch import Tensor, nn
 
-from ..core import Damaged, load_tensors, make_folder, part_of, pick_device, provenance, runs_root, save_tensors, unknown, write_whole
+from ..core import Damaged, load_tensors, make_folder, part_of, pick_device, provenance, runs_root, save_tensors, write_whole
 from ..data import ImageSet
-from ..engine.recipe import Recipe
+from ..engine.recipe import Recipe, misnamed
 from .answers import Answer, shipped_answer
 from .records import Record, failed, finished, key_of, verified, write_record
 from ..models import code_of
@@ -46,12 +46,22 @@ class Config(BaseModel):
         counts = lambda k, field: not field.exclude and not (k in self.later and getattr(self, k) == field.default)
         return {k: _plain(getattr(self, k)) for k, field in type(self).model_fields.items() if counts(k, field)}
 
+    def __copy__(self): return _fields_alone(super().__copy__())
+
+    def __deepcopy__(self, memo=None): return _fields_alone(super().__deepcopy__(memo))
+
+def _fields_alone(config):
+    "Without what was computed of the fields, such as a key: a copy may be given others"
+    for name in config.__dict__.keys() - type(config).model_fields.keys(): del config.__dict__[name]
+    return config
+
 def _plain(value):
-    "Configs, recipes and containers as JSON has them"
-    if value is None or type(value) in (str, int, float, bool): return value # as most are
+    "Configs, recipes and containers as JSON has them; what is equal is written alike"
+    if type(value) is float: return value + 0. # no minus zero
+    if value is None or type(value) in (str, int, bool): return value # as most are
     if isinstance(value, Config): return value.identity()
     if callable(value): return code_of(value)
-    if is_dataclass(value): return {f.name: _plain(v) for f in fields(value)
+    if is_dataclass(value): return {f.name: _plain(float(v) if type(v) is int and f.type in (float, 'float') else v) for f in fields(value)
                                     if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
     if isinstance(value, Mapping): return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
@@ -62,7 +72,7 @@ def _to_recipe(value):
     if not isinstance(value, Mapping): return value
     names = Recipe.__dataclass_fields__
     for name in value:
-        if name not in names: raise ValueError(unknown('field of a recipe', name, names))
+        if name not in names: raise ValueError(misnamed(name, names))
     if 'steps' not in value: raise ValueError('a recipe needs steps')
     return Recipe(**value)
 
@@ -182,7 +192,7 @@ class Run:
     def ask(self,
         task:Task # locked against other processes while it is computed
     ) -> Record: # its table, tensors and provenance
-        "Read or compute it; raises `TaskFailed`, `OutOfTime` after the deadline, `Busy` where the run is not patient, `OSError` for what cannot be read"
+        "Read or compute it; raises `TaskFailed`, `OutOfTime`, `Busy` where the run is not patient, `ValueError` where data or code changed since, `OSError`"
         if found := self._found(task): return found
         began = time.perf_counter()
         try:
@@ -225,17 +235,24 @@ class Run:
         try: yield
         finally: held.release()
 
+    def _question(self):
+        "What is asked: of the user's own data and code as they were when the task got its key, maybe in another process"
+        asked = self.task.identity()
+        if key_of(asked) != self.task.key: raise ValueError(f'data or code of {self.task.name} changed since it was asked for: ask again')
+        return asked
+
     def _compute(self):
         began = time.perf_counter()
+        self._question()
         with self._begun():
             try: outcome = self.task.compute(self)
             except ArithmeticError as e:
-                reason = json.dumps(dict(reason=str(e), config=self.task.identity(), provenance=provenance(self.device)), indent=1)
+                reason = json.dumps(dict(reason=str(e), config=self._question(), provenance=provenance(self.device)), indent=1)
                 write_whole(clear_way(self.root/f'{self.task.name}.failed.json'), lambda p: p.write_text(reason, encoding='utf-8'))
                 raise TaskFailed(str(e)) from None
             seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
             origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
-            record = write_record(self.root/self.task.name, self.task.identity(), outcome.metrics, outcome.tensors, origin)
+            record = write_record(self.root/self.task.name, self._question(), outcome.metrics, outcome.tensors, origin)
             shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
         return record
 

@@ -207,9 +207,9 @@ class SavedScores(Scorer):
     def compute(self,
         run:Run # not asked
     ) -> Outcome: # one row: mean score; tensor scores, n
-        "Read the file; raises `ArithmeticError` where it has changed since it was asked for"
+        "Read the file; raises `ValueError`, which nobody keeps, where it has changed since it was asked for"
         values = Scores.load(self.path).values
-        if digest(dict(values=values))[:16] != self.checksum: raise ArithmeticError(f'{self.path} holds other scores than when it was asked for: ask again')
+        if digest(dict(values=values))[:16] != self.checksum: raise ValueError(f'{self.path} holds other scores than when it was asked for: ask again')
         return Outcome([dict(mean_score=values[values.isfinite()].mean().item())], dict(scores=values))
 
 # %% ../../nbs/experiments/training.ipynb #964bbd66
