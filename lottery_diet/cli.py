@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -39,14 +40,17 @@ def main(
             asked = parse(sys.argv[1:] if own else words)
             asked.do(asked)
     except (ValueError, OSError, Damaged) as e:
-        sentence = f'{e.filename}: {e.strerror}' if getattr(e, 'filename', None) else getattr(e, 'strerror', None) or e
-        print(f'lottery-diet: {sentence}', file=sys.stderr)
+        print(f'lottery-diet: {_sentence(e)}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if own: _leave()
         print(interrupted, file=sys.stderr)
         return 130
     return 0
+
+def _sentence(e:Exception) -> str:
+    "What went wrong; with the file, where one is at fault"
+    return f'{e.filename}: {e.strerror}' if getattr(e, 'filename', None) else getattr(e, 'strerror', None) or str(e)
 
 def _leave(*_):
     "End the process at once, with the sentence as its last word: modules that are being imported do not all bear an exception"
@@ -113,8 +117,8 @@ def make_parser(
         sub.set_defaults(name=name)
         if name in words: _add_parameters(sub, parameters_in(notebook(name)))
     command('figures', _figures, 'list the figures, with the number of tasks that they ask for at each scale; `status` adds those that these need')
-    figure = command('figure', _figure, 'draw a figure, or all of them: read what is computed, compute the rest; behind a budget nothing new starts, '
-                     'what runs is checkpointed, and the same command continues')
+    figure = command('figure', _figure, 'draw a figure, or all of them: read what is computed, compute the rest; behind a budget, which all share, '
+                     'nothing new starts, what runs is checkpointed, and the same command continues')
     state = command('status', _status, 'what of a figure is computed, and how long the rest would take')
     for sub in (figure, state): sub.add_argument('name', help='of the figure, or all', type=_figure_name, metavar='NAME')
     if 'figure' in words: _add_parameters(figure, _parameters_of_figures([word for word in words if word in _figure_names()]))
@@ -168,7 +172,16 @@ def _add_parameters(sub, parameters:Iterable[Parameter]):
 
 def _given(asked): return {name: getattr(asked, name) for name in asked.asks if hasattr(asked, name)}
 
-def _names(asked): return _figure_names() if asked.name == 'all' else [asked.name]
+def _each(asked, do:Callable[[str], None]):
+    "Do it for the figure that was named, or for all: each that is refused is named, and the others are done; raises `ValueError` at the end"
+    if asked.name != 'all': return do(asked.name)
+    names, failed = _figure_names(), []
+    for name in names:
+        try: do(name)
+        except (ValueError, OSError, Damaged) as e:
+            print(f'lottery-diet: {name}: {_sentence(e)}', file=sys.stderr, flush=True)
+            failed.append(name)
+    if failed: raise ValueError(f'{len(failed)} of {len(names)} figures failed: {", ".join(failed)}')
 
 def _table(rows:Sequence[dict], right:Callable[[str], bool]) -> str:
     "Rows under the names of their columns"
@@ -191,16 +204,30 @@ def _chapter(asked):
 def _figure(asked):
     from lottery_diet.pages.figure import results_of, run_figure
     given = _given(asked)
-    for name in _names(asked):
-        with _signals(_stop): page = run_figure(name, Path(given['out_dir']) if 'out_dir' in given else None, **given)
-        print(page.resolve(), *results_of(page).values(), sep='\n')
+    left = _what_is_left(given) if asked.name == 'all' else dict
+    def draw(name):
+        with _signals(_stop): page = run_figure(name, Path(given['out_dir']) if 'out_dir' in given else None, **given | left())
+        print(page.resolve(), *results_of(page).values(), sep='\n', flush=True)
+    _each(asked, draw)
+
+def _what_is_left(given):
+    "Parameters that are wrong for all figures are refused here, once; then what is left of their budget, which they share"
+    from lottery_diet.experiments.sweeps import until
+    from lottery_diet.pages.figure import read_parameters, require_writable
+    from lottery_diet.papers.parameters import FigureParameters
+    require_writable(read_parameters(FigureParameters, given).folder)
+    end = until(given.get('budget'))
+    return lambda: dict(budget=f'{max(0., end - time.time()):.1f}s') if 'budget' in given else {}
 
 def _status(asked):
-    for name in _names(asked):
+    def tell(name):
+        if asked.panel and not any(row['panel'] for row in figure_list() if row['figure'] == name):
+            raise ValueError(f'{name} has no panels: leave --panel out')
         file = asked_file(runs_root(), name, asked.scale, asked.seeds, asked.panel)
         names, seconds = kept_names(file) or _made_names(name, asked, file)
         print(f'{name}, scale {asked.scale}')
         print(_table(_state(names, seconds), lambda column: column != 'task') if names else 'a drawing: it asks for no runs')
+    _each(asked, tell)
 
 def _made_names(figure, asked, file):
     "Make a figure's tasks, time their first steps where nothing of their kind is done, and keep names and times"

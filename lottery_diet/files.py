@@ -8,6 +8,7 @@ __all__ = ['choose', 'unknown', 'project_root', 'shipped', 'at_home', 'checkout'
 
 # %% ../nbs/files.ipynb #f11e5003
 import difflib
+import errno
 import hashlib
 import os
 import shutil
@@ -71,9 +72,9 @@ def checkout() -> Path|None: # None where it was installed
     file = Path(__file__).resolve() if '__file__' in globals() else project_root()/'lottery_diet'/'core.py'
     return next((d for d in file.parents if d/'lottery_diet' in file.parents and (d/'settings.ini').is_file()), None)
 
-def runs_root() -> Path: # it need not exist
+def runs_root() -> Path: # absolute; it need not exist
     "Where results of runs go: `LOTTERY_DIET_RUNS`, or `runs/` in the project"
-    return at_home(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs')
+    return at_home(os.environ.get('LOTTERY_DIET_RUNS') or project_root()/'runs').absolute()
 
 @lru_cache(maxsize=1)
 def code_digest() -> str: # 16 hexadecimal digits
@@ -150,8 +151,9 @@ def write_whole(
     path:Path|str, # file to make or replace
     write:Callable[[Path], object] # writes a file at the path that it is given
 ) -> Path: # `path`
-    "Write aside, then rename: `path` is never seen half written; who may read it does not depend on what wrote it, but on the file before, or else the umask"
+    "Write aside, then rename: never seen half written; who may read it depends on the file before, or else the umask, not on the writer; raises `OSError`"
     path = Path(path)
+    if path.is_dir(): raise IsADirectoryError(errno.EISDIR, f'{path} is a folder: give the name of a file')
     clear_leftovers(make_folder(path.parent))
     with aside(path) as part:
         part.touch()

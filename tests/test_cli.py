@@ -8,16 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import lottery_diet
 from lottery_diet.cli import chapters, main
-from lottery_diet.core import project_root
+from lottery_diet.core import project_root, runs_root
 from lottery_diet.experiments.inventory import asked_file, kept_names, state_of
 from lottery_diet.experiments.sweeps import sweep, with_needs
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.pages import chapters as pages
-from lottery_diet.pages.figure import notebook_of, results_of, run_figure
+from lottery_diet.pages.figure import notebook_of, results_of, run_figure, run_page, save_results, summary_of
 from lottery_diet.pages.notebooks import copy_notebook, figure_list, notebook, notebooks, parameters_in
 from lottery_diet.papers.catalogue import panels_of, preset, presets
 from lottery_diet.papers.parameters import scales
@@ -69,6 +72,44 @@ def test_names_are_kept_for_each_question_and_for_the_code_that_asked(tmp_path, 
     for damage in ('', '[]', '{"names": 3}', file.read_text()[:-9], file.read_text().replace('"code": "', '"code": "0')):
         file.write_text(damage)
         assert kept_names(file) is None
+
+@pytest.mark.parametrize('wrong, says', [(['--seeds', '0'], 'seeds=0 must be'), (['--panel', 'A'], 'dd_schematic has no panels: leave --panel out')])
+def test_what_was_asked_before_makes_no_impossible_question_possible(wrong, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path))
+    for _ in range(2):
+        assert main(['status', 'dd_schematic', *wrong]) == 1 and says in capsys.readouterr().err
+        assert main(['status', 'dd_schematic']) == 0 and 'a drawing' in capsys.readouterr().out
+    assert kept_names(asked_file(tmp_path, 'dd_schematic', 'smoke')) == ([], {}) and asked_file(tmp_path, 'a', 'mini', 0) != asked_file(tmp_path, 'a', 'mini')
+
+def test_status_is_told_where_nothing_can_be_kept(tmp_path, monkeypatch, capsys):
+    (tmp_path/'file').touch()
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'file'/'runs'))
+    assert main(['status', 'dd_el2n_vs_barrier']) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert sum(int(left) for *_, left, _ in rows) == len(names_of(preset('dd_el2n_vs_barrier', 'smoke')))
+
+def test_all_figures_share_a_budget_and_one_that_fails_ends_none_of_the_others(tmp_path, monkeypatch, capsys):
+    clock, given, broken = [1e9], {}, dict(dd_schematic=ValueError('no ink'), syn_masks=FileNotFoundError(2, 'No such file', 'masks.csv'))
+    def draw(name, folder, **parameters):
+        clock[0] += 60
+        given[name] = parameters['budget']
+        if name in broken: raise broken[name]
+        return tmp_path/f'{name}.ipynb'
+    monkeypatch.setattr('time.time', lambda: clock[0])
+    monkeypatch.setattr('lottery_diet.pages.figure.run_figure', draw)
+    monkeypatch.setattr('lottery_diet.pages.figure.results_of', lambda page: {})
+    assert main(['figure', 'all', '--budget', '9m', '--out', str(tmp_path)]) == 1
+    assert list(given) == list(presets) and list(given.values()) == [f'{max(0, 540 - 60*i):.1f}s' for i in range(len(presets))]
+    said = capsys.readouterr()
+    assert said.out.split() == [str(tmp_path/f'{name}.ipynb') for name in presets if name not in broken]
+    assert said.err.splitlines() == ['lottery-diet: dd_schematic: no ink', 'lottery-diet: syn_masks: masks.csv: No such file',
+                                     f'lottery-diet: 2 of {len(presets)} figures failed: dd_schematic, syn_masks']
+
+@pytest.mark.parametrize('wrong, says', [(['--workers', '0'], 'workers=0 must be'), (['--out', '/proc/none'], 'nothing can be written to /proc/none')])
+def test_what_no_figure_can_be_asked_is_said_once(wrong, says, capsys):
+    assert main(['figure', 'all', *wrong]) == 1
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith(f'lottery-diet: {says}')
 
 @pytest.mark.figures
 def test_a_drawn_figure_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
@@ -174,12 +215,19 @@ def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, mo
 
 @pytest.mark.parametrize('words', [
     ('pack', '{}/a.zip'), ('gallery', '--figures', 'results', '--out', '{}/g.html'), ('notebook', 'imp', '--out', '{}/nbs'),
-    ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}')])
+    ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}'), ('figure', 'all', '--out', '{}')])
 def test_where_nothing_can_be_written_is_named_at_once(words, tmp_path, capsys):
     "Below what is a file, whoever asks"
     (tmp_path/'file').touch()
     assert main([word.format(tmp_path/'file') for word in words]) == 1
     assert capsys.readouterr().err.startswith(f'lottery-diet: nothing can be written to {tmp_path/"file"}')
+
+@pytest.mark.parametrize('words', [('gallery', '--figures', '{}/drawn', '--out', '{}/out'), ('pack', '{}/out')])
+def test_a_folder_where_a_file_belongs_is_named(words, tmp_path, capsys):
+    (tmp_path/'out').mkdir()
+    save_results(pd.DataFrame(dict(level=[0, 1])), Figure(), tmp_path/'drawn', 'dd_schematic_smoke', {})
+    assert main([word.format(tmp_path) for word in words]) == 1
+    assert capsys.readouterr().err == f'lottery-diet: {tmp_path/"out"} is a folder: give the name of a file\n' and not list((tmp_path/'out').iterdir())
 
 def test_results_are_found_though_a_picture_follows_them(tmp_path):
     "As where the last cell draws, and its figure stays open"
@@ -187,6 +235,37 @@ def test_results_are_found_though_a_picture_follows_them(tmp_path):
     drawn = dict(output_type='display_data', data={'text/plain': ['<Figure size 900x360>']})
     (tmp_path/'page.ipynb').write_text(json.dumps(dict(cells=[dict(outputs=[said, drawn])])))
     assert {ending: file.name for ending, file in results_of(tmp_path/'page.ipynb').items()} == {'.csv': 'a.csv', '.png': 'a.png'}
+
+def test_a_page_whose_process_is_killed_is_one_sentence(tmp_path):
+    "As where memory runs out: while it computes, and before it answers"
+    source, page = tmp_path/'source.ipynb', tmp_path/'out'/'page.ipynb'
+    cells = [nbformat.v4.new_code_cell(code) for code in ('6*7', 'import os, signal; os.kill(os.getpid(), signal.SIGKILL)')]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name='python3', language='python', display_name='Python 3'))), source)
+    with pytest.raises(ValueError, match=r'the process that ran the page ended \(Kernel died\).*is kept') as refusal: run_page(source, page, {})
+    assert str(refusal.value).endswith(f'(the page up to there: {page})') and len(str(refusal.value).splitlines()) == 1
+    assert nbformat.read(page, as_version=4).cells[0].outputs[0]['data']['text/plain'] == '42' and [p.name for p in page.parent.iterdir()] == ['page.ipynb']
+
+def test_a_page_whose_process_cannot_begin_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path/'sitecustomize.py').write_text('import os; os._exit(1)')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    with pytest.raises(ValueError, match='the process that ran the page ended'): run_page(notebook('dd_schematic'), tmp_path/'page.ipynb', {})
+
+def test_a_relative_place_of_runs_is_one_place(tmp_path, monkeypatch):
+    "Whether a page that lies elsewhere, or who draws it, asks for it"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', 'runs')
+    assert runs_root() == tmp_path/'runs' and Run().root == tmp_path/'runs'
+    here = [str(tmp_path/'runs'/f'a.{ending}') for ending in ('csv', 'json', 'png', 'pdf')]
+    assert [save_results(pd.DataFrame(dict(level=[0, 1])), Figure(), folder, 'a', {}) for folder in (runs_root(), 'runs')] == [here, here]
+
+@pytest.mark.figures
+def test_a_figure_is_found_in_a_relative_place(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', 'runs')
+    assert main(['figure', 'dd_schematic']) == 0
+    files = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [file.suffix for file in files] == ['.ipynb', '.csv', '.json', '.png', '.pdf'] and all(file.is_file() for file in files)
+    assert str(tmp_path/'runs'/'figures') in summary_of(files[0])
 
 def test_a_refused_page_is_shown_without_a_traceback(tmp_path):
     "By papermill itself: of the page there is nothing but its sentence"

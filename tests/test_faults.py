@@ -33,7 +33,7 @@ from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, load_c
 from lottery_diet.experiments.tickets import Dense, TicketLevel
 from lottery_diet.experiments.training import Pretrain, SavedScores
 from lottery_diet.experiments.workers import Schedule, answer, needed
-from lottery_diet.pages.chapters import DistillParameters, ScoreParameters, SpawnParameters
+from lottery_diet.pages.chapters import DistillParameters, ImpParameters, ScoreParameters, SpawnParameters
 from lottery_diet.pages.figure import read_parameters, require_some, require_writable, save_results
 from lottery_diet.pages.gallery import gallery
 from lottery_diet.papers.parameters import FigureParameters
@@ -862,6 +862,12 @@ refused = [
         (dict(seeds=10**9), 'seeds=1000000000 must be'), (dict(workers=0), 'workers=0 must be'), (dict(budget='soon'), 'length of time'),
         (dict(spawns='soon'), 'separated by spaces'), (dict(spawns=f'0 {10**12}'), 'beyond the'),
         (dict(out_dir='/proc/none'), 'nothing can be written to /proc/none'))),
+    *((ImpParameters, given, says) for given, says in (
+        (dict(select='hardest', fraction=1.), "select='hardest' chooses nothing from all images: give fraction below 1"),
+        (dict(select='easiest', scale='mini', dataset='digits'), "select='easiest' chooses nothing from all images"),
+        (dict(scores='mine.csv'), "scores say what is easy: give select='easiest' or 'hardest'"),
+        (dict(scores='mine.csv', select='easiest', fraction=1.), 'chooses nothing from all images'),
+        (dict(select='easiest', pretrain_steps=0), 'give pretrain_steps above 0'), (dict(fraction=.5, pretrain_steps=0), 'give pretrain_steps above 0'))),
     (DistillParameters, dict(per_class=10**9), 'per_class=1000000000 must be'),
     (DistillParameters, dict(iterations=10**12), 'iterations=1000000000000 must be'),
     (ScoreParameters, dict(steps=10**9), 'must not exceed'), (ScoreParameters, dict(label_noise=float('nan')), 'label_noise=nan must be'),

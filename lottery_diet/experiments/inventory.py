@@ -8,6 +8,7 @@ __all__ = ['origin_of', 'state_of', 'asked_file', 'keep_names', 'kept_names']
 # %% ../../nbs/experiments/inventory.ipynb #b0edb9a2
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -55,16 +56,16 @@ def asked_file(
     panel:str|None=None # A if None
 ) -> Path: # it need not exist
     "Where the names of a figure's tasks are kept"
-    return root/'.asked'/('-'.join(map(str, filter(None, (figure, panel or 'A', scale, seeds and f'{seeds}seeds')))) + '.json')
+    return root/'.asked'/('-'.join([figure, panel or 'A', scale] + [f'{seeds}seeds']*(seeds is not None)) + '.json')
 
 def keep_names(
     file:Path, # to make or replace
     names:Sequence[str], # of tasks
     seconds:Mapping[str, float]={} # that a task of each kind is expected to take, where that is known
 ) -> None:
-    "Keep what is asked, with the checksum of the code that asks"
+    "Keep what is asked, with the checksum of the code that asks, where that can be written: it is found anew where it is not kept"
     text = json.dumps(dict(code=code_digest(), names=list(names), seconds=dict(seconds)))
-    write_whole(file, lambda p: p.write_text(text, encoding='utf-8'))
+    with suppress(OSError): write_whole(file, lambda p: p.write_text(text, encoding='utf-8'))
 
 def kept_names(
     file:Path # that `keep_names` wrote

@@ -79,11 +79,22 @@ class ImpParameters(FigureParameters):
             select=self.select, seeds=tuple(range(first, first + (self.seeds or 1))),
             rewinds=None if self.pretrain_steps is None else tuple(sorted({0, self.pretrain_steps})))
         question = put_together(setting, self, given)
+        self.require_choice(question)
         if self.scores: question = varied(question, dict(scored=SavedScores.of(self.scores, question.data)))
         train = question.data.read().train
         check_ladder(Mask.dense(initialize(question.network.maker(train), 0)).kept, question.levels, question.prune_rate)
         question.recipe.steps_per_epoch(max(1, round(question.fraction*len(train))))
         return question
+
+    def require_choice(self,
+        question:Rewinding # that is asked
+    ) -> None:
+        "Raises `ValueError` where images are to be chosen and none are: results would be named by what made no difference"
+        chosen = self.select != 'random' or self.fraction not in (None, 1)
+        if chosen and question.rewinds[-1] == 0: raise ValueError('fraction and select choose nothing where none is pre-trained: give pretrain_steps above 0')
+        if self.select != 'random' and question.fraction == 1:
+            raise ValueError(f'select={self.select!r} chooses nothing from all images: give fraction below 1')
+        if self.scores and self.select == 'random': raise ValueError("scores say what is easy: give select='easiest' or 'hardest'")
 
     @property
     def name(self) -> str: # such as imp_digits_smoke_random0.1_seed0

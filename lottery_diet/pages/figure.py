@@ -83,14 +83,14 @@ def save_results(
     device:object='cpu', # what it computed on
     by:Sequence[str]=(), # columns that tell what was asked, but for repetitions such as seeds: means are taken by these
     **origin # what else is to be known of where the table comes from
-) -> list[str]: # the files, relative to the project where they lie in it
+) -> list[str]: # the files, relative to the project where they lie in it, else absolute
     "Write `name`.csv, .json (parameters, provenance, by), .png and .pdf, each whole or not at all"
     folder = require_writable(at_home(folder))
     origin = json.dumps(dict(parameters=parameters, provenance=provenance(device) | origin, by=[name for name in by if name in table]), indent=1, default=str)
     files = [write_whole(folder/f'{name}.csv', lambda p: table.to_csv(p, index=False)),
              write_whole(folder/f'{name}.json', lambda p: p.write_text(origin + '\n', encoding='utf-8')),
              *(write_whole(folder/f'{name}.{ending}', lambda p: fig.savefig(p, dpi=200)) for ending in ('png', 'pdf'))]
-    return [str(f.resolve().relative_to(project_root()) if f.resolve().is_relative_to(project_root()) else f) for f in files]
+    return [str(f.resolve().relative_to(project_root()) if f.resolve().is_relative_to(project_root()) else f.resolve()) for f in files]
 
 # %% ../../nbs/pages/figure.ipynb #5979e226
 letters = sorted({letter for figure in presets for letter in panels_of(figure)}) # of all panels
@@ -270,6 +270,9 @@ def run_page(
     with aside(page) as part: # another process may draw the same page
         try: papermill.execute_notebook(source, part, dict(parameters), kernel_name='python3', **aloud, **quiet)
         except PapermillExecutionError as e: raise ValueError(f'{e.ename}: {e.evalue} (the page up to there: {page.resolve()})') from None
+        except RuntimeError as e: # also where the kernel does not begin
+            raise ValueError(f'the process that ran the page ended ({e}), out of memory perhaps: what is finished is kept '
+                             f'(the page up to there: {page.resolve()})') from None
         finally:
             if part.is_file(): part.replace(page)
     return tidied(page, source)
