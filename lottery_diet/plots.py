@@ -7,7 +7,7 @@ __all__ = ['arms', 'rewind_colors', 'Interval', 't_interval', 'signed', 'plot_in
            'plot_accuracy_vs_sparsity', 'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_dense', 'label_sparsity',
            'legend_below', 'below_dense', 'matching', 'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level',
            'plot_dots', 'panels', 'share_scales', 'label_outer', 'balanced', 'title_above', 'finish', 'Correlation',
-           'correlation']
+           'complete', 'correlation']
 
 # %% ../nbs/10_plots.ipynb #6b68f027
 from collections.abc import Mapping, Sequence
@@ -115,8 +115,7 @@ def plot_accuracy_vs_sparsity(
     points = table.assign(remaining=100*table.density, percent=100*table.accuracy)
     for arm, rows in points.groupby('arm', sort=False):
         color, marker, dash = arms.get(arm, ('#555555', 'D', '-'))
-        per_level = rows.groupby('level').agg(remaining=('remaining', 'mean'), interval=('percent', t_interval)).sort_values('remaining')
-        plot_intervals(per_level.remaining, per_level.interval, ax, color=color, marker=marker, ls=dash, label=arm)
+        plot_means(rows, 'level', rows.percent, ax, rows.remaining, (0, 100), color=color, marker=marker, ls=dash, label=arm)
     mark_dense(ax, points[points.level == 0].percent)
     remaining = points[points.arm == points.arm.iloc[0]].groupby('level').remaining.mean()
     return label_sparsity(ax, remaining.to_numpy())
@@ -126,10 +125,10 @@ def plot_barrier_vs_step(
     table:pd.DataFrame, # columns step, seed and, in the share of examples, error_highest; rows of pairs
     ax:Axes # to draw on
 ) -> Axes: # the same
-    "Error barrier between children against the step at which they were spawned, mean over pairs and replicates (WIN §2.4)"
+    "Error barrier between children against the step at which they were spawned, mean over pairs and replicates; no bar that would pass zero (WIN §2.4)"
     per_seed = table.groupby(['step', 'seed']).error_highest.mean().mul(100)
     found = per_seed.groupby('step').agg(t_interval)
-    half = [i.half if i.n > 2 else np.nan for i in found]
+    half = [i.half if i.n > 2 and i.half <= i.mean else np.nan for i in found]
     ax.errorbar(found.index, [i.mean for i in found], yerr=half, color='#0072B2', marker='o', ms=4.5, lw=1.6, capsize=2)
     for _, one in per_seed.groupby('seed'): ax.plot(one.index.get_level_values('step'), one, '.', color='gray', ms=3, zorder=0)
     ax.set(xlabel='spawn step', ylabel='error barrier (points)')
@@ -157,11 +156,11 @@ def mark_dense(
     ax:Axes, # to draw on
     percent:pd.Series # test accuracy of the dense network, one per replicate
 ) -> Axes:
-    "A thin line at the accuracy of the dense network, and a band of one standard deviation over replicates, as the papers draw it"
+    "A thin line at the accuracy of the dense network, and a band of one standard deviation over replicates, as the papers draw it, between 0 and 100 %"
     if not len(percent): return ax
     several = len(percent) > 1
     ax.axhline(percent.mean(), color='gray', lw=.9, ls='-.', zorder=0, label='dense ± std' if several else 'dense')
-    if several: ax.axhspan(percent.mean() - percent.std(), percent.mean() + percent.std(), color='gray', alpha=.15, lw=0, zorder=0)
+    if several: ax.axhspan(*np.clip([percent.mean() - percent.std(), percent.mean() + percent.std()], 0, 100), color='gray', alpha=.15, lw=0, zorder=0)
     return ax
 
 def label_sparsity(
@@ -245,9 +244,8 @@ def plot_rewinding(
     for (arm, steps), rows in table.groupby(['arm', 'pretrain_steps'], sort=False):
         color, marker, dash = arms.get(arm, ('#555555', 'D', '-'))
         name = f'rewound to step {steps:,}' if arm == 'ticket' else arm
-        per_level = rows.assign(percent=100*rows.accuracy).groupby('level').agg(density=('density', 'mean'), interval=('percent', t_interval))
-        plot_intervals(100*per_level.density, per_level.interval, ax, marker=marker, ls=dash, label=name,
-                       color=color_of_rewind(steps, rewinds) if arm == 'ticket' else color)
+        plot_means(rows, 'level', 100*rows.accuracy, ax, 100*rows.density, (0, 100), marker=marker, ls=dash, label=name,
+                   color=color_of_rewind(steps, rewinds) if arm == 'ticket' else color)
     mark_dense(ax, 100*table[(table.level == 0) & (table.pretrain_steps == max(rewinds))].accuracy)
     return label_sparsity(ax, 100*table.groupby('level').density.mean().to_numpy())
 
@@ -353,21 +351,33 @@ def finish(
 # %% ../nbs/10_plots.ipynb #f7560688
 class Correlation(NamedTuple):
     "A correlation and its 95 % interval"
-    value:float # -1 to 1
+    value:float # -1 to 1; not a number where one of the two does not vary
     low:float # end of the interval
     high:float # the other end
     n:int # pairs
-    def __str__(self): return f'{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}, n={self.n})'
+    def __str__(self):
+        if np.isnan(self.value): return f'undefined (no spread, n={self.n})'
+        return f'{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}, n={self.n})'
+
+def complete(
+    *lists:Sequence[float] # one value for each thing; not a number where it is missing
+) -> np.ndarray: # lists×things
+    "Lists without the things that one of them misses; raises `ValueError` for lists that are not equally long"
+    lengths = [len(values) for values in lists]
+    if len({*lengths}) > 1: raise ValueError(f'lists of {" and ".join(map(str, lengths))} values make no pairs: give one value of each for each thing')
+    table = np.array([np.asarray(values, float) for values in lists])
+    return table[:, ~np.isnan(table).any(0)]
 
 def correlation(
     x:Sequence[float], # one value for each thing
     y:Sequence[float], # as many
     kind:str='pearson' # or 'spearman'
 ) -> Correlation:
-    "How strongly two lists go together; raises `ValueError` for fewer than four pairs or an unknown kind"
-    x, y = pd.Series(np.asarray(x, float)), pd.Series(np.asarray(y, float))
+    "How strongly two lists go together, of pairs that are complete; raises `ValueError` for fewer than four of them or an unknown kind"
+    x, y = map(pd.Series, complete(x, y))
     if kind not in ('pearson', 'spearman'): raise ValueError(f"kind={kind!r} must be 'pearson' or 'spearman'")
     if len(x) < 4: raise ValueError(f'a correlation with an interval needs four pairs: there are {len(x)}')
+    if x.nunique() == 1 or y.nunique() == 1: return Correlation(np.nan, np.nan, np.nan, len(x))
     r = float((x.rank() if kind == 'spearman' else x).corr(y.rank() if kind == 'spearman' else y))
     error = np.sqrt((1 + r*r/2 if kind == 'spearman' else 1)/(len(x) - 3))
     z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))

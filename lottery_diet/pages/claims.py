@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from ..core import project_root, write_whole
-from ..plots import Correlation, Interval, signed, t_interval
+from ..plots import Correlation, Interval, complete, signed, t_interval
 
 # %% ../../nbs/pages/claims.ipynb #4c4e188d
 class Steiger(NamedTuple):
     "Difference of two correlations that share a variable"
-    difference:float # of the first less the second
+    difference:float # of the first less the second; not a number where one of the three does not vary
     low:float # end of the 95 % interval
     high:float # the other end
     p:float # two-sided, of no difference
@@ -35,9 +35,11 @@ def compare_correlations(
 ) -> Steiger:
     "Is the first's correlation with the shared variable another than the second's? Raises `ValueError` for fewer than four things (Steiger 1980; Zou 2007)"
     from scipy import stats
-    n = len(shared)
-    if n < 4: raise ValueError(f'correlations need four things to be compared: there are {n}')
-    (_, a, b), (_, _, between), _ = np.corrcoef([shared, first, second])
+    found = complete(shared, first, second)
+    n = found.shape[1]
+    if n < 4: raise ValueError(f'correlations need four complete things to be compared: there are {n}')
+    if not np.ptp(found, axis=1).all(): return Steiger(*[nan]*4, n)
+    (_, a, b), (_, _, between), _ = np.corrcoef(found)
     apart, together, middle = np.arctanh(a) - np.arctanh(b), _covariance(a, b, between), (a + b)/2
     error = np.sqrt((2 - 2*_covariance(middle, middle, between))/(n - 3))
     ends = [np.tanh(np.arctanh(r) + np.array([-1, 1])*1.959964/np.sqrt(n - 3)) for r in (a, b)]
@@ -75,7 +77,7 @@ class Claim:
     def __post_init__(self):
         if self.expects not in ('above', 'below'): raise ValueError(f"expects={self.expects!r} must be 'above' or 'below'")
         if self.scale not in ('mini', 'paper'): raise ValueError(f"scale={self.scale!r} carries no claim: run the figure at 'mini' or 'paper'")
-        if self.n < 2 or not all(map(isfinite, (self.ours, self.low, self.high))):
+        if self.n < 2 or not (self.undefined or all(map(isfinite, (self.ours, self.low, self.high)))):
             raise ValueError(f'n={self.n} gives no interval: a claim needs at least two replicates')
         if not self.met and not self.needs: raise ValueError(f'{self.says!r} is not testable: say what it needs (needs=…)')
         if isnan(self.p): object.__setattr__(self, 'p', self._student())
@@ -88,10 +90,15 @@ class Claim:
         return float(2*stats.t.sf(abs(self.ours - self.threshold)/error, self.n - 1))
 
     @property
+    def undefined(self) -> bool:
+        "Is it a correlation of something that does not vary?"
+        return all(map(isnan, (self.ours, self.low, self.high)))
+
+    @property
     def holds(self) -> str:
-        "'seen', 'not seen', 'the opposite', or, where nothing can be said, 'not testable' or 'no verdict' (two replicates)"
+        "'seen', 'not seen', 'the opposite', or, where nothing can be said, 'not testable' or 'no verdict' (two replicates, or no spread)"
         if not self.met: return 'not testable'
-        if self.n < 3: return 'no verdict'
+        if self.n < 3 or self.undefined: return 'no verdict'
         sign = 1 if self.expects == 'above' else -1
         nearest, farthest = sorted(sign*(end - self.threshold) for end in (self.low, self.high))
         return 'seen' if nearest > 0 else 'the opposite' if farthest < 0 else 'not seen'
@@ -112,6 +119,7 @@ def _found(values, threshold):
     if isinstance(values, Steiger): return dict(ours=values.difference, low=values.low, high=values.high, n=values.n, p=values.p)
     if isinstance(values, Correlation): return dict(ours=values.value, low=values.low, high=values.high, n=values.n, p=_fisher(values, threshold))
     mean, half, n = values if isinstance(values, Interval) else t_interval(values)
+    if isnan(mean): raise ValueError('a mean of values of which one is missing says nothing: leave out the replicates that lack a value')
     return dict(ours=mean, low=mean - half, high=mean + half, n=n)
 
 def _fisher(found, threshold):
@@ -124,6 +132,7 @@ def in_numbers(
     claim:Claim # or a row of `read_claims` as a named tuple
 ) -> str: # as many decimals as show on which side of the threshold the interval ends
     "Mean, 95 % interval, unit and n"
+    if isnan(claim.ours): return f'undefined (no spread), n = {claim.n}'
     ours, low, high = signed(claim.ours, claim.low, claim.high, threshold=claim.threshold)
     return f'{ours} ({low} to {high}) {claim.unit}, n = {claim.n}'
 
@@ -177,7 +186,8 @@ def read_claims(
 ) -> pd.DataFrame: # no rows where there is no file
     "What was claimed"
     file = file or claims_file()
-    return pd.read_csv(file, keep_default_na=False) if file.is_file() else as_table([])
+    numbers = dict.fromkeys(('ours', 'low', 'high', 'p'), '') # an undefined correlation has none; other fields may be empty
+    return pd.read_csv(file, keep_default_na=False, na_values=numbers) if file.is_file() else as_table([])
 
 def in_markdown(
     claims:Iterable[Claim] # a row each

@@ -241,7 +241,8 @@ def both_correlations(
     predictor:str # name of its column
 ) -> dict[str, Correlation]: # by kind; none of fewer than four points
     "How well a predictor goes with the accuracy of tickets"
-    return {kind: correlation(table[predictor], table.ticket_accuracy, kind) for kind in ('pearson', 'spearman') if len(table) > 3}
+    return {kind: correlation(table[predictor], table.ticket_accuracy, kind) for kind in ('pearson', 'spearman')
+            if len(table[[predictor, 'ticket_accuracy']].dropna()) > 3}
 
 def plot_predictor(
     table:pd.DataFrame, # columns arm, ticket_accuracy (0 to 1) and the predictor's

@@ -8,6 +8,9 @@ __all__ = ['appendix_c', 'distances', 'name_lines', 'draw_batch_size', 'draw_rep
            'draw_histograms']
 
 # %% ../../../nbs/papers/why_tickets_win/figures.ipynb #db213a3b
+from functools import partial
+
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -194,7 +197,7 @@ def draw_weights(
     n, two = len(study.recipes), len(study.recipes) == 2
     fig, axes = panels(n + 1 + two, across=4 if n < 4 else 5, size=(3.4, 2.8), apart=n + 1 + two)
     if counts is not None: draw_histograms(counts, study, axes[:n])
-    draw = plot_recipes if n > 1 else plot_arms
+    draw = plot_recipes if n > 1 else partial(plot_arms, limits=(0, np.inf))
     draw(table, axes[n], 'threshold', 1., 'threshold: largest weight that goes').set_title('tickets (full) and re-initialized weights (dashed)', fontsize=9)
     for ax in axes[n + 1:]: plot_recipes(table, ax).set_title('accuracy; dotted: the dense networks', fontsize=9)
     name_lines([axes[0], *axes[n:n + (n > 1)]])

@@ -109,9 +109,10 @@ def mark_own_dense(
     percent:pd.Series, # accuracy of a recipe's dense network, one per replicate
     color:str # of the recipe
 ) -> Axes: # the same
-    "A dotted line at the dense network of a recipe, and its standard deviation as a bar where the axis begins"
+    "A dotted line at the dense network of a recipe, and its standard deviation, between 0 and 100 %, as a bar where the axis begins"
     ax.axhline(percent.mean(), color=color, ls=':', lw=.8, alpha=.8, zorder=0)
-    ax.errorbar(100, percent.mean(), percent.std(), color=color, lw=2.5, alpha=.35, zorder=0)
+    ends = np.minimum(percent.std(), [[percent.mean()], [100 - percent.mean()]])
+    ax.errorbar(100, percent.mean(), ends, color=color, lw=2.5, alpha=.35, zorder=0)
     return ax
 
 # %% ../../../nbs/papers/why_tickets_win/plots.ipynb #c71a867e
@@ -152,9 +153,9 @@ def plot_claim(
 
 def together(
     rows:pd.DataFrame # columns instability, quality
-) -> Correlation|None: # of ranks; None of fewer than four rows
+) -> Correlation|None: # of ranks; None of fewer than four complete rows
     "How closely instability and quality go together"
-    return correlation(rows.instability, rows.quality, 'spearman') if len(rows) > 3 else None
+    return correlation(rows.instability, rows.quality, 'spearman') if len(rows[['instability', 'quality']].dropna()) > 3 else None
 
 def means_of_recipes(
     rows:pd.DataFrame # columns of a recipe, instability, quality; of one level
@@ -166,7 +167,8 @@ def both_ways(
     table:pd.DataFrame # columns of a recipe, seed, level, instability, quality
 ) -> pd.DataFrame: # by round, in words
     "How closely instability and quality go together: over the means of recipes, and in each replicate by itself"
-    each = {level: [found.value for _, one in rows.groupby('seed') if (found := together(one))] for level, rows in table.groupby('level')}
+    each = {level: [found.value for _, one in rows.groupby('seed') if (found := together(one)) and not np.isnan(found.value)]
+            for level, rows in table.groupby('level')}
     return pd.DataFrame({level: {'means of recipes': together(means_of_recipes(rows)), 'each replicate': t_interval(each[level] or [np.nan])}
                          for level, rows in table.groupby('level')}).T.rename_axis('round').map(str)
 
