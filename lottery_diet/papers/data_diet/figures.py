@@ -278,17 +278,18 @@ def draw_early_dynamics(
     for i, (column, (name, what)) in enumerate(looks.items()):
         found = None if published is None else by_arm(published, name)
         plot_early(table, column, axes[i], 'accuracy (%)', 100, None if aside else found, (0, 100)).set_title(what, fontsize=10)
-        if aside: draw_their_steps(found, axes[3 + i], 'accuracy (%)', 100)
+        if aside: draw_their_steps(found, axes[3 + i], 'accuracy (%)', 100, (0, 100))
     return finish(fig, axes, title, apart=3*aside)
 
 def draw_their_steps(
     published:pd.DataFrame, # as `by_arm` gives it
     ax:plt.Axes, # of its own scales
     label:str, # of the axis, with its unit
-    scale:float=1. # values are drawn in these
+    scale:float, # values are drawn in these
+    limits:tuple[float, float] # between which they lie, as drawn
 ) -> plt.Axes: # the same
     "The published run by itself"
-    plot_published_early(published, ax, scale).set(xlabel='step', ylabel=label)
+    plot_published_early(published, ax, scale, limits).set(xlabel='step', ylabel=label)
     ax.spines[['top', 'right']].set_visible(False)
     ax.set_title('published: CIFAR-100, ResNet-50, one run', fontsize=9)
     return ax
@@ -304,7 +305,7 @@ def draw_gradient_alignment(
     aside, found, label = theirs is not None, None if published is None else by_arm(published, 'sim'), 'cosine with the mean gradient'
     fig, axes = panels(1 + aside, size=(4.2, 2.8), apart=aside)
     plot_early(table, 'cosine', axes[0], label, published=None if aside else found, limits=(-1, 1))
-    if aside: draw_their_steps(found, axes[1], label)
+    if aside: draw_their_steps(found, axes[1], label, 1., (-1, 1))
     return finish(fig, axes, title, apart=aside)
 
 # %% ../../../nbs/papers/data_diet/figures.ipynb #5dc96cd7

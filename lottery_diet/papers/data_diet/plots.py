@@ -76,7 +76,7 @@ def plot_with_std(
 ) -> Axes: # the same
     "A published curve, and a band of its standard deviation"
     ax.plot(x, 100*published.accuracy_mean, **dict(ms=4, lw=1.4) | style)
-    ends = (100*(published.accuracy_mean + sign*published.accuracy_std) for sign in (-1, 1))
+    ends = ((100*(published.accuracy_mean + sign*published.accuracy_std)).clip(0, 100) for sign in (-1, 1))
     ax.fill_between(x, *ends, color=style['color'], alpha=band, lw=0, zorder=0)
     return ax
 
@@ -267,12 +267,13 @@ dash_of = {'all': '--', 'easiest': '-'} # by what was trained on
 def plot_published_early(
     published:pd.DataFrame, # columns arm ('all' or 'easiest'), step, value, std (of batches; not a number where there is none)
     ax:Axes, # to draw on
-    scale:float=1. # the value is drawn in these
+    scale:float=1., # the value is drawn in these
+    limits:tuple[float, float]=(-np.inf, np.inf) # between which it lies, as drawn
 ) -> Axes: # the same
     "The published run, pale, with the standard deviation over batches where it is known (Data Diet, supplement)"
     for arm, rows in published.groupby('arm', sort=False):
         ax.plot(rows.step, scale*rows.value, color=arm_colors[arm], ls=dash_of[arm], lw=2.5, alpha=.35, zorder=0, label=f'published, {arm}')
-        ax.fill_between(rows.step, *(scale*(rows.value + sign*rows['std']) for sign in (-1, 1)), color=arm_colors[arm], alpha=.08, lw=0, zorder=0)
+        ax.fill_between(rows.step, *((scale*(rows.value + sign*rows['std'])).clip(*limits) for sign in (-1, 1)), color=arm_colors[arm], alpha=.08, lw=0, zorder=0)
     return ax
 
 def plot_early(
@@ -287,7 +288,7 @@ def plot_early(
     "A quantity over the first steps, for networks that see everything and those that see the easiest (Data Diet, supplement)"
     for arm, rows in table.groupby('arm', sort=False):
         plot_means(rows, 'step', scale*rows[column], ax, limits=limits, color=arm_colors[arm], ls=dash_of[arm], label=f'trained on {arm}')
-    if published is not None: plot_published_early(published, ax, scale)
+    if published is not None: plot_published_early(published, ax, scale, limits)
     ax.set(xlabel='step', ylabel=label)
     sns.despine(ax=ax)
     return ax
