@@ -273,7 +273,8 @@ def plot_published_early(
     "The published run, pale, with the standard deviation over batches where it is known (Data Diet, supplement)"
     for arm, rows in published.groupby('arm', sort=False):
         ax.plot(rows.step, scale*rows.value, color=arm_colors[arm], ls=dash_of[arm], lw=2.5, alpha=.35, zorder=0, label=f'published, {arm}')
-        ax.fill_between(rows.step, *((scale*(rows.value + sign*rows['std'])).clip(*limits) for sign in (-1, 1)), color=arm_colors[arm], alpha=.08, lw=0, zorder=0)
+        ends = ((scale*(rows.value + sign*rows['std'])).clip(*limits) for sign in (-1, 1))
+        ax.fill_between(rows.step, *ends, color=arm_colors[arm], alpha=.08, lw=0, zorder=0)
     return ax
 
 def plot_early(
