@@ -34,13 +34,14 @@ from lottery_diet.engine.closed_form import ClosedForm
 from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, predict
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe, in_epochs
+from lottery_diet.experiments.functions import code_of
 from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
 from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
 from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
-from lottery_diet.models import cifar_resnet, code_of, find_model, initialize, mlp
+from lottery_diet.models import cifar_resnet, find_model, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock
 from lottery_diet.networks.weights import check_tied, count_prunable, masked, prunable
 from lottery_diet.scores import CountOnBatches, el2n, forgetting, grand, grand_last_layer, keep_easiest, keep_hardest, keep_window
@@ -898,7 +899,7 @@ def test_what_a_function_of_a_notebook_has_from_elsewhere_is_part_of_it(text, ol
     assert in_a_notebook(text) == in_a_notebook(text) != in_a_notebook(text.replace(old, new))
 
 def test_a_set_in_a_function_of_a_notebook_is_the_same_in_every_process():
-    script = "from lottery_diet.models import code_of\nprint(code_of(lambda x: x in {'a', 'b', 'c', 'd', 'e'})['code'])"
+    script = "from lottery_diet.experiments.functions import code_of\nprint(code_of(lambda x: x in {'a', 'b', 'c', 'd', 'e'})['code'])"
     def run(salt):
         env = os.environ | dict(PYTHONHASHSEED=salt)
         return subprocess.run([sys.executable, '-c', script], env=env, capture_output=True, text=True, check=True).stdout

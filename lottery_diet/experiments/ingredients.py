@@ -25,8 +25,9 @@ from ..core import at_home, digest, seeded, stream
 from ..data import ImageSet, Splits, shrink, split_off
 from ..distillation.whitening import ZCA, whitened
 from ..engine.recipe import Recipe
+from .functions import code_of
 from .tasks import Config, RecipeField
-from ..models import code_of, find_model, versions
+from ..models import find_model, versions
 from ..scores import keep_random
 from ..sources import is_own_data, load_data, source_named
 

@@ -31,7 +31,7 @@ from ..data import ImageSet
 from ..engine.recipe import Recipe, misnamed
 from .answers import Answer, shipped_answer
 from .records import Record, failed, finished, key_of, verified, write_record
-from ..models import code_of
+from .functions import code_of
 from ..train import Snapshot, train
 
 # %% ../../nbs/experiments/tasks.ipynb #3cab0397
