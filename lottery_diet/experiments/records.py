@@ -248,8 +248,8 @@ def pack(
 ) -> int: # how many were packed
     "Records in one file; a damaged one raises `Damaged`, and none at all `ValueError`"
     folders = sorted({verified(f).folder for f in records})
-    if not folders: raise ValueError(f'there are no finished runs in {root}, and {archive} is not written: set LOTTERY_DIET_RUNS to where they are')
-    def write(p):
+    def write(p): # where it can be written, which is looked at first
+        if not folders: raise ValueError(f'there are no finished runs in {root}, and {archive} is not written: set LOTTERY_DIET_RUNS to where they are')
         with ZipFile(p, 'w', compression=8, strict_timestamps=False) as z: # files from before 1980, too
             for file in (f/name for f in folders for name in (*record_files, 'checksums.json')): z.write(file, file.relative_to(root).as_posix())
     write_whole(archive, write)
