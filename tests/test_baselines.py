@@ -37,7 +37,7 @@ nets = dict(lenet=partial(lenet_300_100, (1, 8, 8)), resnet=partial(cifar_resnet
             conv_net=partial(conv_net, (1, 8, 8), width=8, depth=2))
 
 @pytest.mark.parametrize('method', at_start)
-@pytest.mark.parametrize('name', nets)
+@pytest.mark.parametrize('name', ['lenet', 'conv_net', pytest.param('resnet', marks=pytest.mark.long)])
 def test_a_mask_is_exact_and_leaves_no_trace(name, method):
     net = initialize(nets[name], 0)
     before, random = state_of(net), torch.random.get_rng_state()

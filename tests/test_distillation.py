@@ -59,6 +59,7 @@ def most_alive(per_class, steps, way=match_by_adjoint):
 
 parameters = 4*320_010 # bytes of ConvNet-3's
 
+@pytest.mark.long
 def test_memory_grows_with_the_number_of_steps_by_their_parameters_only():
     "Exactly so at one image per class; with all graphs at once each step holds some 30 MiB"
     few, many = (most_alive(1, steps) for steps in (2, 6))

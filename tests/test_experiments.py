@@ -135,6 +135,7 @@ def test_every_damage_is_noticed_named_and_repaired(tmp_path, name, damage):
     with pytest.warns(UserWarning, match=f'({name}|config.json|metrics.csv|provenance.json|tensors.safetensors) .*computed again'): after = run.ask(task)
     assert same(after.tensors, tensors) and verified(after.folder)
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path):
     task = Dense(recipe=Recipe(3000, 64, lr=.05))
     with pytest.raises(OutOfTime, match='at step 100 of 3000'): task.compute(run_in(tmp_path, deadline=0., task=task))
@@ -318,6 +319,7 @@ def test_an_answer_without_a_table_is_read_back_and_is_a_row(tmp_path):
         assert found.counts == dict(cached=0, run=0, failed=0, left=0) | counts and len(found.table) == 1
     assert run_in(tmp_path).ask(Silent()).metrics.empty and run_in(tmp_path).ask(Silent()).tensors['numbers'].tolist() == [0, 1, 2]
 
+@pytest.mark.long
 def test_a_budget_ends_a_sweep_with_everything_kept_and_the_next_call_continues(tmp_path):
     tasks = [Dense(recipe=Recipe(2000, 64, lr=.05), seed=s) for s in range(2)]
     began, calls = time.time(), 0

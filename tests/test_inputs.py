@@ -785,6 +785,7 @@ def key_in_a_process(tmp_path):
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)
 
+@pytest.mark.long
 def test_a_network_that_was_edited_is_another(tmp_path):
     net = '''import own_parts
 from torch import nn

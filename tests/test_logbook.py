@@ -119,6 +119,7 @@ def test_trackio_is_given_a_page_for_every_article_and_each_claim_once(tmp_path,
     trackio_logbook(tmp_path, claims)
     assert not (pages/'gone').exists() and (pages/'mine'/'page.md').is_file()
 
+@pytest.mark.long
 def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(root)
     assert main(['logbook', '--out', str(tmp_path/'page.html')]) == 0 and '<title>lottery_diet: the logbook' in (tmp_path/'page.html').read_text()
