@@ -1073,7 +1073,7 @@ def test_a_stream_for_a_device_that_knows_no_autocast():
 
 # Hooks, ties and frozen layers are seen by every fast way
 
-def plain_layers(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+def plain_layers(): return flat(nn.Linear(64, 8), nn.ReLU(), tail())
 
 def forget(p): p.grad.zero_()
 def half_of(net): return prune_global_magnitude(net, Mask.dense(net), .5)
@@ -1103,27 +1103,20 @@ def test_runs_in_parallel_leave_frozen_layers_and_take_pruned_networks():
     half_of(pruned).to_prune(pruned)
     assert not can_run_in_parallel(pruned) and len(fit_many(pruned, few, Recipe(2, 20, lr=.1), [Snapshot.of(pruned)]*2)) == 2
 
-class Shared(nn.Module):
-    "Two layers of one weight; their names in a sorted state stand the other way round"
-    def __init__(self):
-        super().__init__()
-        self.enter, self.back = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
-        self.back.weight = self.enter.weight
-    def forward(self, x): return self.back(self.enter(x.flatten(1)))[:, :10]
-
 def test_a_weight_of_two_layers_is_not_trained_in_closed_form():
     first, last = nn.Linear(64, 64), nn.Linear(64, 64)
     last.weight = first.weight
     assert not ClosedForm.serves(nn.Sequential(nn.Flatten(), first, nn.ReLU(), last), Recipe(1)) and ClosedForm.serves(plain_layers(), Recipe(1))
 
 def test_a_tied_weight_is_masked_whatever_the_order_of_names_and_not_handed_to_prune():
-    net = initialize(Shared, 0)
-    half = half_of(net)
-    state = net.state_dict()
-    for given in (state, dict(sorted(state.items())), {k: v.clone() for k, v in sorted(state.items())}):
-        for v in masked(given, half, half.ties).values(): assert torch.equal(v, torch.where(half['enter.weight'], state['enter.weight'], 0))
-    with pytest.raises(ValueError, match="'enter.weight' is tied to 'back.weight'"): half.to_prune(net)
-    assert not list(net.named_buffers())
+    net = make('tied')
+    half, state = half_of(net), net.state_dict()
+    alive = {**half, 'b.weight': half['a.weight']}
+    for given in (state, dict(reversed(state.items())), {k: v.clone() for k, v in reversed(state.items())}):
+        found = masked(given, half, half.ties)
+        for k, m in alive.items(): assert torch.equal(found[k], torch.where(m, state[k], 0))
+    with pytest.raises(ValueError, match="'a.weight' is tied to 'b.weight'"): half.to_prune(net)
+    assert half.ties == {'b.weight': 'a.weight'} and not list(net.named_buffers())
 
 def test_what_only_holds_living_weights_says_so_on_the_way_on(tmp_path):
     net = initialize(plain_layers, 0)

@@ -65,6 +65,7 @@ def _inside(module):
     listening = {k: [*vars(module)[k].values()] for k in hooks if vars(module).get(k)}
     return attributes | listening | module._parameters | module._buffers | module._modules
 
+# %% ../../nbs/experiments/functions.ipynb #f0c0e941
 def _untold(value, where): return (
     f'{where} holds a {type(value).__qualname__}, by which it cannot be told from another: give a function of a module, or a partial of one with numbers')
 
@@ -83,6 +84,7 @@ def _told(value, where, around):
     if callable(value) or is_dataclass(value): return code_of(value, around)
     raise ValueError(_untold(value, where))
 
+# %% ../../nbs/experiments/functions.ipynb #dcb70881
 def _digest_of(f, around):
     "By the source of its module, and by its compiled code where that has none, or is not where another finds it"
     source, known = _sources_of(unwrap(f))
@@ -112,6 +114,32 @@ def _source_of(x):
     try: return getsource(x)
     except (OSError, TypeError): return ''
 
+installed = {'site-packages', 'dist-packages'} # folders that installed packages lie in
+
+def own_modules(
+    module:ModuleType|None # that a function was found in
+) -> set[ModuleType]: # itself among them
+    "The module and those of the same project that it uses, and they use; not what was installed beside them, nor this package; of an installed one it alone"
+    file = getattr(module, '__file__', None)
+    if not file: return set()
+    name, root, found, todo = module.__name__, Path(file).resolve().parent, set(), [module]
+    for _ in name.split('.')[1 if Path(file).stem != '__init__' else 0:]: root = root.parent
+    if root.name in installed: return {module}
+    while todo:
+        m = todo.pop()
+        found.add(m)
+        used = {v if isinstance(v, ModuleType) else sys.modules.get(v.__module__) for v in vars(m).values() if isinstance(v, ModuleType|FunctionType|type)}
+        todo += [u for u in used - found - set(todo) if u is not None and _within(u, root)]
+    return found
+
+def _within(module, root):
+    "Does a module's file lie below `root`, and not among installed packages?"
+    file = getattr(module, '__file__', None)
+    if not isinstance(file, str) or module.__name__.split('.')[0] == __name__.split('.')[0]: return False
+    path = Path(file).resolve()
+    return path.is_relative_to(root) and not installed & set(path.relative_to(root).parts)
+
+# %% ../../nbs/experiments/functions.ipynb #c9920f0b
 def _compiled(f, where, around):
     "Byte code, constants, and what it has from elsewhere; nested functions and methods included; nothing that changes from process to process"
     if isinstance(f, type): return _compiled_class(f, where, around)
@@ -155,28 +183,3 @@ def _installed(value, beside):
     if home is None or home.__name__ == beside: return value is None
     file = getattr(home, '__file__', None)
     return not file or home.__name__.split('.')[0] in {*sys.stdlib_module_names, __name__.split('.')[0]} or bool(installed & set(Path(file).parts))
-
-installed = {'site-packages', 'dist-packages'} # folders that installed packages lie in
-
-def own_modules(
-    module:ModuleType|None # that a function was found in
-) -> set[ModuleType]: # itself among them
-    "The module and those of the same project that it uses, and they use; not what was installed beside them, nor this package; of an installed one it alone"
-    file = getattr(module, '__file__', None)
-    if not file: return set()
-    name, root, found, todo = module.__name__, Path(file).resolve().parent, set(), [module]
-    for _ in name.split('.')[1 if Path(file).stem != '__init__' else 0:]: root = root.parent
-    if root.name in installed: return {module}
-    while todo:
-        m = todo.pop()
-        found.add(m)
-        used = {v if isinstance(v, ModuleType) else sys.modules.get(v.__module__) for v in vars(m).values() if isinstance(v, ModuleType|FunctionType|type)}
-        todo += [u for u in used - found - set(todo) if u is not None and _within(u, root)]
-    return found
-
-def _within(module, root):
-    "Does a module's file lie below `root`, and not among installed packages?"
-    file = getattr(module, '__file__', None)
-    if not isinstance(file, str) or module.__name__.split('.')[0] == __name__.split('.')[0]: return False
-    path = Path(file).resolve()
-    return path.is_relative_to(root) and not installed & set(path.relative_to(root).parts)

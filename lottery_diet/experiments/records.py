@@ -42,8 +42,8 @@ _all_files = (*record_files, 'checksums.json')
 def key_of(
     config:object # what was asked, as plain data or as JSON gave it back
 ) -> str: # 16 hexadecimal digits
-    "Hash of a question; numbers that name something are words, in the order of words, as they are when JSON gave them back"
-    return hashlib.sha256(json.dumps(json.loads(json.dumps(config)), sort_keys=True).encode()).hexdigest()[:16]
+    "Hash of a question"
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 def key_in(
     name:str # of a record's folder: label-key, or anything else

@@ -63,7 +63,7 @@ def _plain(value):
     if callable(value): return code_of(value)
     if is_dataclass(value): return {f.name: _plain(float(v) if type(v) is int and f.type in (float, 'float') else v) for f in fields(value)
                                     if (v := getattr(value, f.name)) != f.default or f.name not in getattr(value, 'later', ())}
-    if isinstance(value, Mapping): return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, Mapping): return {k if isinstance(k, str) else json.dumps(k): _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
     return value
 

@@ -19,7 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from ...plots import Correlation, correlation, label_sparsity, mark_dense, plot_bars, plot_means, t_interval
+from ...plots import Correlation, complete, correlation, label_sparsity, mark_dense, plot_bars, plot_means, t_interval
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #3ddfe8b0
 all_data = (('#0072B2', '', '--'), ('#E69F00', '', '--'), ('#888888', '', '--')) # from the latest rewind point to the earliest
@@ -242,7 +242,7 @@ def both_correlations(
 ) -> dict[str, Correlation]: # by kind; none of fewer than four points
     "How well a predictor goes with the accuracy of tickets"
     return {kind: correlation(table[predictor], table.ticket_accuracy, kind) for kind in ('pearson', 'spearman')
-            if len(table[[predictor, 'ticket_accuracy']].dropna()) > 3}
+            if complete(table[predictor], table.ticket_accuracy).shape[1] > 3}
 
 def plot_predictor(
     table:pd.DataFrame, # columns arm, ticket_accuracy (0 to 1) and the predictor's

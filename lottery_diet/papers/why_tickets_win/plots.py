@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from ...plots import Correlation, correlation, label_sparsity, plot_bars, plot_means, t_interval
+from ...plots import Correlation, complete, correlation, label_sparsity, plot_bars, plot_means, t_interval
 
 # %% ../../../nbs/papers/why_tickets_win/plots.ipynb #964f2bbd
 push_colors = {'ticket': '#0072B2', 'repelled': '#009E73', 'attracted': '#CC79A7', 'repelled from the last': '#E69F00'} # by arm, without its control
@@ -155,7 +155,7 @@ def together(
     rows:pd.DataFrame # columns instability, quality
 ) -> Correlation|None: # of ranks; None of fewer than four complete rows
     "How closely instability and quality go together"
-    return correlation(rows.instability, rows.quality, 'spearman') if len(rows[['instability', 'quality']].dropna()) > 3 else None
+    return correlation(rows.instability, rows.quality, 'spearman') if complete(rows.instability, rows.quality).shape[1] > 3 else None
 
 def means_of_recipes(
     rows:pd.DataFrame # columns of a recipe, instability, quality; of one level
