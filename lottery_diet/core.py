@@ -213,9 +213,9 @@ def twin(
 def is_hooked(
     model:nn.Module # any network
 ) -> bool: # True too for one that torch.nn.utils.prune or weight_norm changed
-    "Do hooks on modules or on parameters have a say in what it computes or learns?"
+    "Do hooks, or a `forward` given to one module alone, have a say in what it computes or learns?"
     of_modules = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
-    return (any(getattr(m, kind) for m in model.modules() for kind in of_modules)
+    return (any('forward' in vars(m) or any(getattr(m, kind) for kind in of_modules) for m in model.modules())
             or any(p._backward_hooks or p._post_accumulate_grad_hooks for p in model.parameters()))
 
 # %% ../nbs/00_core.ipynb #77e43beb

@@ -1082,7 +1082,8 @@ hooks = {
     'gradient of a weight': lambda net: net[1].weight.register_hook(lambda g: 0*g),
     'gradient that was gathered': lambda net: net[1].weight.register_post_accumulate_grad_hook(forget),
     'before going back': lambda net: net[1].register_full_backward_pre_hook(lambda m, g: (0*g[0],)),
-    'outputs': lambda net: net[1].register_forward_hook(lambda m, i, out: 0*out + 1)}
+    'outputs': lambda net: net[1].register_forward_hook(lambda m, i, out: 0*out + 1),
+    'a forward of its own': lambda net: setattr(net[1], 'forward', partial(lambda m, x: 0*nn.Linear.forward(m, x) + 1, net[1]))}
 
 @pytest.mark.parametrize('kind', hooks)
 def test_a_hooked_layer_stays_in_every_way_to_train(kind):
