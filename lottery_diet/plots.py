@@ -29,7 +29,14 @@ class Interval(NamedTuple):
     mean:float # of the values
     half:float # the interval is mean ± half; nan from a single value
     n:int # values
-    def __str__(self): return f'{self.mean:+.2f} ± {self.half:.2f} (95 %, n={self.n})'
+
+    def __str__(self): return f'{self.mean:+.2f} {self._spread()}'
+
+    def unsigned(self) -> str: # such as '63.65 ± 0.70 (95 %, n=3)'
+        "As words, of a quantity that is no difference"
+        return f'{self.mean:.2f} {self._spread()}'
+
+    def _spread(self): return f'± {self.half:.2f} (95 %, n={self.n})' if self.n > 1 else '(n=1, no interval)'
 
     @property
     def excludes_zero(self) -> bool:
