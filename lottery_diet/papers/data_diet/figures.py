@@ -74,7 +74,7 @@ def draw_theirs(
 ) -> plt.Axes: # the same
     "The published curves of a subset size in the middle"
     size = theirs.sizes[len(theirs.sizes)//2]
-    plot_published_diets(of_size(published, size), ax).set_title(f'published: {measured_on[theirs.data.name]},\n{size:,} images', fontsize=9)
+    plot_published_diets(of_size(published, size), ax).set_title(f'published (± std): {measured_on[theirs.data.name]},\n{size:,} images', fontsize=9)
     return ax
 
 # %% ../../../nbs/papers/data_diet/figures.ipynb #c63672ff
@@ -110,9 +110,9 @@ def draw_their_side(
     theirs:DietAccuracy, # the paper's protocol
     ax:plt.Axes # of its own scales
 ) -> plt.Axes: # the same
-    "The published accuracies of the middle level against size"
-    level = theirs.side_levels[1]
-    at_level, named = published[published.level == level], f'published: {measured_on[theirs.data.name]},\n{100*(1 - theirs.prune_rate)**level:.3g} % of weights'
+    "The published accuracies of the sparsest level against size"
+    level = theirs.side_levels[-1]
+    at_level, named = published[published.level == level], f'published (± std): {measured_on[theirs.data.name]},\n{100*(1 - theirs.prune_rate)**level:.3g} % of weights'
     plot_published_sizes(at_level, ax).set_title(named, fontsize=9)
     return ax
 
@@ -200,8 +200,8 @@ def draw_example_barriers(
     for ax, name in zip(axes, names):
         mine, other = table[table.arm == name], None if published is None or aside else published[published.arm == name]
         print_shares(mine, plot_barrier_counts(mine, ax, arm_colors[name.rstrip('0123456789_')], other)).set_title(named(name, study.size), fontsize=10)
-    axes[0].set_xlim(*range_of(table, *([] if published is None or aside else [published])))
-    if aside: draw_their_barriers(published, theirs, axes[len(names):])
+    axes[0].set_xlim(*range_of(table, *([] if published is None else [published])))
+    if aside: draw_their_barriers(published, theirs, axes[len(names):], axes[0].get_xlim())
     return finish(fig, axes, title, apart=len(names)*aside)
 
 def range_of(
@@ -214,15 +214,16 @@ def range_of(
 def draw_their_barriers(
     published:pd.DataFrame, # data_diet_barrier_histograms.csv
     theirs:ExampleBarriers, # the paper's protocol
-    axes:list[plt.Axes] # one for each initialization
+    axes:list[plt.Axes], # one for each initialization
+    limits:tuple[float, float] # of ours (nats)
 ) -> None:
-    "Published histograms by themselves"
+    "Published histograms by themselves, on our axis"
     share_scales(axes)
     for ax, name in zip(axes, theirs.initializations(theirs.seeds[0])):
         rows = published[published.arm == name]
         print_shares(rows, plot_barrier_counts(rows, ax, 'lightgray'))
         ax.set_title(f'published: {measured_on[theirs.data.name]},\n{named(name, theirs.size)}', fontsize=9)
-    axes[0].set_xlim(*range_of(published))
+    axes[0].set_xlim(*limits)
     for ax in axes[1:]: ax.set_ylabel('')
 
 def draw_el2n_vs_barrier(

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['all_data', 'diet_styles', 'by_score', 'score_names', 'arm_colors', 'dash_of', 'diet_lines', 'dense_accuracy',
-           'plot_diets', 'lines_of_published', 'plot_with_std', 'plot_pale', 'plot_published_diets', 'plot_diet_sizes',
-           'plot_published_sizes', 'plot_level', 'label_sizes', 'shares_of', 'shown_range', 'mark_overflow',
-           'plot_barrier_counts', 'print_shares', 'plot_score_vs_barrier', 'said_of', 'both_correlations',
-           'plot_predictor', 'plot_published_early', 'plot_early']
+           'plot_diets', 'lines_of_published', 'plot_with_std', 'plot_pale', 'as_published', 'plot_published_diets',
+           'plot_diet_sizes', 'plot_published_sizes', 'plot_level', 'label_sizes', 'shares_of', 'shown_range',
+           'mark_overflow', 'plot_barrier_counts', 'print_shares', 'plot_score_vs_barrier', 'said_of',
+           'both_correlations', 'plot_predictor', 'plot_published_early', 'plot_early']
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #a24356b5
 from collections.abc import Collection, Iterator
@@ -92,12 +92,18 @@ def plot_pale(
     pale = dict(marker='x', ls='-', lw=2.5, alpha=.3, ms=3.5, zorder=0, label='_' if label in named else label)
     return plot_with_std(x, published, ax, .08, color=style['color'], **pale)
 
+def as_published(
+    style:dict # of an arm's line
+) -> dict: # with another name
+    "The same line, in a panel of published values"
+    return style | dict(label=f'published: {style["label"]}')
+
 def plot_published_diets(
     published:pd.DataFrame, # as for `plot_diets`, with column level
     ax:Axes # to draw on
 ) -> Axes: # the same
     "Published curves by themselves, where our axes are others (Data Diet, accuracy against sparsity)"
-    for rows, _, _, style in lines_of_published(published): plot_with_std(100*rows.weights_remaining, rows, ax, **style)
+    for rows, _, _, style in lines_of_published(published): plot_with_std(100*rows.weights_remaining, rows, ax, **as_published(style))
     return label_sparsity(ax, 100*published.groupby('level').weights_remaining.mean().to_numpy(), legend=False)
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #cdeaf33e
@@ -124,8 +130,8 @@ def plot_published_sizes(
 ) -> Axes: # the same
     "Published curves by themselves, where our axes are others (Data Diet, accuracy against subset size)"
     for rows, arm, _, style in lines_of_published(published):
-        if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), ax, style)
-        else: plot_with_std(rows['size'], rows, ax, **style)
+        if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), ax, as_published(style))
+        else: plot_with_std(rows['size'], rows, ax, **as_published(style))
     return label_sizes(ax, set(published[published.arm != 'all']['size']))
 
 def plot_level(
@@ -203,13 +209,14 @@ def plot_barrier_counts(
     return ax
 
 def print_shares(
-    table:pd.DataFrame, # columns bin_left, bin_right, count, and mean (nats) where it is known
+    table:pd.DataFrame, # columns bin_left, bin_right, count, and mean (nats): else taken from the middles of bins
     ax:Axes # to write on
 ) -> Axes: # the same
     "Share of examples below half a nat, and their mean barrier"
-    shares, mean = shares_of(table), table['mean'].mean() if 'mean' in table else np.nan
+    shares = shares_of(table)
+    mean = table['mean'].mean() if 'mean' in table else (shares*[(left + right)/2 for left, right in shares.index]).sum()/100
     under = shares[shares.index.get_level_values('bin_right') <= .5 + 1e-9].sum()
-    said = [f'{under:.0f} % below 0.5']*bool(shares.sum()) + [f'mean {mean:.2g}']*bool(np.isfinite(mean))
+    said = [f'{under:.0f} % below 0.5']*bool(shares.sum()) + [f'mean {mean:.2f}']*bool(shares.sum() and np.isfinite(mean))
     ax.text(.97, .95, '\n'.join(said), transform=ax.transAxes, ha='right', va='top', fontsize=8)
     return ax
 
@@ -223,7 +230,7 @@ def plot_score_vs_barrier(
     ax.fill_between(per.score, per.low, per.high, color='#555555', alpha=.18, lw=0, label='5 to 95 % of examples')
     ax.plot(per.score, per['median'], color='#555555', lw=1.2, ls='--', label='median')
     ax.plot(per.score, per.barrier, color='#D55E00', marker='o', ms=3.5, lw=1.4, label=f'mean of {len(per)} bins')
-    ax.axhline(0, color='#0072B2', lw=.8)
+    ax.axhline(0, color='gray', lw=.6)
     ax.set(xlabel=score, ylabel='barrier of an example (nats)')
     sns.despine(ax=ax)
     return ax
