@@ -49,6 +49,7 @@ def channels_last(
     _, first, middle, last = shape
     return last in channels and (first not in channels or first == middle != last)
 
+# %% ../nbs/01_data.ipynb #93998740
 def _array(images):
     "One NumPy array of all images, on one scale"
     if isinstance(images, Tensor) or isinstance(images, np.ndarray) and images.dtype != object: return _array_of_one(images)
@@ -84,6 +85,7 @@ def _array_of_one(image):
     if mode and mode not in ('1', 'L', 'RGB', 'I', 'F') and not mode.startswith('I;16'): image = image.convert('RGB') # palettes; transparency is dropped
     return np.asarray(image)
 
+# %% ../nbs/01_data.ipynb #3e5d87a2
 def _as_pixels(x):
     "uint8 where the numbers are pixels, else float32"
     if x.dtype == np.uint8: return x
@@ -195,6 +197,7 @@ def compact(
     x = _array_of_one(image)
     return _as_pixels(x) if x.dtype.kind == 'f' and x.max(initial=0) <= 1 else x
 
+# %% ../nbs/01_data.ipynb #98315de8
 def refuse(
     source # what was given instead of data
 ) -> None:
@@ -208,6 +211,7 @@ def refuse(
     if callable(source): raise TypeError(f'{name} is a transform, or a function: give images and labels, or a data set')
     raise TypeError(f'{name} holds no images that can be counted and taken by number: give arrays, lists, or a torch.utils.data.Dataset')
 
+# %% ../nbs/01_data.ipynb #5a044811
 def classes_of(
     source # a data set
 ) -> int|None: # None where it does not say
@@ -219,6 +223,7 @@ def classes_of(
     named = getattr(source, 'classes', None)
     return len(named) if isinstance(named, Sequence) else None
 
+# %% ../nbs/01_data.ipynb #b684f5b3
 def rows_of(
     path:Path # of a .parquet with a column of images and one of labels
 ) -> list[dict]: # one for each image
@@ -301,6 +306,7 @@ class LazyImages:
 
 def _too_many(name): return f'{name!r} needs all images in memory, and these are made batch by batch: take a part, data.take(range(1000)).in_memory()'
 
+# %% ../nbs/01_data.ipynb #fdec6a83
 def refuse_what_memory_cannot_hold(
     size:int, # bytes
     what:str # takes so many, for the message
@@ -323,30 +329,14 @@ class ImageSet:
     names:tuple[str, ...]|None=None # of the classes, by which a test set's labels are looked up; None where labels were numbers
 
     def __post_init__(self):
-        x, y = self.x, self.y
-        for what, v in dict(images=x, labels=y).items():
-            if isinstance(v, Tensor) or v is x and isinstance(x, LazyImages): continue
-            raise TypeError(f'{what} are a {type(v).__name__}, not a tensor: ImageSet.of(images, labels) takes arrays and lists')
-        if x.ndim != 4: raise ValueError(f'images must be n × channels × height × width, not {tuple(x.shape)}: add the missing axes with x[:, None] or reshape')
-        if x.shape[3] in (1, 3, 4) and min(x.shape[1:3]) > 4:
-            raise ValueError(f'images are {tuple(x.shape)}, and channels come before height and width: use x.permute(0, 3, 1, 2)')
-        if not (x.dtype == torch.uint8 or x.is_floating_point()): raise ValueError(f'images must be uint8 pixels or floating point, not {x.dtype}')
-        if y.shape != x.shape[:1] or y.dtype != torch.int64: raise ValueError(f'{len(x)} images need {len(x)} int64 labels, not {tuple(y.shape)} of {y.dtype}')
-        if not len(x): raise ValueError('an image set needs at least one image')
-        if x.is_floating_point() and not x.isfinite().all(): raise ValueError('some pixels are not finite numbers: repair or leave out those images')
+        _check_tensors(self.x, self.y)
         fill = lambda k, v: object.__setattr__(self, k, v)
-        if self.classes is None:
-            if int(y.min()) > 0: raise ValueError(f'labels begin at {int(y.min())}: subtract that, or give classes= where class 0 is merely absent')
-            fill('classes', int(y.max()) + 1)
-        if int(y.min()) < 0 or int(y.max()) >= self.classes: raise ValueError(f'labels must lie in 0…{self.classes - 1}, not {int(y.min())}…{int(y.max())}')
-        if self.names is not None and len(self.names) != self.classes: raise ValueError(f'{self.classes} classes need as many names, not {len(self.names)}')
-        if self.mean is None or self.std is None: mean, std = pixel_statistics(x)
+        if self.classes is None: fill('classes', _classes_in(self.y))
+        _check_classes(self.y, self.classes, self.names)
+        if self.mean is None or self.std is None: mean, std = pixel_statistics(self.x)
         fill('mean', tuple(self.mean or mean))
         fill('std', tuple(self.std or std))
-        if x.is_floating_point() and (any(self.mean) or any(s != 1 for s in self.std)):
-            raise ValueError('images of floating point are taken as normalized, so that mean= and std= would do nothing: give uint8 pixels, or normalize them')
-        if min(self.std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {self.std}')
-        if not len(self.mean) == len(self.std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
+        _check_constants(self.x, self.mean, self.std)
 
     @classmethod
     def of(cls,
@@ -376,33 +366,13 @@ class ImageSet:
         if tuple(x.shape[1:]) != self.shape: raise ValueError(f'images are {tuple(x.shape[1:])}, those of {self.name} {self.shape}: bring all to one size')
         y = labels_of(labels, len(x), self.classes, self.names)
         if self.names is None and names_of(labels): raise ValueError(f'labels are names, those of {self.name} whole numbers: give whole numbers')
-        return self.like(self._of_one_kind(x), y.to(x.device), name)
-
-    def _of_one_kind(self, x):
-        "Pixels where this set has them, floating point where it does not; floating point in 0…1 is pixels over 255"
-        own = self.x
-        if x.is_floating_point() == own.is_floating_point(): return x
-        floats = x if x.is_floating_point() else own
-        if not floats.isfinite().all(): return x # which is said of any set
-        if not (floats.min() >= 0 and floats.max() <= 1):
-            kind, known = (str(v.dtype).removeprefix('torch.') for v in (x, own))
-            raise ValueError(f'these images are {kind}, those of {self.name} {known}: give both as pixels, or both normalized')
-        return (x*255).round().to(torch.uint8) if x.is_floating_point() else x.to(own.dtype)/255
+        return self.like(_of_one_kind(x, self), y.to(x.device), name)
 
     @property
     def _labels(self): return self.y if self.names is None else [self.names[c] for c in self.y.tolist()]
 
     def __len__(self): return len(self.x)
-    def _repr_html_(self):
-        from matplotlib.image import imsave
-        first = [int((self.y == c).nonzero()[0, 0]) for c in self.y.unique()[:10]]
-        x = self.x[first, :3 if self.shape[0] > 2 else 1].float().cpu().expand(-1, 3, -1, -1)
-        low, high = (0, 255) if self.x.dtype == torch.uint8 else (x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True))
-        strip = torch.cat(list((x - low)/(high - low + 1e-12)), 2).permute(1, 2, 0)
-        imsave(held := BytesIO(), strip.contiguous().numpy(), format='png')
-        return (f'{escape(repr(self))}<br><img alt="an image of each class" style="height:48px; image-rendering:pixelated" '
-                f'src="data:image/png;base64,{b64encode(held.getvalue()).decode()}">')
-
+    def _repr_html_(self): return f'{escape(repr(self))}<br>{_picture_of_each_class(self)}'
     def __repr__(self): return f'ImageSet({self.name}: {len(self):,} images {"×".join(map(str, self.shape))}, {self.classes} classes, {self.x.device})'
 
     @property
@@ -458,6 +428,57 @@ class ImageSet:
     def _scale_and_shift(self):
         mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (self.mean, self.std))
         return [v.float().to(self.x.device) for v in (1/(255*std), -mean/std)]
+
+# %% ../nbs/01_data.ipynb #d195db12
+def _check_tensors(x, y):
+    for what, v in dict(images=x, labels=y).items():
+        if isinstance(v, Tensor) or v is x and isinstance(x, LazyImages): continue
+        raise TypeError(f'{what} are a {type(v).__name__}, not a tensor: ImageSet.of(images, labels) takes arrays and lists')
+    if x.ndim != 4: raise ValueError(f'images must be n × channels × height × width, not {tuple(x.shape)}: add the missing axes with x[:, None] or reshape')
+    if x.shape[3] in (1, 3, 4) and min(x.shape[1:3]) > 4:
+        raise ValueError(f'images are {tuple(x.shape)}, and channels come before height and width: use x.permute(0, 3, 1, 2)')
+    if not (x.dtype == torch.uint8 or x.is_floating_point()): raise ValueError(f'images must be uint8 pixels or floating point, not {x.dtype}')
+    if y.shape != x.shape[:1] or y.dtype != torch.int64: raise ValueError(f'{len(x)} images need {len(x)} int64 labels, not {tuple(y.shape)} of {y.dtype}')
+    if not len(x): raise ValueError('an image set needs at least one image')
+    if x.is_floating_point() and not x.isfinite().all(): raise ValueError('some pixels are not finite numbers: repair or leave out those images')
+
+def _classes_in(y):
+    if int(y.min()) > 0: raise ValueError(f'labels begin at {int(y.min())}: subtract that, or give classes= where class 0 is merely absent')
+    return int(y.max()) + 1
+
+def _check_classes(y, classes, names):
+    if int(y.min()) < 0 or int(y.max()) >= classes: raise ValueError(f'labels must lie in 0…{classes - 1}, not {int(y.min())}…{int(y.max())}')
+    if names is not None and len(names) != classes: raise ValueError(f'{classes} classes need as many names, not {len(names)}')
+
+def _check_constants(x, mean, std):
+    if x.is_floating_point() and (any(mean) or any(s != 1 for s in std)):
+        raise ValueError('images of floating point are taken as normalized, so that mean= and std= would do nothing: give uint8 pixels, or normalize them')
+    if min(std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {std}')
+    if not len(mean) == len(std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
+
+# %% ../nbs/01_data.ipynb #466c015a
+def _of_one_kind(x, data):
+    "Pixels where a set has them, floating point where it does not; floating point in 0…1 is pixels over 255"
+    own = data.x
+    if x.is_floating_point() == own.is_floating_point(): return x
+    floats = x if x.is_floating_point() else own
+    if not floats.isfinite().all(): return x # which is said of any set
+    if not (floats.min() >= 0 and floats.max() <= 1):
+        kind, known = (str(v.dtype).removeprefix('torch.') for v in (x, own))
+        raise ValueError(f'these images are {kind}, those of {data.name} {known}: give both as pixels, or both normalized')
+    return (x*255).round().to(torch.uint8) if x.is_floating_point() else x.to(own.dtype)/255
+
+# %% ../nbs/01_data.ipynb #81f77d8b
+def _picture_of_each_class(data):
+    "The first image of each of ten classes, side by side, as HTML"
+    from matplotlib.image import imsave
+    first = [int((data.y == c).nonzero()[0, 0]) for c in data.y.unique()[:10]]
+    x = data.x[first, :3 if data.shape[0] > 2 else 1].float().cpu().expand(-1, 3, -1, -1)
+    low, high = (0, 255) if data.x.dtype == torch.uint8 else (x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True))
+    strip = torch.cat(list((x - low)/(high - low + 1e-12)), 2).permute(1, 2, 0)
+    imsave(held := BytesIO(), strip.contiguous().numpy(), format='png')
+    return (f'<img alt="an image of each class" style="height:48px; image-rendering:pixelated" '
+            f'src="data:image/png;base64,{b64encode(held.getvalue()).decode()}">')
 
 # %% ../nbs/01_data.ipynb #0796967d
 def pixel_statistics(
@@ -610,6 +631,7 @@ class RandomParts:
         out = F.grid_sample(values, grid.to(values.dtype), padding_mode='border', align_corners=False)
         return out if x.is_floating_point() else out.round().to(x.dtype)
 
+# %% ../nbs/01_data.ipynb #9742bc56
 def gathered(
     x:Tensor|LazyImages, # images, n × c × h × w
     asked:Iterable[tuple[Tensor, RandomParts|None]] # for each batch b places from 0, and which parts of the images; whole if None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mask', 'pruned_parts', 'share_of', 'prune_global_magnitude', 'flat', 'unflat', 'Level', 'noise_of', 'train_ticket',
-           'imp', 'imp_many', 'check_ladder', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls', 'Ticket']
+           'imp', 'check_ladder', 'imp_many', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls', 'Ticket']
 
 # %% ../nbs/05_imp.ipynb #5c2b83b5
 import dataclasses
@@ -140,6 +140,7 @@ class Mask(Mapping[str, Tensor]):
         rows.append(('**all**', '', self.kept, self.size))
         return '\n'.join(['| weight | shape | alive | of | share |', '|-|-|-:|-:|-:|', *(f'| {k} | {s} | {a:,} | {n:,} | {a/n:.1%} |' for k, s, a, n in rows)])
 
+# %% ../nbs/05_imp.ipynb #9436052e
 def pruned_parts(
     model:nn.Module # any network
 ) -> dict[str, Tensor]: # masks, by the names that the weights have without; empty where no other library prunes
@@ -159,6 +160,7 @@ def share_of(
     if not 0 <= share <= 1: raise ValueError(f'the share to prune is {share}, and must lie in 0…1')
     return math.ceil(Fraction(str(share))*n)
 
+# %% ../nbs/05_imp.ipynb #6b3662a8
 def prune_global_magnitude(
     state:Solution, # trained weights
     mask:Mask, # which of them live
@@ -177,6 +179,7 @@ def prune_global_magnitude(
     survivors[alive.nonzero()[smallest, 0]] = False
     return unflat(survivors, mask)
 
+# %% ../nbs/05_imp.ipynb #082202e7
 def flat(
     mask:Mask # over n weights, living and dead
 ) -> Tensor: # boolean vector, layers in the order of their names
@@ -249,6 +252,19 @@ def _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, se
         yield Level(level, mask, trained, noise)
         if level < levels: mask = prune_global_magnitude(trained.state, mask, prune_rate)
 
+# %% ../nbs/05_imp.ipynb #ce97edb5
+def check_ladder(
+    kept:int, # weights that live at its top
+    levels:int, # how often they are pruned
+    prune_rate:float # share that each level removes
+) -> int: # weights that live at its foot
+    "Walk down the counts; raises `ValueError` where a level would have nothing left to train"
+    for level in range(levels):
+        kept -= share_of(prune_rate, kept)
+        if not kept: raise ValueError(f'no weight is left after level {level + 1} of {levels}: ask for fewer levels or a prune_rate below {prune_rate}')
+    return kept
+
+# %% ../nbs/05_imp.ipynb #73aac82b
 def imp_many(
     model:nn.Module, # any replicate's network, trained in place
     data:ImageSet, # what masks are searched on
@@ -268,17 +284,6 @@ def imp_many(
         ends = fit_many(model, data, recipe, rewinds, masks=masks, seeds=noises, **kwargs)
         yield tuple(map(Level, [level]*len(ends), masks, ends, noises))
         masks = [prune_global_magnitude(end.state, mask, prune_rate) for end, mask in zip(ends, masks)]
-
-def check_ladder(
-    kept:int, # weights that live at its top
-    levels:int, # how often they are pruned
-    prune_rate:float # share that each level removes
-) -> int: # weights that live at its foot
-    "Walk down the counts; raises `ValueError` where a level would have nothing left to train"
-    for level in range(levels):
-        kept -= share_of(prune_rate, kept)
-        if not kept: raise ValueError(f'no weight is left after level {level + 1} of {levels}: ask for fewer levels or a prune_rate below {prune_rate}')
-    return kept
 
 # %% ../nbs/05_imp.ipynb #0b428e7d
 def reinitialize(
@@ -374,6 +379,7 @@ class Ticket:
 
     def __repr__(self): return f'Ticket({self.mask}, rewound to step {self.rewind.step}{f", trained to step {self.trained.step}" if self.trained else ""})'
 
+# %% ../nbs/05_imp.ipynb #b9bd6fbd
 def _living(state, mask):
     "Living weights alone, in their order, under all of their names"
     alive = under_all_names(mask, mask.ties)

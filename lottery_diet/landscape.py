@@ -51,13 +51,7 @@ class Plane:
 
 def _flat(state, names): return torch.cat([flat_parts(state[k]) for k in names])
 
-def _difference(a, b, scale=1.):
-    "Of continuous entries alone"
-    a, b = ({k: v for k, v in state.items() if is_continuous(a[k])} for state in (a, b))
-    return mapped(lambda k, u, v: (u - v)*scale, a, b)
-
-def _middle(a, b): return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) else u, a, b)
-
+# %% ../nbs/07_landscape.ipynb #a91c0b1e
 def plane_of_two(
     a:Solution, # one solution, at (1, 0)
     b:Solution, # another, at (-1, 0)
@@ -77,6 +71,13 @@ def plane_of_two(
     up, right = ({k: v for k, v in part.items() if k not in tied} for part in (up, right)) # a tied weight counts once
     return Plane(origin, *(under_all_names(part, tied) for part in (right, _as_long(_beside(up, right), right))))
 
+def _difference(a, b, scale=1.):
+    "Of continuous entries alone"
+    a, b = ({k: v for k, v in state.items() if is_continuous(a[k])} for state in (a, b))
+    return mapped(lambda k, u, v: (u - v)*scale, a, b)
+
+def _middle(a, b): return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) else u, a, b)
+
 def _beside(direction, line):
     "What of a direction is orthogonal to a line"
     a, b = _flat(direction, line), _flat(line, line)
@@ -86,16 +87,17 @@ def _beside(direction, line):
         raise ValueError('the third state lies on the line through both solutions: give another, or none for a random direction')
     return across
 
-def _require_length(direction, what):
-    "Raise where a direction leads nowhere, or out of the finite numbers"
-    require_finite(direction, 'a solution holds numbers that are not finite: its training diverged')
-    if not any(v.any() for v in direction.values()): raise ValueError(what)
-
 def _as_long(direction, other):
     "Scaled to the other's length"
     longer = (_flat(other, other).norm()/_flat(direction, other).norm()).item()
     return {k: v*longer for k, v in direction.items()}
 
+def _require_length(direction, what):
+    "Raise where a direction leads nowhere, or out of the finite numbers"
+    require_finite(direction, 'a solution holds numbers that are not finite: its training diverged')
+    if not any(v.any() for v in direction.values()): raise ValueError(what)
+
+# %% ../nbs/07_landscape.ipynb #4a0be1d9
 def _random(name, like, seed):
     "A direction's entry; running statistics stay, and so does what is the same in both solutions: fixed filters, frozen weights"
     fixed = '.running_' in f'.{name}' or not like.any()
@@ -107,6 +109,7 @@ def _like_filters(direction, weights):
     size = (-1, *[1]*(direction.ndim - 1))
     return direction*(weights.flatten(1).norm(dim=1)/direction.flatten(1).norm(dim=1).clamp(min=1e-12)).view(size)
 
+# %% ../nbs/07_landscape.ipynb #e54608ff
 def plane_of_four(
     states:Sequence[Solution] # four solutions
 ) -> Plane: # the first solution at (1, 0), the second at (-1, 0)

@@ -36,6 +36,7 @@ class Pack(NamedTuple):
     places:Tensor # n × 3, int64: where each JPEG begins, its bytes, its CRC-32
     hashes:Tensor # n × 32, uint8: SHA-256 of each image's own file
 
+# %% ../nbs/packed.ipynb #b3b896b7
 def resized(
     picture, # of Pillow's
     size:int=shorter # of its shorter side, pixels
@@ -74,6 +75,11 @@ def _entry(i, file, opened):
     info.comment = f'{hashlib.sha256(content).hexdigest()} '.encode() + stamp
     return info, held.getvalue()
 
+def _seal(z):
+    "Checksum of all that a zip says of itself"
+    return hashlib.sha256(repr([(i.filename, i.header_offset, i.file_size, i.CRC, i.comment) for i in z.infolist()]).encode()).hexdigest().encode()
+
+# %% ../nbs/packed.ipynb #2374abba
 def stamp_of(
     file:Path # there
 ) -> bytes: # time in nanoseconds, size in bytes, name
@@ -83,10 +89,6 @@ def stamp_of(
     return f'{found.st_mtime_ns} {found.st_size} '.encode() + os.fsencode(file.name)
 
 def _unreadable(file, e): return ValueError(f'{file} cannot be read as an image ({e.strerror}): repair or delete it')
-
-def _seal(z):
-    "Checksum of all that a zip says of itself"
-    return hashlib.sha256(repr([(i.filename, i.header_offset, i.file_size, i.CRC, i.comment) for i in z.infolist()]).encode()).hexdigest().encode()
 
 def read_pack(
     path:Path, # .zip
@@ -167,13 +169,7 @@ class Packed(LazyImages):
     def _seen(self, place, parts, i):
         "An image as it is seen: a picture of Pillow's"
         from PIL import Image
-        picture = Image.open(BytesIO(self._jpeg(place)))
-        w, h = picture.size
-        if not parts:
-            left, top = (round((v - side)/2) for v in (w, h))
-            return picture.crop((left, top, left + side, top + side))
-        top, left, height, width = parts.box(i, h, w)
-        return picture.crop((left, top, left + width, top + height)).resize((side, side), Image.Resampling.BILINEAR)
+        return _cut(Image.open(BytesIO(self._jpeg(place))), parts, i)
 
     def _jpeg(self, place):
         "Bytes of a JPEG as they were written; a damaged pack is mended by the first who notices"
@@ -187,6 +183,18 @@ class Packed(LazyImages):
         if (found := _bytes_in(path, *where)) is not None: return found
         raise ValueError(f'{path} was damaged, and the images that it was made of have changed since: start again')
 
+# %% ../nbs/packed.ipynb #7664d312
+def _cut(picture, parts, i):
+    "The middle of a picture, or the part that was drawn for image i, brought to that size"
+    from PIL.Image import Resampling
+    w, h = picture.size
+    if not parts:
+        left, top = (round((v - side)/2) for v in (w, h))
+        return picture.crop((left, top, left + side, top + side))
+    top, left, height, width = parts.box(i, h, w)
+    return picture.crop((left, top, left + width, top + height)).resize((side, side), Resampling.BILINEAR)
+
+# %% ../nbs/packed.ipynb #18a04d95
 def _bytes_in(path, start, size, crc):
     "What stands there; None where it is not what was written"
     try:

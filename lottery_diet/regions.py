@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['measures', 'living_weights', 'cosines', 'Repulsion', 'repulsion', 'distance_matrix', 'disagreement', 'Side', 'Units',
-           'unit_groups', 'reordered', 'orders_by_weights', 'orders_by_activations', 'matched_units', 'moved_mask',
+           'reordered', 'unit_groups', 'orders_by_weights', 'orders_by_activations', 'matched_units', 'moved_mask',
            'threshold', 'weight_counts', 'Overlap', 'overlap', 'layer_densities']
 
 # %% ../nbs/09_regions.ipynb #53117302
@@ -42,6 +42,7 @@ def cosines(
     "Cosines between one solution and others, on the weights of a mask"
     return normalize(torch.stack([living_weights(o, mask).double() for o in others]), dim=1) @ normalize(living_weights(state, mask).double(), dim=0)
 
+# %% ../nbs/09_regions.ipynb #ed68bb82
 @dataclass(frozen=True, eq=False)
 class Repulsion:
     "A penalty for `train`: `strength` × mean squared cosine to known solutions, on the weights that live (WIN §2.5)"
@@ -75,6 +76,7 @@ def _add(grad, places, part):
     elif grad.is_contiguous(): grad.view(-1).scatter_add_(0, places, part)
     else: grad.add_(grad.new_zeros(grad.numel()).scatter_(0, places, part).view(grad.shape))
 
+# %% ../nbs/09_regions.ipynb #ea41cda2
 def repulsion(
     optima:Sequence[State], # solutions of the rounds before, of any sparsity
     mask:Mapping[str, Tensor], # of the network that is trained: True where a weight lives
@@ -135,37 +137,32 @@ class Units(NamedTuple):
     sides:tuple[Side, ...] # first those of the layers that the units come out of
     seen:tuple[str, ...] # modules that give one number, or one map, for each unit: normalization where there is any, else the layers themselves
 
-def unit_groups(
-    model:nn.Module # plain convolutional, fully connected or residual; unchanged
-) -> list[Units]: # from input to output
-    "The sets of hidden units of a network that may change their order; raises `ValueError` for a network whose graph says too little"
-    try: graph = _Leaves().trace(model)
-    except Exception as e: raise ValueError(f'units of this {type(model).__name__} cannot be matched, its graph cannot be read: {e}') from None
-    walk = _Walk(model)
-    for node in graph.nodes: walk.visit(node)
-    walk.merge(walk.of[next(node for node in graph.nodes if node.op == 'output').args[0]], walk.fixed)
-    return walk.groups()
+def reordered(
+    tensors:Mapping[str, Tensor], # a state, or a mask, of the network
+    groups:Sequence[Units], # its `unit_groups`
+    orders:Sequence[Tensor] # for each of them, which old unit stands at each place
+) -> dict[str, Tensor]: # by name; entries that no group names are as they were
+    "The same network with its units in another order"
+    new = dict(tensors)
+    for units, order in zip(groups, orders):
+        for name, axis, repeat in units.sides:
+            if name not in new: continue
+            v = new[name].unflatten(axis, (units.count, repeat))
+            new[name] = v.index_select(axis, order.to(v.device)).flatten(axis, axis + 1)
+    return new
 
-class _Leaves(torch.fx.Tracer):
-    def is_leaf_module(self, m, name): return not [*m.children()]
+# %% ../nbs/09_regions.ipynb #cd239b3e
+class _Sets:
+    "Sets of units and what follows each; two that are added become one. Set 0 holds inputs and outputs, which keep their order"
+    fixed = 0
 
-class _Walk:
-    "Which units each value of a graph runs over, and how it lies: 'maps' n × units × h × w, 'rows' n × units, 'last' of any number of axes, None if unknown"
-    pointwise = {'add', 'iadd', 'mul', 'imul', 'truediv', 'relu', 'relu_', 'gelu', 'silu', 'dropout', 'contiguous'} # by name of function or method
-    over_pixels = {'flatten', 'mean', 'amax'} # behind which the next layer has so many inputs for each unit
-    pools = {F.max_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.max_pool2d}
-    sizes_alone = {'shape', 'device', 'dtype', 'ndim'} # attributes that hold no units
+    def __init__(self, network):
+        self.network = network
+        self.root, self.sizes, self.sides, self.seen, self.norms = [0], [0], [[]], [[]], [[]]
 
-    @staticmethod
-    def keeps_units(m):
-        "Does a layer without weights leave every unit where it is?"
-        kinds = {k.__name__ for k in (nn.modules.activation, nn.modules.dropout)}
-        known = isinstance(m, nn.Identity) or getattr(m, 'channelwise', False) or type(m).__module__ in kinds
-        return known and not isinstance(m, nn.GLU)
-
-    def __init__(self, model):
-        self.model, self.parts, self.fixed = model, dict(model.named_modules()), 0
-        self.of, self.lies, self.root, self.sizes, self.sides, self.seen, self.norms = {}, {}, [0], [0], [[]], [[]], [[]]
+    def new(self, size):
+        for parts, empty in ((self.root, len(self.root)), (self.sizes, size), (self.sides, []), (self.seen, []), (self.norms, [])): parts.append(empty)
+        return len(self.root) - 1
 
     def find(self, group):
         while self.root[group] != group: group = self.root[group]
@@ -180,106 +177,124 @@ class _Walk:
         for parts in (self.sides, self.seen, self.norms): parts[first] += parts[second]
         return first
 
-    def new(self, size):
-        for parts, empty in ((self.root, len(self.root)), (self.sizes, size), (self.sides, []), (self.seen, []), (self.norms, [])): parts.append(empty)
-        return len(self.root) - 1
+    def free(self):
+        own = [g for g in range(1, len(self.root)) if self.find(g) == g]
+        return [Units(self.sizes[g], tuple(self.sides[g]), tuple(self.norms[g] or self.seen[g])) for g in own]
 
-    def refuse(self, why): raise ValueError(f'units of this {type(self.model).__name__} cannot be matched: it {why}')
+    def refuse(self, why): raise ValueError(f'units of this {self.network} cannot be matched: it {why}')
+
+# %% ../nbs/09_regions.ipynb #cf1a565b
+_over_pixels = {'flatten', 'mean', 'amax'} # behind which the next layer has so many inputs for each unit
+_pools = {F.max_pool2d, F.adaptive_max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.max_pool2d}
+
+def _through_call(sets, node, name, group, lies):
+    "How the result of a function or method lies"
+    given = dict(enumerate(node.args[1:])) | dict(node.kwargs)
+    if node.target in _pools: return _pooled(sets, name, group, lies)
+    if name == 'flatten': return _flattened(sets, name, given.get(0, given.get('start_dim', 0)), given.get(1, given.get('end_dim', -1)), group, lies)
+    if name not in _over_pixels: return lies
+    axes = given.get(0, given.get('dim', given.get('axis')))
+    if not isinstance(axes, list|tuple) or sorted(axes) not in ([2, 3], [-2, -1]): sets.refuse(f'calls {name} over other axes than pixels')
+    maps = _pooled(sets, name, group, lies)
+    return maps if given.get(1, given.get('keepdim')) else 'rows'
+
+def _flattened(sets, name, start, end, group, lies):
+    if start != 1 or end not in (-1, 3) or lies == 'last' and group != sets.fixed: sets.refuse(f'calls {name} over other axes than pixels')
+    return 'rows'
+
+def _pooled(sets, name, group, lies):
+    if lies != 'maps' and group != sets.fixed: sets.refuse(f'calls {name} over other axes than pixels')
+    return lies
+
+# %% ../nbs/09_regions.ipynb #2d84ec2b
+def _through_layer(sets, name, m, came, lies):
+    "Units that come out of a layer, and how they lie"
+    own = [k for k in m.state_dict() if k != 'num_batches_tracked']
+    if isinstance(m, nn.Flatten): return came, _flattened(sets, name, m.start_dim, m.end_dim, came, lies)
+    if type(m).__module__ == nn.modules.pooling.__name__ and type(m).__name__.endswith('Pool2d'): return came, _pooled(sets, name, came, lies)
+    if not own and _keeps_units(m): return came, lies
+    if isinstance(m, nn.Linear|nn.Conv2d) and getattr(m, 'groups', 1) == 1: return _weighted(sets, name, m, own, came, lies)
+    if isinstance(m, nn.modules.batchnorm._BatchNorm) or isinstance(m, nn.GroupNorm) and m.num_groups == m.num_channels:
+        return _normalized(sets, name, m, own, came, lies)
+    of_units = nn.modules.conv._ConvNd|nn.Linear|nn.modules.batchnorm._NormBase|nn.GroupNorm|nn.LayerNorm|nn.RMSNorm|nn.RNNBase|nn.MultiheadAttention
+    if isinstance(m, of_units):
+        sets.refuse(f'has a {type(m).__name__}, {name}, that mixes units or keeps their order')
+    return sets.merge(came, sets.fixed), None # a layer of one's own: what goes in and comes out has an order
+
+def _keeps_units(m):
+    "Does a layer without weights leave every unit where it is?"
+    kinds = {k.__name__ for k in (nn.modules.activation, nn.modules.dropout)}
+    known = isinstance(m, nn.Identity) or getattr(m, 'channelwise', False) or type(m).__module__ in kinds
+    return known and not isinstance(m, nn.GLU)
+
+def _weighted(sets, name, m, own, came, lies):
+    "A layer that new units come out of"
+    width, takes = m.weight.shape[1], ('maps',) if isinstance(m, nn.Conv2d) else ('rows', 'last')
+    if came != sets.fixed:
+        if width % sets.sizes[came]: sets.refuse(f'joins units before {name}')
+        if lies not in takes: sets.refuse(f'gives {name} units on another axis than its inputs')
+    sets.sides[came].append(Side(f'{name}.weight', 1, width//sets.sizes[came] if came else 1))
+    out = sets.new(m.weight.shape[0])
+    sets.sides[out] += [Side(f'{name}.{k}', 0) for k in own]
+    sets.seen[out].append(name)
+    return out, 'maps' if isinstance(m, nn.Conv2d) else 'rows' if lies == 'rows' else 'last'
+
+def _normalized(sets, name, m, own, came, lies):
+    "A layer that normalizes each unit, or each pixel of one that was flattened, by itself"
+    width = m.num_features if isinstance(m, nn.modules.batchnorm._BatchNorm) else m.num_channels
+    if came != sets.fixed:
+        if lies == 'last' and isinstance(m, nn.BatchNorm1d) and width == sets.sizes[came]: lies = 'rows' # of more axes the second would be as long
+        if lies not in ('maps', 'rows') or width % sets.sizes[came]: sets.refuse(f'gives {name} units on another axis than its inputs')
+    repeat = width//sets.sizes[came] if came else 1
+    sets.sides[came] += [Side(f'{name}.{k}', 0, repeat) for k in own]
+    if repeat == 1: sets.norms[came].append(name)
+    return came, lies
+
+# %% ../nbs/09_regions.ipynb #1510d849
+class _Walk:
+    "Which units each value of a graph runs over, and how it lies: 'maps' n × units × h × w, 'rows' n × units, 'last' of any number of axes, None if unknown"
+    pointwise = {'add', 'iadd', 'mul', 'imul', 'truediv', 'relu', 'relu_', 'gelu', 'silu', 'dropout', 'contiguous'} # by name of function or method
+    sizes_alone = {'shape', 'device', 'dtype', 'ndim'} # attributes that hold no units
+
+    def __init__(self, model):
+        self.sets, self.parts = _Sets(type(model).__name__), dict(model.named_modules())
+        self.of, self.lies = {}, {}
 
     def visit(self, node):
         came = [arg for arg in node.all_input_nodes if arg in self.of]
-        if node.op == 'placeholder': self.of[node], self.lies[node] = self.fixed, 'maps'
-        elif node.op == 'get_attr': self.of[node], self.lies[node] = self.fixed, None
-        elif node.op != 'output' and came: self.step(node, came)
+        if node.op == 'placeholder': self.of[node], self.lies[node] = self.sets.fixed, 'maps'
+        elif node.op == 'get_attr': self.of[node], self.lies[node] = self.sets.fixed, None
+        elif node.op == 'output': self.sets.merge(self.of[node.args[0]], self.sets.fixed)
+        elif came: self.step(node, came)
 
     def step(self, node, came):
         "One call of what has units"
         name = getattr(node.target, '__name__', str(node.target))
         if name == 'size' or name == 'getattr' and node.args[1] in self.sizes_alone: return
         layer, ways = node.op == 'call_module', {self.lies[value] for value in came} - {None}
-        if not layer and not (name in self.pointwise | self.over_pixels or node.target in self.pools):
-            self.refuse(f'calls {name}, of which is not known what it does to units')
-        if not layer and len(ways) > 1: self.refuse(f'gives {name} units on several axes')
+        if not layer and not (name in self.pointwise | _over_pixels or node.target in _pools):
+            self.sets.refuse(f'calls {name}, of which is not known what it does to units')
+        if not layer and len(ways) > 1: self.sets.refuse(f'gives {name} units on several axes')
         lies = ways.pop() if len(ways) == 1 else None
-        for value in came[1:]: self.merge(self.of[value], self.fixed if layer else self.of[came[0]])
-        if layer and len(came) > 1: self.merge(self.of[came[0]], self.fixed) # a layer of one's own
-        group = self.find(self.of[came[0]])
-        if layer: self.of[node], self.lies[node] = self.layer(node.target, self.parts[node.target], group, lies)
-        else: self.of[node], self.lies[node] = group, self.call(name, node, group, lies)
+        for value in came[1:]: self.sets.merge(self.of[value], self.sets.fixed if layer else self.of[came[0]])
+        if layer and len(came) > 1: self.sets.merge(self.of[came[0]], self.sets.fixed) # a layer of one's own
+        group = self.sets.find(self.of[came[0]])
+        if layer: self.of[node], self.lies[node] = _through_layer(self.sets, node.target, self.parts[node.target], group, lies)
+        else: self.of[node], self.lies[node] = group, _through_call(self.sets, node, name, group, lies)
 
-    def call(self, name, node, group, lies):
-        "How the result of a function or method lies"
-        given = dict(enumerate(node.args[1:])) | dict(node.kwargs)
-        if node.target in self.pools: return self.pooled(name, group, lies)
-        if name == 'flatten': return self.flattened(name, given.get(0, given.get('start_dim', 0)), given.get(1, given.get('end_dim', -1)), group, lies)
-        if name not in self.over_pixels: return lies
-        axes = given.get(0, given.get('dim', given.get('axis')))
-        if not isinstance(axes, list|tuple) or sorted(axes) not in ([2, 3], [-2, -1]): self.refuse(f'calls {name} over other axes than pixels')
-        maps = self.pooled(name, group, lies)
-        return maps if given.get(1, given.get('keepdim')) else 'rows'
+# %% ../nbs/09_regions.ipynb #c62af330
+def unit_groups(
+    model:nn.Module # plain convolutional, fully connected or residual; unchanged
+) -> list[Units]: # from input to output
+    "The sets of hidden units of a network that may change their order; raises `ValueError` for a network whose graph says too little"
+    try: graph = _Leaves().trace(model)
+    except Exception as e: raise ValueError(f'units of this {type(model).__name__} cannot be matched, its graph cannot be read: {e}') from None
+    walk = _Walk(model)
+    for node in graph.nodes: walk.visit(node)
+    return walk.sets.free()
 
-    def flattened(self, name, start, end, group, lies):
-        if start != 1 or end not in (-1, 3) or lies == 'last' and group != self.fixed: self.refuse(f'calls {name} over other axes than pixels')
-        return 'rows'
-
-    def pooled(self, name, group, lies):
-        if lies != 'maps' and group != self.fixed: self.refuse(f'calls {name} over other axes than pixels')
-        return lies
-
-    def layer(self, name, m, came, lies):
-        "Units that come out of a layer, and how they lie"
-        own = [k for k in m.state_dict() if k != 'num_batches_tracked']
-        if isinstance(m, nn.Flatten): return came, self.flattened(name, m.start_dim, m.end_dim, came, lies)
-        if type(m).__module__ == nn.modules.pooling.__name__ and type(m).__name__.endswith('Pool2d'): return came, self.pooled(name, came, lies)
-        if not own and self.keeps_units(m): return came, lies
-        if isinstance(m, nn.Linear|nn.Conv2d) and getattr(m, 'groups', 1) == 1: return self.weighted(name, m, own, came, lies)
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) or isinstance(m, nn.GroupNorm) and m.num_groups == m.num_channels:
-            return self.normalized(name, m, own, came, lies)
-        of_units = nn.modules.conv._ConvNd|nn.Linear|nn.modules.batchnorm._NormBase|nn.GroupNorm|nn.LayerNorm|nn.RMSNorm|nn.RNNBase|nn.MultiheadAttention
-        if isinstance(m, of_units):
-            self.refuse(f'has a {type(m).__name__}, {name}, that mixes units or keeps their order')
-        return self.merge(came, self.fixed), None # a layer of one's own: what goes in and comes out has an order
-
-    def weighted(self, name, m, own, came, lies):
-        "A layer that new units come out of"
-        width, takes = m.weight.shape[1], ('maps',) if isinstance(m, nn.Conv2d) else ('rows', 'last')
-        if came != self.fixed:
-            if width % self.sizes[came]: self.refuse(f'joins units before {name}')
-            if lies not in takes: self.refuse(f'gives {name} units on another axis than its inputs')
-        self.sides[came].append(Side(f'{name}.weight', 1, width//self.sizes[came] if came else 1))
-        out = self.new(m.weight.shape[0])
-        self.sides[out] += [Side(f'{name}.{k}', 0) for k in own]
-        self.seen[out].append(name)
-        return out, 'maps' if isinstance(m, nn.Conv2d) else 'rows' if lies == 'rows' else 'last'
-
-    def normalized(self, name, m, own, came, lies):
-        "A layer that normalizes each unit, or each pixel of one that was flattened, by itself"
-        width = m.num_features if isinstance(m, nn.modules.batchnorm._BatchNorm) else m.num_channels
-        if came != self.fixed:
-            if lies == 'last' and isinstance(m, nn.BatchNorm1d) and width == self.sizes[came]: lies = 'rows' # of more axes the second would be as long
-            if lies not in ('maps', 'rows') or width % self.sizes[came]: self.refuse(f'gives {name} units on another axis than its inputs')
-        repeat = width//self.sizes[came] if came else 1
-        self.sides[came] += [Side(f'{name}.{k}', 0, repeat) for k in own]
-        if repeat == 1: self.norms[came].append(name)
-        return came, lies
-
-    def groups(self):
-        free = [g for g in range(1, len(self.root)) if self.find(g) == g]
-        return [Units(self.sizes[g], tuple(self.sides[g]), tuple(self.norms[g] or self.seen[g])) for g in free if self.find(self.fixed) != g]
-
-def reordered(
-    tensors:Mapping[str, Tensor], # a state, or a mask, of the network
-    groups:Sequence[Units], # its `unit_groups`
-    orders:Sequence[Tensor] # for each of them, which old unit stands at each place
-) -> dict[str, Tensor]: # by name; entries that no group names are as they were
-    "The same network with its units in another order"
-    new = dict(tensors)
-    for units, order in zip(groups, orders):
-        for name, axis, repeat in units.sides:
-            if name not in new: continue
-            v = new[name].unflatten(axis, (units.count, repeat))
-            new[name] = v.index_select(axis, order.to(v.device)).flatten(axis, axis + 1)
-    return new
+class _Leaves(torch.fx.Tracer):
+    def is_leaf_module(self, m, name): return not [*m.children()]
 
 # %% ../nbs/09_regions.ipynb #c034cd73
 def orders_by_weights(

@@ -92,6 +92,7 @@ def _read_mnist5k(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     table = torch.from_numpy(np.loadtxt(file, np.uint8, delimiter=','))
     return split_off(ImageSet(table[:, :784].reshape(-1, 1, 28, 28), table[:, 784].long(), name='mnist5k'), 1000, 'test')
 
+# %% ../nbs/sources.ipynb #48be488c
 def _read_mnist(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "MNIST from its idx files"
     files = verified_files('mnist', root, download)
@@ -112,6 +113,7 @@ def _read_cifar(name:str, test_name:str, label_key:str):
         return train, train.like(*part([f for f in files if f.name == test_name]))
     return read
 
+# %% ../nbs/sources.ipynb #5592d2f3
 def _read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     "CINIC-10, train and valid folders merged, with the constants of Data Diet"
     parts = [read_folder(root/'CINIC-10'/part, name='cinic10') for part in ('train', 'valid', 'test')]
@@ -119,6 +121,7 @@ def _read_cinic10(root:Path, download:bool) -> tuple[ImageSet, ImageSet]:
     train = ImageSet(*pooled, classes=10, mean=(.4789, .4723, .4305), std=(.2421, .2383, .2587), name='cinic10')
     return train, train.like(parts[2].x, parts[2].y)
 
+# %% ../nbs/sources.ipynb #097c3776
 imagenet10 = ( # classes, in the order of their labels (IDC; SYN §2.3)
     'n02869837', 'n01749939', 'n02488291', 'n02107142', 'n13037406', 'n02091831', 'n04517823', 'n04589890', 'n03062245', 'n01773797')
 
@@ -145,6 +148,7 @@ def _with_constants_of_imagenet(name:str, train:tuple, test:tuple) -> tuple[Imag
     data = ImageSet(*train, mean=(.485, .456, .406), std=(.229, .224, .225), name=name)
     return data, data.like(*test)
 
+# %% ../nbs/sources.ipynb #6a0ad42c
 def _read_splits_from_folder(root:Path) -> tuple[ImageSet, ImageSet]:
     "Training and test images from folders of images per class"
     parts = {d.name: d for d in root.iterdir() if d.is_dir()}
@@ -184,6 +188,7 @@ def _classes_in(folder, classes=None):
     if not found: raise FileNotFoundError(f'{folder} holds no images: it should hold one folder of images per class')
     return found
 
+# %% ../nbs/sources.ipynb #92d52e5d
 endings = ('.png', '.jpg', '.jpeg', '.bmp', '.webp') # of images that are read
 
 def images_in(
@@ -198,6 +203,9 @@ def images_in(
     if not found: raise ValueError(f'{folder} holds no image: put some there, or delete the folder')
     return found
 
+# %% ../nbs/sources.ipynb #543be019
+_opening = Lock() # what warnings do is said for all threads at once
+
 def in_color(
     image, # as Pillow opened it
     file:Path # for the message
@@ -208,8 +216,6 @@ def in_color(
     levels = np.asarray(image)
     if image.mode == 'F' or levels.min() < 0 or levels.max() > 65535: raise ValueError(f'{file} has 32 bits a pixel: convert it to 8 or 16')
     return Image.fromarray(np.round(levels/257).astype(np.uint8)).convert('RGB')
-
-_opening = Lock() # what warnings do is said for all threads at once
 
 def picture_in(
     file:Path, # an image
@@ -227,6 +233,7 @@ def picture_in(
     except Exception: raise ValueError(f'{file} cannot be read as an image: repair or delete it') from None # of many kinds
     return in_color(opened, file)
 
+# %% ../nbs/sources.ipynb #e04caf6d
 def read_folder(
     folder:Path|str, # holds one folder of images per class
     name:str|None=None, # of the image set; the folder's own if None
@@ -301,12 +308,7 @@ def read_packed(
     places = torch.cat([F.pad(pack.places, (1, 0), value=i) for i, pack in enumerate(packs)])
     return Packed(tuple(paths), places, torch.cat([pack.hashes for pack in packs]), partial(_mend, folder)), places[:, 0].clone()
 
-def _mend(folder, path): return _pack_anew(path, folder/path.stem)
-
-def _kept_pack(path:Path, folder:Path) -> Pack|None:
-    "A pack of the images that are in the folder now; None where there is none, or it is damaged"
-    with suppress(Damaged): return read_pack(path, images_in(folder))
-
+# %% ../nbs/sources.ipynb #06cdae93
 def _pack_of(path:Path, folder:Path) -> Pack:
     "The same, made where no other process was faster; damage is said"
     try: found = read_pack(path, images_in(folder))
@@ -314,6 +316,10 @@ def _pack_of(path:Path, folder:Path) -> Pack:
         warnings.warn(f'{e}: its images are made again', stacklevel=5)
         found = None
     return found or _pack_anew(path, folder)
+
+def _kept_pack(path:Path, folder:Path) -> Pack|None:
+    "A pack of the images that are in the folder now; None where there is none, or it is damaged"
+    with suppress(Damaged): return read_pack(path, images_in(folder))
 
 def _pack_anew(path:Path, folder:Path) -> Pack:
     "The pack, made of the images that are in the folder now"
@@ -325,6 +331,8 @@ def _pack_anew(path:Path, folder:Path) -> Pack:
     made = read_pack(path, files)
     if made is None: raise ValueError(f'images in {folder} changed while they were read: start again')
     return made
+
+def _mend(folder, path): return _pack_anew(path, folder/path.stem)
 
 # %% ../nbs/sources.ipynb #cd9147f7
 def read_npz(
@@ -342,6 +350,7 @@ def read_npz(
     train = ImageSet(x, y, name=file.stem)
     return train, train.like(held_x, held_y)
 
+# %% ../nbs/sources.ipynb #47f7875f
 def _names_in(file:Path) -> set[str]:
     "Names of the arrays of an .npz; raises `ValueError` in one sentence"
     try:
@@ -373,6 +382,7 @@ def _wrong_header(file, name):
     try: refuse_what_memory_cannot_hold(size, f'{name} of {file}')
     except ValueError as e: return str(e)
 
+# %% ../nbs/sources.ipynb #15d296e3
 def _images(found, of_x, of_y, file) -> tuple[torch.Tensor, torch.Tensor]:
     "Images n × c × h × w and labels from two arrays of an .npz"
     x, y = found[of_x], found[of_y]
@@ -386,6 +396,7 @@ def _images(found, of_x, of_y, file) -> tuple[torch.Tensor, torch.Tensor]:
         raise ValueError(f'{of_y} of {file} holds the label {y.max()} (image {y.argmax()}): {len(x)} images should have labels below {max(1000, len(x))}')
     return torch.from_numpy(x if x.ndim == 4 else x[..., None]).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y.astype(np.int64))
 
+# %% ../nbs/sources.ipynb #10dd847e
 def _kept_pixels(file:Path, listing:str, n:int) -> np.ndarray|None:
     "Pixels kept from an earlier reading of the same contents; None where there are none, or they cannot be read, which is said"
     if not os.path.lexists(file): return None

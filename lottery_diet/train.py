@@ -56,6 +56,7 @@ def batches(
         if recipe.cutmix: x, y = cutmix(x, y, data.classes, recipe.cutmix, stream(augment_seed, 'cutmix', step))
         yield step, x, y
 
+# %% ../nbs/03_train.ipynb #de50a254
 def orders(
     data:ImageSet, # what to train on
     recipe:Recipe, # its batch size, and whether an incomplete batch is left out
@@ -70,6 +71,7 @@ def orders(
         if batch == 0 or step == start: order = torch.stack([torch.randperm(len(data), generator=stream(s, 'order', epoch)) for s in seeds]).to(data.x.device)
         yield step, order[:, batch*size:(batch + 1)*size]
 
+# %% ../nbs/03_train.ipynb #793f1111
 def first_flips(
     data:ImageSet, # its size counts, and the device, on which the answer lies
     augment_seed:int # of the run
@@ -77,6 +79,7 @@ def first_flips(
     "Which images an alternating flip mirrors in the first epoch, and in every other one after"
     return (torch.rand(len(data), generator=stream(augment_seed, 'flip')) < .5).to(data.x.device)
 
+# %% ../nbs/03_train.ipynb #091683ab
 def cutmix(
     x:Tensor, # inputs, b × c × h × w
     y:Tensor, # labels, b
@@ -218,6 +221,7 @@ def _train(model, feed, recipe, start, at, mask, layer_seed, way, penalty=None, 
         if there < at[-1]: go_on_from(snapshot, model, engine)
         here = there
 
+# %% ../nbs/03_train.ipynb #132104ae
 def go_on_from(
     snapshot:Snapshot, # that was yielded last
     model:nn.Module, # what it was trained in, whatever was done with it since
@@ -231,6 +235,7 @@ def go_on_from(
     for p in engine.tensors.values():
         if p.grad is None: p.grad = torch.zeros_like(p)
 
+# %% ../nbs/03_train.ipynb #17d9c506
 def fit(
     model:nn.Module, # trained in place, on the device it is on
     data:ImageSet, # what to train on
@@ -283,6 +288,7 @@ def steps_between(
     if start <= at[0] <= at[-1] == stop <= recipe.steps: return at
     raise ValueError(f'cannot go from step {start} to {stop} by way of {at[:-1]}: steps must rise, and the recipe ends at {recipe.steps}')
 
+# %% ../nbs/03_train.ipynb #bcdb3816
 def check_data(
     model:nn.Module, # on the device of the data
     data:ImageSet, # whose first two images the network is shown
@@ -309,6 +315,7 @@ def check_shares(
         raise ValueError('shares of an image must not be negative and must add up to 1: give the softmax of outputs')
     if recipe.cutmix: raise ValueError(f'cutmix={recipe.cutmix} mixes labels, not shares: leave it at 0')
 
+# %% ../nbs/03_train.ipynb #0e46ba2a
 def check_last_batch(
     model:nn.Module, # on the device of the data
     data:ImageSet, # what to train on
@@ -328,6 +335,7 @@ def check_last_batch(
             'the last batch of an epoch', f'set drop_last=True, or another batch_size than {recipe.batch_size}')
         raise ValueError(f'{which} is a single image, which {type(norms[0]).__name__} cannot normalize ({e}): {instead}') from None
 
+# %% ../nbs/03_train.ipynb #a213dd7c
 def check_mask(
     weights:State, # a network's, by name
     mask:Mapping[str, Tensor] # True where a weight lives, by name
@@ -360,6 +368,7 @@ def check_boolean(
     for k, m in mask.items():
         if m.dtype != torch.bool: raise ValueError(f'the mask of {k!r} must be boolean, not {m.dtype}: use weight != 0')
 
+# %% ../nbs/03_train.ipynb #9d63e6df
 def check_finite(
     total:Tensor, # summed loss, one or one for each run
     step:int, # by which it was summed
@@ -427,6 +436,7 @@ def _in_turn(model, data, recipe, starts, masks, seeds, at, **kwargs):
             for *run, mask, seed in zip(models, [data]*len(starts), [recipe]*len(starts), starts, masks, seeds)]
     return zip(*runs, strict=True)
 
+# %% ../nbs/03_train.ipynb #2a0e4806
 def _in_parallel(model, data, recipe, starts, masks, seeds, at, augment):
     runs, data = len(starts), data.to(device_of(model))
     check_trainable(model)
@@ -450,6 +460,7 @@ def apart(
     parts = zip(split(snapshot.state, runs), split(snapshot.optimizer, runs), snapshot.loss if isinstance(snapshot.loss, list) else [snapshot.loss]*runs)
     return [Snapshot(snapshot.step, state, memory, loss, f'in parallel, {snapshot.way}') for state, memory, loss in parts]
 
+# %% ../nbs/03_train.ipynb #17b62e4f
 def fit_many(
     model:nn.Module, # any run's network, trained in place
     data:ImageSet, # what to train on

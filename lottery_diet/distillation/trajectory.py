@@ -56,6 +56,7 @@ class Expert:
         if not 0 <= i < len(self): raise IndexError(f'{self.path.name} has {len(self)} snapshots: there is no number {i}')
         with safe_open(self.path, 'pt') as f: return {k: f.get_slice(k)[i].to(device, torch.float32, copy=True) for k in f.keys()}
 
+# %% ../../nbs/distillation/trajectory.ipynb #35f7d2e9
 def train_experts(
     make:Callable[[], nn.Module], # makes the network, which has no running statistics
     data:ImageSet, # the real images
@@ -98,6 +99,7 @@ def augmentation_name(
     if isinstance(augment, partial): return f'{augment.func.__qualname__}{augment.args}{augment.keywords}'
     return getattr(augment, '__qualname__', repr(augment))
 
+# %% ../../nbs/distillation/trajectory.ipynb #311156a2
 def refuse_statistics(
     net:nn.Module # a student's network
 ) -> None:
@@ -145,6 +147,7 @@ class Feed:
         "The labels of what is seen of images with these labels"
         return torch.cat([y]*self.factor**2)
 
+# %% ../../nbs/distillation/trajectory.ipynb #d030566f
 def student_loss(
     parameters:State, # by name, instead of the network's own
     x:Tensor, # images, b × c × h × w
@@ -250,6 +253,7 @@ class Stepper:
             return sum((step[k]*adjoint[k]).sum() for k in step)
         return grad_and_value(pairing, argnums=(0, 1))(parameters, x)
 
+# %% ../../nbs/distillation/trajectory.ipynb #db852b36
 def match_by_adjoint(
     stepper:Stepper, # of the network
     start:State, # an expert's snapshot
@@ -316,6 +320,7 @@ published = { # by data set and images per class; 10 per class of CIFAR-10 as it
     ('cifar100', 1): Matching(20, 3, 20, 1e3, 1e-5, 1e-2), ('cifar100', 10): Matching(20, 2, 20, 1e3, 1e-5, 1e-2),
     ('cifar100', 50): Matching(80, 2, 40, 1e3, 1e-5, 1e-2, batch_size=125)}
 
+# %% ../../nbs/distillation/trajectory.ipynb #c2253232
 def match_trajectories(
     net:nn.Module, # the experts' network
     experts:Sequence[Expert], # one of them in each iteration

@@ -40,6 +40,7 @@ def first_weight(
     first = linear_layers(model)[0].weight
     return next(k for k, p in model.named_parameters() if p is first)
 
+# %% ../../nbs/engine/closed_form.ipynb #66b394c0
 class ClosedForm(Autograd):
     "Loss and gradients of a plain fully connected network without autograd, to the same bits"
     draws = False
@@ -118,6 +119,7 @@ class ClosedForm(Autograd):
         if self.half: layer.weight.grad.copy_(g.t() @ h)
         else: torch.mm(g.t(), h, out=layer.weight.grad)
 
+# %% ../../nbs/engine/closed_form.ipynb #fc5cc3b0
 def cross_entropy(
     out:Tensor, # logits, b × classes
     y:Tensor # labels, b
@@ -203,6 +205,7 @@ class SparseFirst(ClosedForm):
         "Is `key` ('name/kind') of the first layer's weights?"
         return key.rsplit('/', 1)[0] == self.name
 
+# %% ../../nbs/engine/closed_form.ipynb #809773a1
 def sparse_pays(
     model:nn.Module, # a plain fully connected network, on the CPU
     mask:Mapping[str, Tensor]|None # True where a weight lives, by name

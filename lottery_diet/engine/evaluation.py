@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['folding_pairs', 'foldable', 'is_plain', 'folds_of', 'folded', 'device_of', 'cudnn', 'evaluating', 'differentiable',
-           'draws', 'channels_last', 'breaks_in_channels_last', 'Evaluation', 'predict', 'check_state',
-           'check_trainable', 'answer', 'logits_of', 'check_outputs', 'portion', 'evaluate']
+           'draws', 'channels_last', 'breaks_in_channels_last', 'predict', 'portion', 'answer', 'check_outputs',
+           'logits_of', 'check_state', 'check_trainable', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/engine/evaluation.ipynb #82e364e3
 import math
@@ -82,6 +82,7 @@ def device_of(
     for p in model.parameters(): return p.device
     raise ValueError(f'{type(model).__name__} has no parameters to train')
 
+# %% ../../nbs/engine/evaluation.ipynb #0d6c9a64
 @contextmanager
 def cudnn(
     device:torch.device, # where is computed
@@ -105,6 +106,7 @@ def evaluating(
     finally:
         for m, mode in modes: m.training = mode
 
+# %% ../../nbs/engine/evaluation.ipynb #8d00b929
 @contextmanager
 def differentiable():
     "Attention is computed by kernels that have second and forward derivatives inside this block"
@@ -114,12 +116,7 @@ def differentiable():
         with sdpa_kernel(SDPBackend.MATH): yield
     finally: torch.backends.mha.set_fastpath_enabled(fast)
 
-def _generators(device):
-    "Where the global generators stand: equal if nothing was drawn"
-    torches = [torch.random.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == 'cuda' else [])]
-    _, numbers, *place = np.random.get_state()
-    return [t.numpy().tobytes() for t in torches], numbers.tobytes(), place, random.getstate()
-
+# %% ../../nbs/engine/evaluation.ipynb #8566c446
 @torch.no_grad()
 def draws(
     net:nn.Module, # in the mode that it is used in
@@ -131,6 +128,13 @@ def draws(
         twin(net)(x.clone())
         return before != _generators(x.device)
 
+def _generators(device):
+    "Where the global generators stand: equal if nothing was drawn"
+    torches = [torch.random.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == 'cuda' else [])]
+    _, numbers, *place = np.random.get_state()
+    return [t.numpy().tobytes() for t in torches], numbers.tobytes(), place, random.getstate()
+
+# %% ../../nbs/engine/evaluation.ipynb #b7ae0362
 def channels_last(
     model:nn.Module # its weights change layout, not value
 ) -> torch.memory_format: # what inputs should be brought into, too
@@ -148,11 +152,6 @@ def breaks_in_channels_last(
     return m.kernel_size == (1, 1) and m.stride != (1, 1) and m.in_channels//m.groups < 16
 
 # %% ../../nbs/engine/evaluation.ipynb #c0175e80
-class Evaluation(NamedTuple):
-    "What a network makes of a data set"
-    loss:float # mean cross-entropy, nats
-    accuracy:float # share right, 0 to 1
-
 @torch.no_grad()
 def predict(
     model:nn.Module, # on the device to compute on; its weights may change layout, not value
@@ -172,22 +171,15 @@ def predict(
         network = lambda x: functional_call(model, weights, (x,), tie_weights=False)
     with evaluating(model): return torch.cat([answer(model, data.inputs(x).contiguous(memory_format=layout), network) for x in data.x.split(size)])
 
-def check_state(
-    model:nn.Module, # any network
-    state:State, # to use instead of its own
-    what:str='the state' # begins the message
-) -> None:
-    "Raise `ValueError` where a state is not one of this network's"
-    require_same_shapes(model.state_dict(), state, f'{what} is not one of this {type(model).__name__}')
-    check_tied(model, state)
+def portion(
+    model:nn.Module, # what looks
+    data:ImageSet # on the device
+) -> int: # images
+    "How many images are looked at in one go: what fills a GPU, or fits a CPU's cache"
+    if data.x.device.type == 'cuda': return max(64, 2**22//math.prod(data.shape[1:]))
+    return 64 if any(isinstance(m, nn.Conv2d) for m in model.modules()) else 1024
 
-def check_trainable(
-    model:nn.Module # any network
-) -> None:
-    "Raise `ValueError` where all of its weights are frozen"
-    if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(f'all weights of this {type(model).__name__} are frozen: thaw those that are meant, requires_grad_(True)')
-
+# %% ../../nbs/engine/evaluation.ipynb #74542873
 def answer(
     model:nn.Module, # for messages
     x:Tensor, # inputs, b × c × h × w
@@ -204,6 +196,15 @@ def answer(
     if isinstance(out, Tensor): return out
     raise ValueError(f'{name} gives a {type(out).__name__}, not a tensor of logits: wrap it in a module whose forward returns the logits alone')
 
+def check_outputs(
+    model:nn.Module, # for the message
+    logits:Tensor, # what it gave
+    classes:int # of the images
+) -> None:
+    "Raise `ValueError` where there are fewer outputs than classes"
+    if logits.ndim != 2 or logits.shape[1] < classes:
+        raise ValueError(f'{type(model).__name__} gives {tuple(logits.shape[1:])} outputs for {classes} classes: make it for that many')
+
 def logits_of(
     model:nn.Module, # on the device to compute on
     data:ImageSet, # un-augmented
@@ -216,22 +217,28 @@ def logits_of(
     require_finite(logits, f'outputs of this {type(model).__name__} on {data.name} are not finite numbers: its training diverged, or it sees such numbers')
     return logits
 
-def check_outputs(
-    model:nn.Module, # for the message
-    logits:Tensor, # what it gave
-    classes:int # of the images
+# %% ../../nbs/engine/evaluation.ipynb #b6f8a582
+def check_state(
+    model:nn.Module, # any network
+    state:State, # to use instead of its own
+    what:str='the state' # begins the message
 ) -> None:
-    "Raise `ValueError` where there are fewer outputs than classes"
-    if logits.ndim != 2 or logits.shape[1] < classes:
-        raise ValueError(f'{type(model).__name__} gives {tuple(logits.shape[1:])} outputs for {classes} classes: make it for that many')
+    "Raise `ValueError` where a state is not one of this network's"
+    require_same_shapes(model.state_dict(), state, f'{what} is not one of this {type(model).__name__}')
+    check_tied(model, state)
 
-def portion(
-    model:nn.Module, # what looks
-    data:ImageSet # on the device
-) -> int: # images
-    "How many images are looked at in one go: what fills a GPU, or fits a CPU's cache"
-    if data.x.device.type == 'cuda': return max(64, 2**22//math.prod(data.shape[1:]))
-    return 64 if any(isinstance(m, nn.Conv2d) for m in model.modules()) else 1024
+def check_trainable(
+    model:nn.Module # any network
+) -> None:
+    "Raise `ValueError` where all of its weights are frozen"
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(f'all weights of this {type(model).__name__} are frozen: thaw those that are meant, requires_grad_(True)')
+
+# %% ../../nbs/engine/evaluation.ipynb #50012aac
+class Evaluation(NamedTuple):
+    "What a network makes of a data set"
+    loss:float # mean cross-entropy, nats
+    accuracy:float # share right, 0 to 1
 
 def evaluate(
     model:nn.Module, # on the device to compute on; its weights may change layout, not value

@@ -93,6 +93,7 @@ class Autograd:
         "The optimizer's memory as the network's weights are shaped"
         return memory
 
+# %% ../../nbs/engine/update.ipynb #b10dc3a4
 def require_one(
     value:Tensor|float, # what a loss gave
     what:str # begins the message
@@ -101,6 +102,7 @@ def require_one(
     if isinstance(value, Tensor) and value.ndim: raise ValueError(f'{what} gives {tuple(value.shape)} numbers: give one, such as their mean')
     return value
 
+# %% ../../nbs/engine/update.ipynb #a7639712
 @torch.no_grad()
 def apply_mask(
     weights:list[Tensor], # changed in place
@@ -169,6 +171,7 @@ class Replayed:
         own_x.copy_(x); own_y.copy_(y)
         return replay()
 
+# %% ../../nbs/engine/update.ipynb #efdad432
 def aside(
     update:Callable[[Tensor, Tensor], Tensor], # inputs and labels to loss
     x:Tensor, # inputs
@@ -198,6 +201,7 @@ def record(
         return loss
     return replay
 
+# %% ../../nbs/engine/update.ipynb #9b9470d4
 def can_compile() -> bool: # False where `torch.compile` would fail
     "Are Triton and a C compiler at hand, which compiling for a GPU needs?"
     return find_spec('triton') is not None and any(map(shutil.which, (os.environ.get('CC', 'cc'), 'gcc', 'clang')))
