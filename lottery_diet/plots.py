@@ -207,7 +207,8 @@ def below_dense(
     table:pd.DataFrame, # columns level, seed, accuracy (0 to 1) and those that name a ladder; dense networks at level 0
     ladder:Sequence[str]=() # columns that name a ladder, where each has a dense network of its own
 ) -> pd.DataFrame: # the same rows with a column more
-    "By how many points each network lies below the dense one of its own replicate: column `drop`; not a number where there is none"
+    "By how many points each network lies below the dense one of its own replicate: column `drop`, without a number where there is none; refuses percent"
+    if table.accuracy.max() > 1: raise ValueError(f'an accuracy of {table.accuracy.max():g} is no share: give accuracies from 0 to 1, percent divided by 100')
     names = ['seed', *ladder]
     dense = table[table.level == 0].groupby(names, dropna=False).accuracy.mean().rename('own_dense')
     found = table.merge(dense, how='left', left_on=names, right_index=True)
@@ -215,10 +216,11 @@ def below_dense(
 
 def matching(
     table:pd.DataFrame, # columns level, seed, accuracy (0 to 1) of one ladder; several rows of a level and seed are averaged
-    dense:pd.Series, # accuracy of dense networks (0 to 1) by seed
+    dense:pd.Series, # accuracy of dense networks (0 to 1) by seed; several of a seed are averaged
     within:float|None=None # points that a matching ticket may lose; the standard deviation of the dense networks if None, as the papers draw it
 ) -> pd.DataFrame: # by level: drop, half (of its 95 % interval), n, within, matches ('yes', 'no' or 'unclear')
     "Does each level match the dense network? Raises `ValueError` for a single dense network without `within`"
+    dense = dense.groupby(level=0).mean()
     if within is None:
         if len(dense) < 2: raise ValueError('one dense network has no standard deviation: give within=, in points')
         within = float(100*dense.std())
@@ -359,12 +361,12 @@ def finish(
 class Correlation(NamedTuple):
     "A correlation and its 95 % interval"
     value:float # -1 to 1; not a number where one of the two does not vary
-    low:float # end of the interval
+    low:float # end of the interval; not a number where there is none: for 1 and −1 Fisher's has no width, however few the pairs
     high:float # the other end
     n:int # pairs
     def __str__(self):
         if np.isnan(self.value): return f'undefined (no spread, n={self.n})'
-        return f'{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}, n={self.n})'
+        return f'{self.value:+.2f} ' + (f'(n={self.n}, no interval)' if np.isnan(self.low) else f'({self.low:+.2f} to {self.high:+.2f}, n={self.n})')
 
 def complete(
     *lists:Sequence[float] # one value for each thing; not a number where it is missing
@@ -380,12 +382,15 @@ def correlation(
     y:Sequence[float], # as many
     kind:str='pearson' # or 'spearman'
 ) -> Correlation:
-    "How strongly two lists go together, of pairs that are complete; raises `ValueError` for fewer than four of them or an unknown kind"
+    "How strongly two lists go together, of pairs that are complete; raises `ValueError` for fewer than four of them, or infinite values without ranks"
     x, y = map(pd.Series, complete(x, y))
     if kind not in ('pearson', 'spearman'): raise ValueError(f"kind={kind!r} must be 'pearson' or 'spearman'")
     if len(x) < 4: raise ValueError(f'a correlation with an interval needs four pairs: there are {len(x)}')
     if x.nunique() == 1 or y.nunique() == 1: return Correlation(np.nan, np.nan, np.nan, len(x))
+    infinite = not np.isfinite([x, y]).all()
+    if kind == 'pearson' and infinite: raise ValueError("infinite values have no Pearson correlation: give kind='spearman', or leave them out")
     r = float((x.rank() if kind == 'spearman' else x).corr(y.rank() if kind == 'spearman' else y))
+    if abs(r) > 1 - 1e-9: return Correlation(r, np.nan, np.nan, len(x))
     error = np.sqrt((1 + r*r/2 if kind == 'spearman' else 1)/(len(x) - 3))
-    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    z = np.arctanh(r)
     return Correlation(r, float(np.tanh(z - 1.96*error)), float(np.tanh(z + 1.96*error)), len(x))

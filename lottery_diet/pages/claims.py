@@ -77,7 +77,7 @@ class Claim:
     def __post_init__(self):
         if self.expects not in ('above', 'below'): raise ValueError(f"expects={self.expects!r} must be 'above' or 'below'")
         if self.scale not in ('mini', 'paper'): raise ValueError(f"scale={self.scale!r} carries no claim: run the figure at 'mini' or 'paper'")
-        if self.n < 2 or not (self.undefined or all(map(isfinite, (self.ours, self.low, self.high)))):
+        if self.n < 2 or not (self.no_interval or all(map(isfinite, (self.ours, self.low, self.high)))):
             raise ValueError(f'n={self.n} gives no interval: a claim needs at least two replicates')
         if not self.met and not self.needs: raise ValueError(f'{self.says!r} is not testable: say what it needs (needs=…)')
         if isnan(self.p): object.__setattr__(self, 'p', self._student())
@@ -90,15 +90,15 @@ class Claim:
         return float(2*stats.t.sf(abs(self.ours - self.threshold)/error, self.n - 1))
 
     @property
-    def undefined(self) -> bool:
-        "Is it a correlation of something that does not vary?"
-        return all(map(isnan, (self.ours, self.low, self.high)))
+    def no_interval(self) -> bool:
+        "Is it a correlation of something that does not vary, or one of 1 or −1, which has no interval?"
+        return isnan(self.low) and isnan(self.high)
 
     @property
     def holds(self) -> str:
-        "'seen', 'not seen', 'the opposite', or, where nothing can be said, 'not testable' or 'no verdict' (two replicates, or no spread)"
+        "'seen', 'not seen', 'the opposite', or, where nothing can be said, 'not testable' or 'no verdict' (two replicates, no spread, or a correlation of 1)"
         if not self.met: return 'not testable'
-        if self.n < 3 or self.undefined: return 'no verdict'
+        if self.n < 3 or self.no_interval: return 'no verdict'
         sign = 1 if self.expects == 'above' else -1
         nearest, farthest = sorted(sign*(end - self.threshold) for end in (self.low, self.high))
         return 'seen' if nearest > 0 else 'the opposite' if farthest < 0 else 'not seen'
@@ -123,9 +123,10 @@ def _found(values, threshold):
     return dict(ours=mean, low=mean - half, high=mean + half, n=n)
 
 def _fisher(found, threshold):
-    "Two-sided p of a correlation, from its interval, which is Fisher's"
+    "Two-sided p of a correlation, from its interval, which is Fisher's; not a number where it has none"
+    if isnan(found.low): return nan
     from scipy import stats
-    low, value, high, other = np.arctanh(np.clip([found.low, found.value, found.high, threshold], -1 + 1e-12, 1 - 1e-12))
+    low, value, high, other = np.arctanh([found.low, found.value, found.high, threshold])
     return float(2*stats.norm.sf(abs(value - other)/((high - low)/2/1.96)))
 
 def in_numbers(
@@ -133,6 +134,7 @@ def in_numbers(
 ) -> str: # as many decimals as show on which side of the threshold the interval ends
     "Mean, 95 % interval, unit and n"
     if isnan(claim.ours): return f'undefined (no spread), n = {claim.n}'
+    if isnan(claim.low): return f'{claim.ours:+.2f} (no interval), n = {claim.n}'
     ours, low, high = signed(claim.ours, claim.low, claim.high, threshold=claim.threshold)
     return f'{ours} ({low} to {high}) {claim.unit}, n = {claim.n}'
 

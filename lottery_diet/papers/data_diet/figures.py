@@ -112,8 +112,9 @@ def draw_their_side(
 ) -> plt.Axes: # the same
     "The published accuracies of the sparsest level against size"
     level = theirs.side_levels[-1]
-    at_level, named = published[published.level == level], f'published (± std): {measured_on[theirs.data.name]},\n{100*(1 - theirs.prune_rate)**level:.3g} % of weights'
-    plot_published_sizes(at_level, ax).set_title(named, fontsize=9)
+    density = 100*(1 - theirs.prune_rate)**level
+    plot_published_sizes(published[published.level == level], ax)
+    ax.set_title(f'published (± std): {measured_on[theirs.data.name]},\n{density:.3g} % of weights', fontsize=9)
     return ax
 
 def draw_forgetting_vs_el2n(
