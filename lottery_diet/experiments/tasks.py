@@ -385,6 +385,7 @@ def no_rows(
     "A table in which nothing is answered yet"
     return pd.DataFrame([like or {}])[:0].reindex(columns=list(columns))
 
+# %% ../../nbs/experiments/tasks.ipynb #d6de2048
 repetitions = ('seed', 'child', 'pair') # columns that count what is repeated: means are taken over these
 
 class Study(Config):
@@ -417,6 +418,7 @@ class Study(Config):
         "What is answered so far, tidy: a row for each row of an answer"
         return rows_of(self.asked(), run, self.columns)
 
+# %% ../../nbs/experiments/tasks.ipynb #d4dbbb8b
 class Drawing(Study):
     "A figure that is drawn, and asks for no runs"
     columns: ClassVar[tuple[str, ...]] = () # none: there is no table
