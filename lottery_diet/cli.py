@@ -52,11 +52,15 @@ def _sentence(e:Exception) -> str:
     "What went wrong; with the file, where one is at fault"
     return f'{e.filename}: {e.strerror}' if getattr(e, 'filename', None) else getattr(e, 'strerror', None) or str(e)
 
-def _leave(*_):
-    "End the process at once, with the sentence as its last word: modules that are being imported do not all bear an exception"
-    sys.stdout.flush()
-    print(interrupted, file=sys.stderr, flush=True)
-    os._exit(130)
+# %% ../nbs/cli.ipynb #1ccf1c08
+@contextmanager
+def _signals(handler):
+    "Ctrl-C and SIGTERM are answered by `handler` in this block; as before if None"
+    here = current_thread() is main_thread() and handler
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)} if here else {}
+    try: yield
+    finally:
+        for s, usual in before.items(): signal.signal(s, usual)
 
 def _stop(*_):
     "Let a page that runs end its computations, but not a second time"
@@ -68,22 +72,13 @@ def _leave_page(*_):
     print(file=sys.stderr)
     _leave()
 
-@contextmanager
-def _signals(handler):
-    "Ctrl-C and SIGTERM are answered by `handler` in this block; as before if None"
-    here = current_thread() is main_thread() and handler
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)} if here else {}
-    try: yield
-    finally:
-        for s, usual in before.items(): signal.signal(s, usual)
+def _leave(*_):
+    "End the process at once, with the sentence as its last word: modules that are being imported do not all bear an exception"
+    sys.stdout.flush()
+    print(interrupted, file=sys.stderr, flush=True)
+    os._exit(130)
 
 # %% ../nbs/cli.ipynb #c79c60a4
-chapters = dict( # those that are experiments too, and what they do
-    imp='find tickets by iterative magnitude pruning, and run the controls that show what they owe to mask and weights (nbs/05_imp)',
-    scores='score the images of a data set: which are easy, which are hard (nbs/04_scores)',
-    lmc='train children from early steps, and measure the barriers between them (nbs/06_lmc)',
-    distill='distill a data set into a few images, and judge what they teach (nbs/08_distill)')
-
 class _Parser(argparse.ArgumentParser):
     "Names what was probably meant"
     def error(self, message):
@@ -100,6 +95,13 @@ def parse(
     asked, rest = make_parser(words).parse_known_args(words)
     if rest: asked.parser.error(f'unrecognized arguments: {" ".join(rest)}')
     return asked
+
+# %% ../nbs/cli.ipynb #9c5f1e05
+chapters = dict( # those that are experiments too, and what they do
+    imp='find tickets by iterative magnitude pruning, and run the controls that show what they owe to mask and weights (nbs/05_imp)',
+    scores='score the images of a data set: which are easy, which are hard (nbs/04_scores)',
+    lmc='train children from early steps, and measure the barriers between them (nbs/06_lmc)',
+    distill='distill a data set into a few images, and judge what they teach (nbs/08_distill)')
 
 def make_parser(
     words:Sequence[str]=() # of the command line: the command that they name has its options
@@ -172,6 +174,7 @@ def _add_parameters(sub, parameters:Iterable[Parameter]):
 
 def _given(asked): return {name: getattr(asked, name) for name in asked.asks if hasattr(asked, name)}
 
+# %% ../nbs/cli.ipynb #4df2e5ec
 def _each(asked, do:Callable[[str], None]):
     "Do it for the figure that was named, or for all: each that is refused is named, and the others are done; raises `ValueError` at the end"
     if asked.name != 'all': return do(asked.name)
@@ -182,18 +185,6 @@ def _each(asked, do:Callable[[str], None]):
             print(f'lottery-diet: {name}: {_sentence(e)}', file=sys.stderr, flush=True)
             failed.append(name)
     if failed: raise ValueError(f'{len(failed)} of {len(names)} figures failed: {", ".join(failed)}')
-
-def _table(rows:Sequence[dict], right:Callable[[str], bool]) -> str:
-    "Rows under the names of their columns"
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [columns, *([str(row.get(name, '')) for name in columns] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    return '\n'.join('  '.join(f'{text:>{w}}' if right(name) else f'{text:<{w}}' for name, text, w in zip(columns, line, widths)).rstrip() for line in lines)
-
-def _figures(asked):
-    columns = ('figure', 'panel', *_scales(), 'shows')
-    rows = [{name: row[name] or ('–' if name in _scales() else '') for name in columns} for row in figure_list()]
-    print(_table(rows, lambda name: name in _scales()))
 
 def _chapter(asked):
     from lottery_diet.pages.chapters import run_chapter
@@ -219,6 +210,7 @@ def _what_is_left(given):
     end = until(given.get('budget'))
     return lambda: dict(budget=f'{max(0., end - time.time()):.1f}s') if 'budget' in given else {}
 
+# %% ../nbs/cli.ipynb #befa3ed7
 def _status(asked):
     def tell(name):
         if asked.panel and not any(row['panel'] for row in figure_list() if row['figure'] == name):
@@ -252,11 +244,20 @@ def _state(names, seconds):
     def guess(row): return 0. if not row['left'] else f'≈{row["left"]*seconds[row["task"]]/60:.1f}' if row['task'] in seconds else 'unknown'
     return [row | {name: row.get(name, guess(row)) for name in minutes} for row in rows]
 
-def _notebook(asked): print(copy_notebook(asked.name, asked.out))
+# %% ../nbs/cli.ipynb #383eb8ec
+def _table(rows:Sequence[dict], right:Callable[[str], bool]) -> str:
+    "Rows under the names of their columns"
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, *([str(row.get(name, '')) for name in columns] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return '\n'.join('  '.join(f'{text:>{w}}' if right(name) else f'{text:<{w}}' for name, text, w in zip(columns, line, widths)).rstrip() for line in lines)
 
-def _pack(asked):
-    from lottery_diet.experiments.records import all_records, pack
-    print(f'{pack(all_records(runs_root()), runs_root(), asked.archive)} runs in {asked.archive}')
+def _figures(asked):
+    columns = ('figure', 'panel', *_scales(), 'shows')
+    rows = [{name: row[name] or ('–' if name in _scales() else '') for name in columns} for row in figure_list()]
+    print(_table(rows, lambda name: name in _scales()))
+
+def _notebook(asked): print(copy_notebook(asked.name, asked.out))
 
 def _gallery(asked):
     from lottery_diet.pages.gallery import gallery, where_figures_are
@@ -271,6 +272,11 @@ def _artifacts(asked):
     found = cards(asked.where)
     rows = [dict(name=card.name, kind=card.kind, MB=f'{card.size/1e6:.2f}', about=card.about) for card in found.values()]
     print(choose('artifact', asked.name, found).in_words() if asked.name else _table(rows, lambda column: column == 'MB'))
+
+# %% ../nbs/cli.ipynb #dc1a3e6a
+def _pack(asked):
+    from lottery_diet.experiments.records import all_records, pack
+    print(f'{pack(all_records(runs_root()), runs_root(), asked.archive)} runs in {asked.archive}')
 
 def _unpack(asked):
     from lottery_diet.experiments.records import unpack

@@ -16,7 +16,7 @@ from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Matching, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.engine.augment import DSA
 from lottery_diet.experiments import distilling as distillation
-from lottery_diet.experiments.distilling import Distill, ExpertRun, Inner, InnerLevel, Taught, read_looks
+from lottery_diet.experiments.distilling import Distill, ExpertRun, Inner, InnerLevel, Taught, looks_of, read_looks
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.experiments.training import Pretrain
@@ -96,7 +96,7 @@ def matched_with(task, run, monkeypatch):
     given = {}
     monkeypatch.setattr(distillation, f'match_{"gradients" if task.method == "gradient" else "trajectories"}', lambda *args, **kwargs: given.update(kwargs))
     train, _, _ = task.data.parts(task.recipe, run.device)
-    task.looks(run, train, torch.zeros(10, 1, 8, 8), torch.arange(10), None)
+    looks_of(task, run, train, torch.zeros(10, 1, 8, 8), torch.arange(10), None)
     return given['augment']
 
 def test_images_draw_alike_in_gradient_matching_and_each_for_itself_in_trajectory_matching(tmp_path, monkeypatch):

@@ -41,6 +41,7 @@ def require_children(
     if noise == 'augmentation' and not (recipe.crop or recipe.resized_crop or recipe.flip or recipe.cutmix or pretrain.augment):
         raise ValueError("noise='augmentation' needs images that are augmented: give the recipe crop, flip or cutmix, or choose noise='order'")
 
+# %% ../../nbs/experiments/connectivity.ipynb #1b9812c7
 class Child(Task):
     "One training from a rewind point, with SGD noise of its own (Data Diet, Fig. 1; WIN §2.4)"
     kind = 'child'
@@ -155,6 +156,7 @@ class Paths(View):
         return Outcome([dict(alpha=alpha, loss=loss, error=error, pair=pair) for pair, path in zip(found.metrics.pair, found.tensors['paths'])
                         for alpha, loss, error in path.tolist()])
 
+# %% ../../nbs/experiments/connectivity.ipynb #67867c82
 class BarrierCounts(View):
     "How many examples have which barrier: a histogram over all examples and pairs"
     kind = 'barrier-counts'
@@ -244,6 +246,7 @@ class Between(Task):
         "Both"
         return [self.first, self.second]
 
+# %% ../../nbs/experiments/connectivity.ipynb #d788de42
 class Line(Between):
     "The straight line between two solutions: mean loss and error on training and test images (WIN §2.4, §2.5; Figs. 2, 8, 20, 23)"
     kind = 'line'
@@ -271,6 +274,7 @@ class Line(Between):
         lines = {f'{look}/{column}': torch.tensor(path.table[column].to_numpy()) for look, path in paths.items() for column in ('alpha', 'loss', 'error')}
         return Outcome(rows, lines)
 
+# %% ../../nbs/experiments/connectivity.ipynb #275ae2bb
 class LinePoints(View):
     "The points of a line, as rows"
     kind = 'line-points'

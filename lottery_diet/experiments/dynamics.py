@@ -137,6 +137,7 @@ class EarlyAccuracy(Walk):
         "Accuracy on each, 0 to 1"
         return {on: evaluate(net, part).accuracy for on, part in images.items()}
 
+# %% ../../nbs/experiments/dynamics.ipynb #1f003918
 class GradientAgreement(Walk):
     "Agreement of mini-batch gradients (Data Diet, supplement)"
     kind = 'gradient-agreement'

@@ -98,6 +98,15 @@ def _sources_of(f):
     parts = (f'{part.__name__}\n{_source_of(part)}' for part in sorted(own_modules(module), key=lambda m: m.__name__))
     return ''.join([repr(_version_of(package)), *parts]).encode(), bool(_source_of(module))
 
+def _source_of(x):
+    try: return getsource(x)
+    except (OSError, TypeError): return ''
+
+def _version_of(package):
+    "None for what was not installed"
+    try: return version(package)
+    except PackageNotFoundError: return None
+
 def _held(f):
     "Is it what its module holds under its name, decorated or not?"
     held = sys.modules.get(f.__module__)
@@ -105,15 +114,7 @@ def _held(f):
     while held is not f and hasattr(held, '__wrapped__'): held = held.__wrapped__
     return held is f
 
-def _version_of(package):
-    "None for what was not installed"
-    try: return version(package)
-    except PackageNotFoundError: return None
-
-def _source_of(x):
-    try: return getsource(x)
-    except (OSError, TypeError): return ''
-
+# %% ../../nbs/experiments/functions.ipynb #35f059d1
 installed = {'site-packages', 'dist-packages'} # folders that installed packages lie in
 
 def own_modules(

@@ -94,6 +94,7 @@ def mixed(
     "Folders are read class after class, CINIC-10 from two of them: put such a set in a random order, so that the first so many images are of all classes"
     return data.take(torch.randperm(len(data), generator=stream(0, 'mixed'))) if 0 < int((data.y.diff() != 0).sum()) < 2*data.classes else data
 
+# %% ../../nbs/experiments/ingredients.ipynb #7c09492b
 @lru_cache
 def _classes(images, stamp): return images.read().train.classes
 
@@ -112,6 +113,7 @@ def _read(name, root, stamp):
     "Read once in a process while it does not change"
     return load_data(name, root)
 
+# %% ../../nbs/experiments/ingredients.ipynb #c451bba3
 def _stamp(name):
     "What the user's own data does not change without; None for a data set by name, and for what cannot be found"
     if not is_own_data(name): return None
@@ -139,11 +141,7 @@ def _files_in(folder, depth):
             if not entry.is_dir(): yield entry
             elif depth > 1: yield from _files_in(entry.path, depth - 1)
 
-def _content_of(name):
-    "What tells the user's own data"
-    try: return dict(name=Path(name).name, checksum=content(name))
-    except (ValueError, OSError): return dict(name=name, checksum=None)
-
+# %% ../../nbs/experiments/ingredients.ipynb #acc49435
 def content(
     name:str # of a folder or an .npz
 ) -> str: # 16 hexadecimal digits
@@ -154,6 +152,11 @@ def content(
 def _content(name, stamp):
     splits = _read(name, None, stamp)
     return digest({f'{part}/{k}': getattr(getattr(splits, part), k) for part in ('train', 'test') for k in 'xy'})[:16]
+
+def _content_of(name):
+    "What tells the user's own data"
+    try: return dict(name=Path(name).name, checksum=content(name))
+    except (ValueError, OSError): return dict(name=name, checksum=None)
 
 # %% ../../nbs/experiments/ingredients.ipynb #62d63a55
 @lru_cache

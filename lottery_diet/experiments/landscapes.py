@@ -60,6 +60,7 @@ class Surface(Task):
         table = surface(net, plane, look, along, along, train if self.batchnorm == 're-estimated' else None)
         return Outcome(table.to_dict('records'), dict(solutions=torch.tensor([plane.coordinates(state) for state in states])))
 
+# %% ../../nbs/experiments/landscapes.ipynb #6d48d1ac
 class Places(View):
     "Where the solutions lie in their plane, as rows"
     kind = 'places'
@@ -106,6 +107,7 @@ class Sharpness(Task):
         entries = sample_diagonal(here, min(self.sampled or len(here), len(here)), self.solution.pretrain.seed, self.batch)
         return Outcome([dict(weights=mask.size, living=len(here)) | diagonal_statistics(entries, mask.size) | top | dict(trace=found, trace_error=error)])
 
+# %% ../../nbs/experiments/landscapes.ipynb #6473c7a7
 def diagonal_statistics(
     entries:pd.DataFrame, # of `sample_diagonal`
     weights:int # living and dead

@@ -31,8 +31,8 @@ if TYPE_CHECKING: # a record is found and counted without them
     from lottery_diet.core import State
 
 # %% auto #0
-__all__ = ['record_files', 'key_of', 'key_in', 'Record', 'checksum', 'write_record', 'put', 'verified', 'finished', 'failed',
-           'check_question', 'pack', 'unpack', 'all_records']
+__all__ = ['record_files', 'key_of', 'key_in', 'Record', 'checksum', 'write_record', 'put', 'verified', 'check_question',
+           'finished', 'failed', 'pack', 'unpack', 'all_records']
 
 # %% ../../nbs/experiments/records.ipynb #1a928042
 record_files = ('config.json', 'metrics.csv', 'provenance.json', 'tensors.safetensors') # question, table, origin and tensors of an answer
@@ -52,6 +52,7 @@ def key_in(
     found = re.search(r'(?:^|-)([0-9a-f]{16})$', name)
     return found and found[1]
 
+# %% ../../nbs/experiments/records.ipynb #5b62d298
 @dataclass(frozen=True)
 class Record:
     "A finished computation"
@@ -107,6 +108,7 @@ class Record:
         from lottery_diet.core import part_of
         return part_of(self.tensors, prefix)
 
+# %% ../../nbs/experiments/records.ipynb #e41fcb95
 def _table_in(file, words):
     "Types are guessed, but of columns of words: said to be such, with whether a missing one is among them"
     import pandas as pd
@@ -119,6 +121,7 @@ def _table_in(file, words):
     except pd.errors.EmptyDataError: return pd.DataFrame() # a task may answer with tensors alone
     except ValueError: raise Damaged(f'{file} is no table') from None
 
+# %% ../../nbs/experiments/records.ipynb #ee950d96
 def checksum(
     path:Path # a file
 ) -> str: # SHA-256
@@ -151,6 +154,22 @@ def write_record(
         put(part, folder)
     return Record(folder)
 
+def put(
+    part:Path, # a whole record, aside
+    folder:Path # where it belongs
+) -> None:
+    "Rename a record into its place; a file, a link or an older record that lies there goes"
+    for attempt in range(10): # another process may put one there between two calls
+        if folder.is_symlink() or folder.is_file(): folder.unlink()
+        elif folder.is_dir(): folder.rename(part.parent/f'replaced{attempt}') # gone with what is aside
+        try: return part.rename(folder)
+        except OSError as e:
+            if attempt == 9 or e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR): raise
+
+@lru_cache
+def _clear_once(folder): clear_leftovers(folder) # a listing of thousands of records for each of them would be quadratic
+
+# %% ../../nbs/experiments/records.ipynb #e38d3b74
 def _write_table(table, file):
     "As CSV; of columns whose words would be taken for numbers, truth or nothing, what it takes to read them"
     table.to_csv(file, index=False, na_rep='nan')
@@ -164,21 +183,6 @@ def _misread(table, file, words):
     worded = [(i, column) for i, column in enumerate(table) if any(isinstance(v, str) for v in table[column])]
     read = _table_in(file, words) if worded else None
     for i, column in worded: yield from ((column, word) for word, found in zip(table[column], read.iloc[:, i]) if isinstance(word, str) and word != found)
-
-@lru_cache
-def _clear_once(folder): clear_leftovers(folder) # a listing of thousands of records for each of them would be quadratic
-
-def put(
-    part:Path, # a whole record, aside
-    folder:Path # where it belongs
-) -> None:
-    "Rename a record into its place; a file, a link or an older record that lies there goes"
-    for attempt in range(10): # another process may put one there between two calls
-        if folder.is_symlink() or folder.is_file(): folder.unlink()
-        elif folder.is_dir(): folder.rename(part.parent/f'replaced{attempt}') # gone with what is aside
-        try: return part.rename(folder)
-        except OSError as e:
-            if attempt == 9 or e.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR): raise
 
 # %% ../../nbs/experiments/records.ipynb #cbf0931f
 def verified(
@@ -214,6 +218,16 @@ def _verify(folder):
         if expected.get(name) != checksum(folder/name): raise Damaged(f'{folder/name} is not as it was written')
     check_question(folder/'config.json', folder.name)
 
+def check_question(
+    file:Path, # the question as JSON
+    name:str # of the folder that it belongs in
+) -> None:
+    "Raises `Damaged` where a question is not the one that the name of its folder gives the key of"
+    try: config = json.loads(file.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError): raise Damaged(f'{file} is no JSON') from None
+    if (key := key_in(name)) and key_of(config) != key: raise Damaged(f'{file} holds another question than the one that its folder is named after')
+
+# %% ../../nbs/experiments/records.ipynb #d3964ebf
 def finished(
     folder:Path # of a record
 ) -> Record|None: # verified
@@ -230,15 +244,6 @@ def failed(
         found = json.loads(folder.with_name(f'{folder.name}.failed.json').read_text(encoding='utf-8'))
         return str(found['reason']) if found['reason'] and key_of(found['config']) == key_in(folder.name) else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError): return None # none of ours
-
-def check_question(
-    file:Path, # the question as JSON
-    name:str # of the folder that it belongs in
-) -> None:
-    "Raises `Damaged` where a question is not the one that the name of its folder gives the key of"
-    try: config = json.loads(file.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError): raise Damaged(f'{file} is no JSON') from None
-    if (key := key_in(name)) and key_of(config) != key: raise Damaged(f'{file} holds another question than the one that its folder is named after')
 
 # %% ../../nbs/experiments/records.ipynb #0878235f
 def pack(
@@ -319,6 +324,7 @@ def _refuse_too_large(archive, records, root):
         free, wanted = shutil.disk_usage(root/kinds[0]).free, sum(needed[kind] for kind in kinds)
         if wanted > free: raise OSError(errno.ENOSPC, f'{root/kinds[0]} has room for {free:,} bytes, and what {archive} holds needs {wanted:,}: make room')
 
+# %% ../../nbs/experiments/records.ipynb #0db0ec89
 def _take_in(z, entries, folder):
     "Stream one record aside, compare it with its checksums and the name of its folder, and put it into its place"
     with aside(folder) as part:
@@ -350,6 +356,7 @@ def _header(file, size):
     if 8 + length + max(ends, default=0) != size: raise Damaged('tensors.safetensors is not as it was written')
     return length.to_bytes(8, 'little') + header
 
+# %% ../../nbs/experiments/records.ipynb #f91b92b8
 def all_records(
     root:Path # of all answers
 ) -> list[Path]: # folders, sorted

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RecipeField', 'Count', 'Step', 'Rate', 'repetitions', 'Config', 'Task', 'View', 'Outcome', 'TaskFailed', 'OutOfTime',
-           'Busy', 'Run', 'save_checkpoint', 'what_was_left', 'clear_way', 'load_checkpoint', 'rows_of', 'no_rows',
-           'Study', 'Drawing']
+           'Busy', 'save_checkpoint', 'load_checkpoint', 'what_was_left', 'clear_way', 'Trainer', 'Run', 'rows_of',
+           'no_rows', 'Study', 'Drawing']
 
 # %% ../../nbs/experiments/tasks.ipynb #66c21752
 import json
@@ -67,6 +67,7 @@ def _plain(value):
     if isinstance(value, Sequence) and not isinstance(value, str): return [_plain(v) for v in value]
     return value
 
+# %% ../../nbs/experiments/tasks.ipynb #552502e3
 def _to_recipe(value):
     "A recipe from its fields"
     if not isinstance(value, Mapping): return value
@@ -78,6 +79,7 @@ def _to_recipe(value):
 
 RecipeField = Annotated[InstanceOf[Recipe], BeforeValidator(_to_recipe)] # a Recipe, or its fields
 
+# %% ../../nbs/experiments/tasks.ipynb #0a069983
 class Task(Config):
     "A question whose answer is computed once; a subclass says how"
     kind: ClassVar[str] # part of the identity, and the folder that answers lie in; the class's name in small letters where it gives none
@@ -128,6 +130,7 @@ class Task(Config):
         if len(label.encode()) > room: label = label.encode()[:room].decode(errors='ignore')
         return f'{self.kind}/{"-".join(filter(None, (label, self.key)))}'
 
+# %% ../../nbs/experiments/tasks.ipynb #d9f3ec66
 class View(Task):
     "Rows of one finished answer: what a figure draws of it, without its tensors"
     seen: ClassVar[str] # the field with the task whose answer it is
@@ -157,104 +160,89 @@ class OutOfTime(TimeoutError):
 class Busy(RuntimeError):
     "Another process computes this, and the run was told not to wait for it"
 
-# %% ../../nbs/experiments/tasks.ipynb #c2e46ee8
+# %% ../../nbs/experiments/tasks.ipynb #a3d89057
+@contextmanager
+def _locked(lock, name, patient=True, deadline=math.inf):
+    "Nobody else computes the task of this name in this block; raises `Busy` where it is not patient, `OutOfTime` where it waited until the deadline"
+    from filelock import FileLock, Timeout
+    make_folder(lock.parent)
+    longest = 0 if not patient else -1 if deadline == math.inf else max(0, deadline - time.time())
+    held = FileLock(lock, timeout=longest, poll_interval=.1)
+    try: held.acquire()
+    except Timeout:
+        if not patient: raise Busy(f'another process computes {name}') from None
+        raise OutOfTime('the deadline passed while another process computed this run') from None
+    try: yield
+    finally: held.release()
+
+# %% ../../nbs/experiments/tasks.ipynb #5c4cee34
+@contextmanager
+def _marked(file):
+    "A mark that stays only where a process is killed"
+    make_folder(file.parent)
+    file.touch()
+    try: yield
+    finally: file.unlink(missing_ok=True)
+
+# %% ../../nbs/experiments/tasks.ipynb #e42c2f28
+def save_checkpoint(
+    path:Path, # file to make or replace
+    snapshot:Snapshot, # of a training on its way
+    total:float, # loss summed over the steps so far, nats
+    seconds:float, # that they took
+    task:str='' # key of the one that trains
+) -> None:
+    "What a training needs to continue as if nothing had happened"
+    tensors = {f'{part}/{k}': v for part in ('state', 'optimizer') for k, v in getattr(snapshot, part).items()}
+    save_tensors(path, tensors, dict(step=str(snapshot.step), total=total.hex(), seconds=str(seconds), task=task))
+
+def load_checkpoint(
+    path:Path, # what `save_checkpoint` wrote
+    task:str='' # key of the one that continues
+) -> tuple[Snapshot, float, float]|None: # snapshot, summed loss, seconds; None if there is none
+    "Where a training was left"
+    def read(tensors, notes):
+        snapshot = Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimizer'))
+        return snapshot, float.fromhex(notes['total']), float(notes['seconds'])
+    return what_was_left(path, 'training', task, read)
+
+# %% ../../nbs/experiments/tasks.ipynb #5153574d
+def what_was_left(
+    path:Path, # of a checkpoint
+    of:str, # what: 'training'
+    task:str, # key of the one that continues
+    read:Callable[[dict[str, Tensor], dict[str, str]], object] # what tensors and notes say
+) -> object|None: # what `read` gives; None if there is nothing to continue from
+    "A checkpoint of this task as it was saved; one that is damaged, another's or none of ours is named in a warning, taken away, and counts as none"
+    if not os.path.lexists(clear_way(path.parent, files_only=True)/path.name): return None
+    try:
+        tensors, notes = load_tensors(path)
+        if notes.get('task') == task: return read(tensors, notes)
+        reason = f'{path} is of another task, or of an earlier version'
+    except Damaged as damage: reason = str(damage)
+    except (KeyError, ValueError, TypeError, AttributeError): reason = f'{path} is not as it was written'
+    warnings.warn(f'{reason}: this {of} starts anew', stacklevel=4)
+    clear_way(path)
+
+def clear_way(
+    path:Path, # where something shall be written
+    files_only:bool=False # a folder may stay
+) -> Path: # the same
+    "Take away what lies there and is no file, or no folder where one is wanted: a dangling link, a folder in place of a file, a file in place of a folder"
+    if path.is_symlink() and not path.exists() or files_only and path.is_file(): path.unlink()
+    elif not files_only and path.is_dir(): shutil.rmtree(path)
+    return path
+
+# %% ../../nbs/experiments/tasks.ipynb #8136e68e
 @dataclass(frozen=True)
-class Run:
-    "Where and until when to compute: what asks for answers, and what `compute` works with"
+class Trainer:
+    "What `compute` trains with: checkpoints and a deadline, so that a training survives its process"
     root:Path=field(default_factory=runs_root) # of all answers
     device:torch.device=field(default_factory=pick_device) # to compute on
     deadline:float=math.inf # seconds since 1970: after it nothing starts, and what runs is checkpointed
     checkpoint_every:float=20. # seconds
-    patient:bool=True # wait for what another process computes
-    shipped:bool=True # where only rows are wanted, those that came with the package will do
     task:Task|None=None # the one that is being computed
     log:dict=field(default_factory=dict) # seconds of earlier processes, and those that tasks it asked for took, for provenance
-
-    def read(self,
-        task:Task # looked for below `root` under its name
-    ) -> Record|None:
-        "The finished answer, verified, or None; one that is damaged, or cannot be read, is named, and a damaged one is replaced when it is asked for"
-        return finished(self.root/task.name)
-
-    def _found(self, task):
-        folder = self.root/task.name
-        if not folder.is_dir(): return None
-        try: return verified(folder)
-        except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=4)
-
-    def rows(self,
-        task:Task # of which only the table is wanted
-    ) -> Answer|None: # without tensors
-        "The finished answer's table and provenance, or those that came with the package; None where there are neither"
-        if record := self.read(task): return Answer.of(record)
-        return shipped_answer(task.kind, task.key) if self.shipped else None
-
-    def ask(self,
-        task:Task # locked against other processes while it is computed
-    ) -> Record: # its table, tensors and provenance
-        "Read or compute it; raises `TaskFailed`, `OutOfTime`, `Busy` where the run is not patient, `ValueError` where data or code changed since, `OSError`"
-        if found := self._found(task): return found
-        began = time.perf_counter()
-        try:
-            with self._locked(task):
-                if found := self._found(task): return found # another process finished it meanwhile
-                if failure := self.failure(task): raise TaskFailed(failure)
-                if time.time() > self.deadline: raise OutOfTime('the deadline passed')
-                return replace(self, task=task, log={})._compute()
-        finally: self.log['elsewhere'] = self.log.get('elsewhere', 0.) + time.perf_counter() - began
-
-    def failure(self,
-        task:Task # that was asked for before
-    ) -> str|None: # a sentence; None where none was found to fail
-        "Why a task has no answer, if it was found to have none"
-        return failed(self.root/task.name)
-
-    def killed(self) -> set[str]: # keys; of those that a living process is at, too
-        "The tasks whose process ended without a word while it computed them: by the system, for want of memory, or because the power failed"
-        try: return {file.name for file in (self.root/'.begun').iterdir()}
-        except OSError: return set()
-
-    @contextmanager
-    def _begun(self):
-        "A mark that stays only where a process is killed"
-        mark = make_folder(self.root/'.begun')/self.task.key
-        mark.touch()
-        try: yield
-        finally: mark.unlink(missing_ok=True)
-
-    @contextmanager
-    def _locked(self, task):
-        from filelock import FileLock, Timeout
-        lock = make_folder(self.root/'.locks')/f'{task.key}.lock'
-        longest = 0 if not self.patient else -1 if self.deadline == math.inf else max(0, self.deadline - time.time())
-        held = FileLock(lock, timeout=longest, poll_interval=.1)
-        try: held.acquire()
-        except Timeout:
-            if not self.patient: raise Busy(f'another process computes {task.name}') from None
-            raise OutOfTime('the deadline passed while another process computed this run') from None
-        try: yield
-        finally: held.release()
-
-    def _question(self):
-        "What is asked: of the user's own data and code as they were when the task got its key, maybe in another process"
-        asked = self.task.identity()
-        if key_of(asked) != self.task.key: raise ValueError(f'data or code of {self.task.name} changed since it was asked for: ask again')
-        return asked
-
-    def _compute(self):
-        began = time.perf_counter()
-        self._question()
-        with self._begun():
-            try: outcome = self.task.compute(self)
-            except ArithmeticError as e:
-                reason = json.dumps(dict(reason=str(e), config=self._question(), provenance=provenance(self.device)), indent=1)
-                write_whole(clear_way(self.root/f'{self.task.name}.failed.json'), lambda p: p.write_text(reason, encoding='utf-8'))
-                raise TaskFailed(str(e)) from None
-            seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
-            origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
-            record = write_record(self.root/self.task.name, self._question(), outcome.metrics, outcome.tensors, origin)
-            shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
-        return record
 
     @property
     def checkpoint(self) -> Path: # a file that need not exist
@@ -303,53 +291,77 @@ class Run:
             if time.time() > self.deadline: raise OutOfTime(f'the deadline passed at step {snapshot.step}')
             yield snapshot
 
-# %% ../../nbs/experiments/tasks.ipynb #e42c2f28
-def save_checkpoint(
-    path:Path, # file to make or replace
-    snapshot:Snapshot, # of a training on its way
-    total:float, # loss summed over the steps so far, nats
-    seconds:float, # that they took
-    task:str='' # key of the one that trains
-) -> None:
-    "What a training needs to continue as if nothing had happened"
-    tensors = {f'{part}/{k}': v for part in ('state', 'optimizer') for k, v in getattr(snapshot, part).items()}
-    save_tensors(path, tensors, dict(step=str(snapshot.step), total=total.hex(), seconds=str(seconds), task=task))
+# %% ../../nbs/experiments/tasks.ipynb #c2e46ee8
+@dataclass(frozen=True)
+class Run(Trainer):
+    "Where and until when to compute: what asks for answers, and what `compute` works with"
+    patient:bool=True # wait for what another process computes
+    shipped:bool=True # where only rows are wanted, those that came with the package will do
 
-def what_was_left(
-    path:Path, # of a checkpoint
-    of:str, # what: 'training'
-    task:str, # key of the one that continues
-    read:Callable[[dict[str, Tensor], dict[str, str]], object] # what tensors and notes say
-) -> object|None: # what `read` gives; None if there is nothing to continue from
-    "A checkpoint of this task as it was saved; one that is damaged, another's or none of ours is named in a warning, taken away, and counts as none"
-    if not os.path.lexists(clear_way(path.parent, files_only=True)/path.name): return None
-    try:
-        tensors, notes = load_tensors(path)
-        if notes.get('task') == task: return read(tensors, notes)
-        reason = f'{path} is of another task, or of an earlier version'
-    except Damaged as damage: reason = str(damage)
-    except (KeyError, ValueError, TypeError, AttributeError): reason = f'{path} is not as it was written'
-    warnings.warn(f'{reason}: this {of} starts anew', stacklevel=4)
-    clear_way(path)
+    def read(self,
+        task:Task # looked for below `root` under its name
+    ) -> Record|None:
+        "The finished answer, verified, or None; one that is damaged, or cannot be read, is named, and a damaged one is replaced when it is asked for"
+        return finished(self.root/task.name)
 
-def clear_way(
-    path:Path, # where something shall be written
-    files_only:bool=False # a folder may stay
-) -> Path: # the same
-    "Take away what lies there and is no file, or no folder where one is wanted: a dangling link, a folder in place of a file, a file in place of a folder"
-    if path.is_symlink() and not path.exists() or files_only and path.is_file(): path.unlink()
-    elif not files_only and path.is_dir(): shutil.rmtree(path)
-    return path
+    def _found(self, task):
+        folder = self.root/task.name
+        if not folder.is_dir(): return None
+        try: return verified(folder)
+        except Damaged as damage: warnings.warn(f'{damage}: this run is computed again', stacklevel=4)
 
-def load_checkpoint(
-    path:Path, # what `save_checkpoint` wrote
-    task:str='' # key of the one that continues
-) -> tuple[Snapshot, float, float]|None: # snapshot, summed loss, seconds; None if there is none
-    "Where a training was left"
-    def read(tensors, notes):
-        snapshot = Snapshot(int(notes['step']), part_of(tensors, 'state'), part_of(tensors, 'optimizer'))
-        return snapshot, float.fromhex(notes['total']), float(notes['seconds'])
-    return what_was_left(path, 'training', task, read)
+    def rows(self,
+        task:Task # of which only the table is wanted
+    ) -> Answer|None: # without tensors
+        "The finished answer's table and provenance, or those that came with the package; None where there are neither"
+        if record := self.read(task): return Answer.of(record)
+        return shipped_answer(task.kind, task.key) if self.shipped else None
+
+    def ask(self,
+        task:Task # locked against other processes while it is computed
+    ) -> Record: # its table, tensors and provenance
+        "Read or compute it; raises `TaskFailed`, `OutOfTime`, `Busy` where the run is not patient, `ValueError` where data or code changed since, `OSError`"
+        if found := self._found(task): return found
+        began = time.perf_counter()
+        try:
+            with _locked(self.root/'.locks'/f'{task.key}.lock', task.name, self.patient, self.deadline):
+                if found := self._found(task): return found # another process finished it meanwhile
+                if failure := self.failure(task): raise TaskFailed(failure)
+                if time.time() > self.deadline: raise OutOfTime('the deadline passed')
+                return replace(self, task=task, log={})._compute()
+        finally: self.log['elsewhere'] = self.log.get('elsewhere', 0.) + time.perf_counter() - began
+
+    def failure(self,
+        task:Task # that was asked for before
+    ) -> str|None: # a sentence; None where none was found to fail
+        "Why a task has no answer, if it was found to have none"
+        return failed(self.root/task.name)
+
+    def killed(self) -> set[str]: # keys; of those that a living process is at, too
+        "The tasks whose process ended without a word while it computed them: by the system, for want of memory, or because the power failed"
+        try: return {file.name for file in (self.root/'.begun').iterdir()}
+        except OSError: return set()
+
+    def _question(self):
+        "What is asked: of the user's own data and code as they were when the task got its key, maybe in another process"
+        asked = self.task.identity()
+        if key_of(asked) != self.task.key: raise ValueError(f'data or code of {self.task.name} changed since it was asked for: ask again')
+        return asked
+
+    def _compute(self):
+        began = time.perf_counter()
+        self._question()
+        with _marked(self.root/'.begun'/self.task.key):
+            try: outcome = self.task.compute(self)
+            except ArithmeticError as e:
+                reason = json.dumps(dict(reason=str(e), config=self._question(), provenance=provenance(self.device)), indent=1)
+                write_whole(clear_way(self.root/f'{self.task.name}.failed.json'), lambda p: p.write_text(reason, encoding='utf-8'))
+                raise TaskFailed(str(e)) from None
+            seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
+            origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
+            record = write_record(self.root/self.task.name, self._question(), outcome.metrics, outcome.tensors, origin)
+            shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
+        return record
 
 # %% ../../nbs/experiments/tasks.ipynb #93b5fcb2
 Count = Annotated[int, Field(ge=1)] # at least 1
@@ -373,6 +385,7 @@ def no_rows(
     "A table in which nothing is answered yet"
     return pd.DataFrame([like or {}])[:0].reindex(columns=list(columns))
 
+# %% ../../nbs/experiments/tasks.ipynb #d6de2048
 repetitions = ('seed', 'child', 'pair') # columns that count what is repeated: means are taken over these
 
 class Study(Config):
@@ -405,6 +418,7 @@ class Study(Config):
         "What is answered so far, tidy: a row for each row of an answer"
         return rows_of(self.asked(), run, self.columns)
 
+# %% ../../nbs/experiments/tasks.ipynb #d4dbbb8b
 class Drawing(Study):
     "A figure that is drawn, and asks for no runs"
     columns: ClassVar[tuple[str, ...]] = () # none: there is no table

@@ -61,6 +61,7 @@ class Masked(Task):
         mask = Mask(record.part('mask') or mask)
         return prune_global_magnitude(record.part('state'), mask, self.prune_rate) if self.level else mask, record
 
+# %% ../../nbs/experiments/tickets.ipynb #2db09272
 class TicketLevel(Masked):
     "One level of iterative magnitude pruning with rewinding; asks for the level above (Data Diet §2; WIN §2.2)"
     kind = 'ticket'
@@ -257,6 +258,7 @@ class Repelled(Masked):
         mask, _ = self.mask_for(run, net)
         return pushed(run, self, snapshot_of(run.ask(self.pretrain)), mask, self.before(), self.arm)
 
+# %% ../../nbs/experiments/tickets.ipynb #062f7d31
 class RepelledControl(Task):
     "The mask of a repelled level with weights drawn anew, repelled from the solutions of the controls of the levels above (WIN §2.2, §2.5)"
     kind = 'repelled-control'
@@ -292,6 +294,7 @@ class RepelledControl(Task):
         _, make, *_ = pretrain.prepare(run)
         return pushed(run, self.ticket, reinitialize(make, pretrain.seed, self.ticket.level), mask, self.before(), f'{self.ticket.arm}, re-initialized')
 
+# %% ../../nbs/experiments/tickets.ipynb #412e9185
 def pushed(
     run:Run, # asks the trainings before, and trains
     ticket:Repelled, # whose data, recipe, SGD noise and penalty it is
@@ -461,6 +464,7 @@ class Signed(OfTicket):
         end = run.train(net, train, pretrain.recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, level), **pretrain.extras())
         return outcome_of(end, net, test, mask, level=level, arm=f'{self.signs} signs, {self.magnitudes} magnitudes')
 
+# %% ../../nbs/experiments/tickets.ipynb #78c67862
 class SignFlips(OfTicket):
     "Which share of a ticket's weights training gave another sign, layer by layer"
     kind = 'sign-flips'

@@ -110,6 +110,7 @@ class Scorer(Task):
         "The data, and which share of its labels is drawn at random: none, where a scorer says nothing else"
         return self.data, 0.
 
+# %% ../../nbs/experiments/training.ipynb #fa03bae7
 class Judge(Training, Scorer):
     "Difficulty of every training image in the eyes of one network (Data Diet, Appendix B; Paul et al. 2021)"
     kind = 'judge'
@@ -306,6 +307,7 @@ class DietClasses(Task):
         counts = train.y[self.pretrain.diet(run, train)].bincount(minlength=train.classes)
         return Outcome([dict(label=label, images=n) for label, n in enumerate(counts.tolist())])
 
+# %% ../../nbs/experiments/training.ipynb #e7dc2da9
 class Compared(Task):
     "Two scores of the same images, each a mean over scorers"
     first: tuple[InstanceOf[Scorer], ...] # whose mean is one score
@@ -334,6 +336,7 @@ class Compared(Task):
         a, b = (torch.stack([run.ask(scorer).tensors['scores'].double() for scorer in scorers]).mean(0) for scorers in (self.first, self.second))
         return a.nan_to_num(posinf=1e9), b.nan_to_num(posinf=1e9)
 
+# %% ../../nbs/experiments/training.ipynb #1ada008f
 class ScoreBins(Compared):
     "One score by bins of the other, with their correlation (Data Diet, supporting code)"
     kind = 'score-bins'

@@ -45,6 +45,7 @@ def interruptible():
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
+# %% ../../nbs/experiments/workers.ipynb #0b9fc17b
 def answer(
     task:Task, # what to ask
     run:Run # where answers lie, what to compute on, until when
@@ -182,12 +183,6 @@ def _answered(task, run):
     except Exception as e: return 'failed', stays_here(e)
     return answer(task, run)
 
-def _living(idle, context):
-    "A worker with nothing to do, or a new one"
-    while idle:
-        if (worker := idle.pop()).process.is_alive(): return worker
-    return _Worker(context)
-
 class _Worker:
     "A process that answers one task after the other"
     def __init__(self, context):
@@ -209,6 +204,12 @@ class _Worker:
         if code is None or code >= 0: return f'its process ended with exit code {code}'
         return f'its process was killed ({signal.Signals(-code).name})' + (': out of memory?' if code == -9 else '')
 
+def _living(idle, context):
+    "A worker with nothing to do, or a new one"
+    while idle:
+        if (worker := idle.pop()).process.is_alive(): return worker
+    return _Worker(context)
+
 def _end(workers):
     "Tell them to checkpoint and end, and see that they do"
     for worker in workers: worker.process.terminate()
@@ -216,6 +217,7 @@ def _end(workers):
     for worker in workers: worker.process.join(max(0, until - time.monotonic()))
     for worker in workers: worker.process.kill()
 
+# %% ../../nbs/experiments/workers.ipynb #5086c3d1
 def _oversee(parent:Connection):
     "Give tasks to workers, and tell the parent what became of each: in a process that has no threads, and can be forked"
     _obey()
@@ -301,6 +303,7 @@ def _overseen(left, jobs, run, workers):
             overseer.join(patience + 2)
         finally: overseer.kill()
 
+# %% ../../nbs/experiments/workers.ipynb #40ba16d0
 def needed(
     tasks:Iterable[Task] # those that are wanted, most wanted first
 ) -> dict[str, tuple[Task, tuple[str, ...]]]: # by key, each behind those that it needs: the task, and their keys
@@ -314,6 +317,7 @@ def needed(
     for task in tasks: visit(task)
     return found
 
+# %% ../../nbs/experiments/workers.ipynb #77b6eb67
 def _told(conn, overseer, work):
     "What the overseer says, until it has ended"
     try: conn.send(work)
@@ -337,6 +341,7 @@ def _images_of(value, found):
     elif isinstance(value, Config):
         for name in type(value).model_fields: _images_of(getattr(value, name), found)
 
+# %% ../../nbs/experiments/workers.ipynb #fa13dbd9
 @contextmanager
 def _without_script():
     "A process started inside this block does not run the user's script again"

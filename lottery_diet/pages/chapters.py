@@ -160,6 +160,7 @@ class ScoreParameters(FigureParameters):
         numbers = [self.steps and f'{self.steps}steps', self.label_noise and f'noise{self.label_noise:g}', self.seeds and f'{self.seeds}seeds']
         return name_of_parts('scores', name_of_data(self.dataset), self.model, *numbers, self.scale)
 
+# %% ../../nbs/pages/chapters.ipynb #d74aec5f
 class DistillParameters(FigureParameters):
     "Parameters of `nbs/08_distill.ipynb`; None leaves a value to the scale"
     home: ClassVar[str] = 'distill'

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['letters', 'spoken', 'in_one_sentence', 'read_parameters', 'injected_names', 'one_sentence', 'require_writable',
-           'save_results', 'title_of', 'Page', 'effort', 'file_name', 'parameters_of', 'question_of', 'open_page',
-           'require_some', 'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
+           'save_results', 'title_of', 'Page', 'file_name', 'parameters_of', 'question_of', 'open_page', 'require_some',
+           'effort', 'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
 
 # %% ../../nbs/pages/figure.ipynb #eac8f375
 import ast
@@ -171,18 +171,7 @@ class Page:
             keep_names(asked_file(self.run.root, self.name, self.asked.scale, self.asked.seeds, self.panel), [task.name for task in tasks])
         return save_results(table, fig, self.asked.folder, name, parameters, self.run.device, self.figure.by(), answers=effort(tasks, self.run))
 
-def effort(
-    tasks:Iterable[Task], # and what they need
-    run:Run # where answers lie
-) -> dict: # plain data, for JSON
-    "What the answers took, whoever computed them: how many, minutes of their clocks, FLOP of trainings (None if not known), commits, devices, days"
-    answered = [(task, answer.provenance) for task in with_needs(tasks) if (answer := run.rows(task))]
-    made, flop = [origin for _, origin in answered], [flop_of(task) for task, _ in answered]
-    def all_of(what): return sorted({str(what(p)) for p in made})
-    return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), flop=None if None in flop else sum(flop),
-                commits=all_of(lambda p: p.get('commit')), devices=all_of(lambda p: p.get('accelerator') or p.get('device')),
-                days=all_of(lambda p: str(p.get('finished'))[:10]))
-
+# %% ../../nbs/pages/figure.ipynb #bf7fbf39
 def file_name(
     figure:str, # a name in `presets`
     scale:str, # smoke, mini or paper
@@ -207,6 +196,7 @@ def question_of(
     found = preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None))
     return varied(found, {k: getattr(asked, k) for k in type(asked).model_fields if k in type(found).model_fields and k not in PanelParameters.model_fields})
 
+# %% ../../nbs/pages/figure.ipynb #71293b2c
 @in_one_sentence()
 def open_page(
     figure:str, # a name in `presets`
@@ -234,6 +224,19 @@ def _clear_progress():
     "The bar has done its duty: a page that is kept shows what became of the runs"
     from IPython.display import clear_output
     clear_output()
+
+# %% ../../nbs/pages/figure.ipynb #6e4ff95f
+def effort(
+    tasks:Iterable[Task], # and what they need
+    run:Run # where answers lie
+) -> dict: # plain data, for JSON
+    "What the answers took, whoever computed them: how many, minutes of their clocks, FLOP of trainings (None if not known), commits, devices, days"
+    answered = [(task, answer.provenance) for task in with_needs(tasks) if (answer := run.rows(task))]
+    made, flop = [origin for _, origin in answered], [flop_of(task) for task, _ in answered]
+    def all_of(what): return sorted({str(what(p)) for p in made})
+    return dict(tasks=len(made), minutes=round(sum(p.get('seconds', 0.) for p in made)/60, 2), flop=None if None in flop else sum(flop),
+                commits=all_of(lambda p: p.get('commit')), devices=all_of(lambda p: p.get('accelerator') or p.get('device')),
+                days=all_of(lambda p: str(p.get('finished'))[:10]))
 
 # %% ../../nbs/pages/figure.ipynb #0cfbb72a
 def tidied(
@@ -289,6 +292,7 @@ def run_figure(
     name = file_name(figure, asked.scale, getattr(asked, 'panel', None), asked.variant)
     return run_page(notebook_of(figure), Path(folder or runs_root()/'figures')/f'{name}.ipynb', parameters)
 
+# %% ../../nbs/pages/figure.ipynb #0adbcd87
 def results_of(
     page:Path # that was executed, and ends with `save_results`
 ) -> dict[str, Path]: # by ending: '.csv', '.json', '.png', '.pdf'

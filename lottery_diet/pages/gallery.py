@@ -92,6 +92,7 @@ class Drawn:
             try: read()
             except Exception: return self.beside(ending) # of many kinds
 
+# %% ../../nbs/pages/gallery.ipynb #a2fe5f41
 def drawn_in(
     folder:Path|str # searched with all folders below
 ) -> list[Drawn]: # by figure, panel and scale
@@ -146,9 +147,6 @@ def _over_seeds(table, asked, measured, longest):
     return means.assign(n=[str(n) for n in seeds[:longest]]), len(seeds), 'Means over n seeds with 95 % t-intervals.'
 
 # %% ../../nbs/pages/gallery.ipynb #640ef01f
-together = r' (?:(?=[±%])|(?<=± )|(?<=\bn )(?== )|(?<=\bn = ))' # spaces at which no line may end
-badges = {'seen': 'seen', 'not seen': 'not', 'the opposite': 'opposite', 'not testable': 'not', 'no verdict': 'not'} # verdicts, and the classes of their badges
-
 class Place(NamedTuple):
     "Where a file lies, as a page names it"
     path:str # below the page's folder, or of the project; nothing where there is no such file
@@ -167,6 +165,10 @@ def place_of(
 def _instead(about, reached):
     "The data and network of a picture"
     return dict(mini=about.at_mini, smoke='digits').get(reached, '')
+
+# %% ../../nbs/pages/gallery.ipynb #29321b65
+together = r' (?:(?=[±%])|(?<=± )|(?<=\bn )(?== )|(?<=\bn = ))' # spaces at which no line may end
+badges = {'seen': 'seen', 'not seen': 'not', 'the opposite': 'opposite', 'not testable': 'not', 'no verdict': 'not'} # verdicts, and the classes of their badges
 
 def _number_of(about):
     "What the paper calls it"

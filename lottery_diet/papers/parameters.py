@@ -51,6 +51,8 @@ class FigureParameters(Config):
     def variant(self) -> str: # empty for the usual one
         "What the names of its files say besides figure, panel and scale"
         return ''
+
+# %% ../../nbs/papers/parameters.ipynb #9a5f0cbc
 class PanelParameters(FigureParameters):
     "Parameters of the figures that have panels"
     panel: str = 'A' # a capital letter; the catalogue says which a figure has

@@ -48,6 +48,7 @@ def say(
     "A text, vertically centered"
     return ax.text(*where, text, color=color, fontsize=size, ha=ha, va='center', linespacing=1.15, **kwargs)
 
+# %% ../../nbs/papers/shapes.ipynb #460854e4
 def box(
     ax:Axes, # to draw on
     corner:Point, # lower left
@@ -78,6 +79,7 @@ def arrow(
                                  joinstyle='round', capstyle='butt', zorder=2))
     return ax
 
+# %% ../../nbs/papers/shapes.ipynb #766eb557
 def images(
     ax:Axes, # to draw on
     corner:Point, # lower left

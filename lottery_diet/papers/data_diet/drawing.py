@@ -131,6 +131,7 @@ def draw_children(
     for child, text in zip(family.children, ('$w_T$', "$w_T'$")): say(ax, child + (.09, .02), text, family.color, large, ha='left', path_effects=halo)
     return ax
 
+# %% ../../../nbs/papers/data_diet/drawing.ipynb #6c5d67d4
 def draw_barrier(
     ax:Axes, # about 1.6 by 1.4 inches
     family:Family # to draw

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['measured_on', 'predictors', 'looks', 'of_protocol', 'of_size', 'clean', 'draw_accuracy_vs_sparsity', 'draw_theirs',
            'draw_accuracy_vs_subset_size', 'draw_side', 'draw_their_side', 'draw_forgetting_vs_el2n',
-           'draw_noisy_labels', 'draw_noise_by_level', 'draw_noise_by_size', 'named', 'draw_example_barriers',
+           'draw_noisy_labels', 'draw_noise_by_level', 'draw_noise_by_size', 'draw_example_barriers', 'named',
            'range_of', 'draw_their_barriers', 'draw_el2n_vs_barrier', 'draw_barrier_vs_accuracy', 'by_arm',
            'draw_early_dynamics', 'draw_their_steps', 'draw_gradient_alignment', 'draw_schematic']
 
@@ -52,6 +52,7 @@ def clean(
     fits = published.label_noise == noise
     return published[fits | fits.any() & (published.pretrain_steps == 0) & (published.label_noise == 0)]
 
+# %% ../../../nbs/papers/data_diet/figures.ipynb #5868c8ba
 def draw_accuracy_vs_sparsity(
     table:pd.DataFrame, # of the study
     study:DietAccuracy, # what was asked
@@ -117,6 +118,7 @@ def draw_their_side(
     ax.set_title(f'published (± std): {measured_on[theirs.data.name]},\n{density:.3g} % of weights', fontsize=9)
     return ax
 
+# %% ../../../nbs/papers/data_diet/figures.ipynb #863bd4ea
 def draw_forgetting_vs_el2n(
     table:pd.DataFrame, # of the study
     study:DietAccuracy, # what was asked
@@ -180,14 +182,6 @@ def draw_noise_by_size(
     if theirs and (published.arm != 'all').any(): draw_their_side(published, theirs, axes[-1]).axis('on')
 
 # %% ../../../nbs/papers/data_diet/figures.ipynb #bbdb9e27
-def named(
-    initialization:str, # such as easiest25600_200
-    size:int # images in its subset
-) -> str:
-    "An initialization in words"
-    who, steps = initialization.rsplit('_', 1)
-    return f'{"all data" if who == "all" else who.replace(str(size), f", {size:,} images")}, {steps} steps'
-
 def draw_example_barriers(
     table:pd.DataFrame, # of the study
     study:ExampleBarriers, # what was asked
@@ -204,6 +198,13 @@ def draw_example_barriers(
     axes[0].set_xlim(*range_of(table, *([] if published is None else [published])))
     if aside: draw_their_barriers(published, theirs, axes[len(names):], axes[0].get_xlim())
     return finish(fig, axes, title, apart=len(names)*aside)
+def named(
+    initialization:str, # such as easiest25600_200
+    size:int # images in its subset
+) -> str:
+    "An initialization in words"
+    who, steps = initialization.rsplit('_', 1)
+    return f'{"all data" if who == "all" else who.replace(str(size), f", {size:,} images")}, {steps} steps'
 
 def range_of(
     *counts:pd.DataFrame # columns arm, bin_left, bin_right, count
@@ -227,6 +228,7 @@ def draw_their_barriers(
     axes[0].set_xlim(*limits)
     for ax in axes[1:]: ax.set_ylabel('')
 
+# %% ../../../nbs/papers/data_diet/figures.ipynb #bfe89a0e
 def draw_el2n_vs_barrier(
     table:pd.DataFrame, # of the study
     study:ScoreVsBarrier, # what was asked
@@ -240,6 +242,7 @@ def draw_el2n_vs_barrier(
         plot_score_vs_barrier(rows, ax).set_title('\n'.join([f'children of step {steps:,}', *found]), fontsize=9)
     return finish(fig, axes, title)
 
+# %% ../../../nbs/papers/data_diet/figures.ipynb #da3d35e4
 predictors = dict(barrier='mean train-loss barrier (nats)', own_accuracy='test accuracy of the initialization (%)') # columns, and what they are
 
 def draw_barrier_vs_accuracy(
@@ -296,6 +299,7 @@ def draw_their_steps(
     ax.set_title('published: CIFAR-100, ResNet-50, one run', fontsize=9)
     return ax
 
+# %% ../../../nbs/papers/data_diet/figures.ipynb #061f0d97
 def draw_gradient_alignment(
     table:pd.DataFrame, # of the study
     study:GradientAlignment, # what was asked

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['all_data', 'diet_styles', 'by_score', 'score_names', 'arm_colors', 'dash_of', 'diet_lines', 'dense_accuracy',
            'plot_diets', 'lines_of_published', 'plot_with_std', 'plot_pale', 'as_published', 'plot_published_diets',
-           'plot_diet_sizes', 'plot_published_sizes', 'plot_level', 'label_sizes', 'shares_of', 'shown_range',
-           'mark_overflow', 'plot_barrier_counts', 'print_shares', 'plot_score_vs_barrier', 'said_of',
-           'both_correlations', 'plot_predictor', 'plot_published_early', 'plot_early']
+           'plot_diet_sizes', 'label_sizes', 'plot_level', 'plot_published_sizes', 'shares_of', 'plot_barrier_counts',
+           'shown_range', 'mark_overflow', 'print_shares', 'plot_score_vs_barrier', 'said_of', 'both_correlations',
+           'plot_predictor', 'plot_published_early', 'plot_early']
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #a24356b5
 from collections.abc import Collection, Iterator
@@ -124,25 +124,6 @@ def plot_diet_sizes(
         if arm != 'all': plot_pale(rows['size'], rows, ax, style)
     return label_sizes(ax, {size for part in (table, *([] if published is None else [published])) for size in part[part.arm != 'all']['size']})
 
-def plot_published_sizes(
-    published:pd.DataFrame, # as for `plot_diet_sizes`
-    ax:Axes # to draw on
-) -> Axes: # the same
-    "Published curves by themselves, where our axes are others (Data Diet, accuracy against subset size)"
-    for rows, arm, _, style in lines_of_published(published):
-        if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), ax, as_published(style))
-        else: plot_with_std(rows['size'], rows, ax, **as_published(style))
-    return label_sizes(ax, set(published[published.arm != 'all']['size']))
-
-def plot_level(
-    percent:float, # accuracy
-    ax:Axes, # to draw on
-    style:dict # of the arm
-) -> Axes: # the same
-    "A horizontal line: all data have no size of a subset"
-    ax.axhline(percent, color=style['color'], ls='--', lw=1.4, label=style['label'])
-    return ax
-
 def label_sizes(
     ax:Axes, # to label
     sizes:Collection[int] # images in the subsets; none of a table without rows
@@ -158,6 +139,26 @@ def label_sizes(
     sns.despine(ax=ax)
     return ax
 
+def plot_level(
+    percent:float, # accuracy
+    ax:Axes, # to draw on
+    style:dict # of the arm
+) -> Axes: # the same
+    "A horizontal line: all data have no size of a subset"
+    ax.axhline(percent, color=style['color'], ls='--', lw=1.4, label=style['label'])
+    return ax
+
+# %% ../../../nbs/papers/data_diet/plots.ipynb #e440dc9b
+def plot_published_sizes(
+    published:pd.DataFrame, # as for `plot_diet_sizes`
+    ax:Axes # to draw on
+) -> Axes: # the same
+    "Published curves by themselves, where our axes are others (Data Diet, accuracy against subset size)"
+    for rows, arm, _, style in lines_of_published(published):
+        if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), ax, as_published(style))
+        else: plot_with_std(rows['size'], rows, ax, **as_published(style))
+    return label_sizes(ax, set(published[published.arm != 'all']['size']))
+
 # %% ../../../nbs/papers/data_diet/plots.ipynb #01661344
 arm_colors = {'all': '#0072B2', 'random': '#009E73', 'easiest': '#D55E00'} # colors
 
@@ -167,26 +168,6 @@ def shares_of(
     "Percent of the examples in each bin"
     found = counts.groupby(['bin_left', 'bin_right'])['count'].sum()
     return 100*found/found.sum()
-
-def shown_range(
-    counts:pd.DataFrame, # columns bin_left, bin_right, count: of all that share an axis
-    beyond:float=.01 # percent of the examples that may lie outside, at either end
-) -> tuple[float, float]: # nats; from 0 to 1 at least
-    "Where the examples are: an axis that fits the data"
-    shares = shares_of(counts)
-    lefts = shares.index[shares.cumsum() > beyond].get_level_values('bin_left')
-    rights = shares.index[shares[::-1].cumsum()[::-1] > beyond].get_level_values('bin_right')
-    return min([0, *lefts[:1]]) - .25, max([1, *rights[-1:]]) + .25
-
-def mark_overflow(
-    shares:pd.Series, # by bin_left and bin_right
-    ax:Axes # to draw on
-) -> Axes: # the same
-    "A sign on the outermost bars, which hold all that lies beyond"
-    bars = list(shares.items())
-    for ((left, right), share), sign in (*zip(bars[:1], '≤'), *zip(bars[-1:], '≥')):
-        if share > .01: ax.text((left + right)/2, share, sign, ha='center', va='bottom', fontsize=8, clip_on=True)
-    return ax
 
 def plot_barrier_counts(
     table:pd.DataFrame, # columns bin_left, bin_right, count; one initialization, rows of its replicates
@@ -208,6 +189,27 @@ def plot_barrier_counts(
     sns.despine(ax=ax)
     return ax
 
+# %% ../../../nbs/papers/data_diet/plots.ipynb #3adabada
+def shown_range(
+    counts:pd.DataFrame, # columns bin_left, bin_right, count: of all that share an axis
+    beyond:float=.01 # percent of the examples that may lie outside, at either end
+) -> tuple[float, float]: # nats; from 0 to 1 at least
+    "Where the examples are: an axis that fits the data"
+    shares = shares_of(counts)
+    lefts = shares.index[shares.cumsum() > beyond].get_level_values('bin_left')
+    rights = shares.index[shares[::-1].cumsum()[::-1] > beyond].get_level_values('bin_right')
+    return min([0, *lefts[:1]]) - .25, max([1, *rights[-1:]]) + .25
+
+def mark_overflow(
+    shares:pd.Series, # by bin_left and bin_right
+    ax:Axes # to draw on
+) -> Axes: # the same
+    "A sign on the outermost bars, which hold all that lies beyond"
+    bars = list(shares.items())
+    for ((left, right), share), sign in (*zip(bars[:1], '≤'), *zip(bars[-1:], '≥')):
+        if share > .01: ax.text((left + right)/2, share, sign, ha='center', va='bottom', fontsize=8, clip_on=True)
+    return ax
+
 def print_shares(
     table:pd.DataFrame, # columns bin_left, bin_right, count, and mean (nats): else taken from the middles of bins
     ax:Axes # to write on
@@ -220,6 +222,7 @@ def print_shares(
     ax.text(.97, .95, '\n'.join(said), transform=ax.transAxes, ha='right', va='top', fontsize=8)
     return ax
 
+# %% ../../../nbs/papers/data_diet/plots.ipynb #91b2c2e7
 def plot_score_vs_barrier(
     table:pd.DataFrame, # columns bin, score, barrier, low, median, high (nats); rows of bins and replicates
     ax:Axes, # to draw on

@@ -6,7 +6,7 @@
 __all__ = ['lenet', 'on_digits', 'on_mnist5k', 'on_mnist', 'on_quick', 'per_epoch', 'on_cifar10', 'on_cifar100', 'cinic_recipe',
            'on_cinic10', 'composer_cifar10', 'on_resnet50', 'forgetting_judge', 'small', 'spawn_settings',
            'rewind_settings', 'score_settings', 'every_select', 'smoke', 'diets', 'paper_panels', 'panels', 'accuracy',
-           'noise_diets', 'cinic_children', 'first_panels', 'title', 'about', 'parameters', 'figures', 'spawn_setting',
+           'noise_diets', 'first_panels', 'cinic_children', 'title', 'about', 'parameters', 'figures', 'spawn_setting',
            'rewind_setting', 'stretched', 'JudgedParameters', 'JudgedPanelParameters']
 
 # %% ../../../nbs/papers/data_diet/protocols.ipynb #4dfc824c
@@ -151,7 +151,6 @@ class JudgedPanelParameters(PanelParameters, JudgedParameters):
 
 # %% ../../../nbs/papers/data_diet/protocols.ipynb #551945c9
 noise_diets = dict(selects=('easiest', 'random'), label_noises=(0., .1, .5)) # fields of `DietAccuracy`: which diets, and shares of wrong labels
-cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1)) # fields of `Diets` and `Children`, as published for barriers
 first_panels = { # figure → scale → what its first panel asks
     'dd_noisy_labels': {
         'smoke': DietAccuracy(**smoke, **noise_diets, rewinds=(0, 10, 20), diet_steps=10, sizes=(256,), levels=4, prune_rate=.5),
@@ -166,7 +165,11 @@ first_panels = { # figure → scale → what its first panel asks
             selects=('easiest, balanced',), scores=('el2n', 'forgetting'), rewinds=(0, 5, 10), diet_steps=5, sizes=(1250,), levels=3, prune_rate=four_levels),
         'paper': DietAccuracy(**composer_cifar10, forgetting_recipe=forgetting_judge,
             selects=('easiest',), scores=('el2n', 'forgetting'), balanced=('easiest',),
-            rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))},
+            rewinds=(0, 200, 400), diet_steps=200, sizes=(1024, 2048, 3200), levels=20, seeds=(0, 1, 2, 3))}}
+
+# %% ../../../nbs/papers/data_diet/protocols.ipynb #ee9b1f39
+cinic_children = on_cinic10 | dict(noise='augmentation', seeds=(0, 1)) # fields of `Diets` and `Children`, as published for barriers
+first_panels |= {
     'dd_example_barriers': {
         'smoke': ExampleBarriers(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(10, 20), diet_steps=10, size=256, limits=(-1., 2.)),
         'mini': ExampleBarriers(**on_quick, **fresh, children=2, rewinds=(5, 10), diet_steps=5, size=1250),
@@ -181,7 +184,10 @@ first_panels = { # figure → scale → what its first panel asks
     'dd_el2n_vs_barrier': {
         'smoke': ScoreVsBarrier(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), rewinds=(0, 10, 20)),
         'mini': ScoreVsBarrier(**on_quick, **fresh, children=2, rewinds=(0, 5, 10)),
-        'paper': ScoreVsBarrier(**cinic_children | dict(seeds=(0, 1, 2, 3)), rewinds=(400, 800, 1600))},
+        'paper': ScoreVsBarrier(**cinic_children | dict(seeds=(0, 1, 2, 3)), rewinds=(400, 800, 1600))}}
+
+# %% ../../../nbs/papers/data_diet/protocols.ipynb #1a1fb64f
+first_panels |= {
     'dd_early_dynamics': {
         'smoke': EarlyDynamics(**smoke, balanced=('easiest',), steps=100, every=10, size=128),
         'mini': EarlyDynamics(**on_quick, **fresh, balanced=('easiest',), steps=60, every=5, size=2048),
@@ -192,6 +198,7 @@ first_panels = { # figure → scale → what its first panel asks
         'paper': GradientAlignment(**on_resnet50, steps=400, every=10, size=2048, augmented=('all',), seeds=(0,))},
     'dd_schematic': {scale: Drawing() for scale in ('smoke', 'mini', 'paper')}}
 
+# %% ../../../nbs/papers/data_diet/protocols.ipynb #4c878bfd
 title = 'Lottery Tickets on a Data Diet' # of the paper
 about = dict.fromkeys(('dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size'), panels) # figure → panel → what it shows at the paper's scale
 parameters = dict( # figure → what its notebook can be asked, where that is more than the usual

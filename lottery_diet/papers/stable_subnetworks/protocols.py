@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['small_net', 'distill_settings', 'syn_fields', 'idc_constants', 'idc', 'imagenet_augment', 'by_idc', 'cifar_source',
-           'digits_source', 'quick_conv_net', 'conv_recipe', 'others', 'first_panels', 'conv_net_3', 'imagenet_source',
-           'on_imagenet10', 'by_mtt', 'predecessor', 'one_pair', 'mini_source', 'on_cifar100', 'panels',
-           'in_100_classes', 'about', 'panel_networks', 'title', 'parameters', 'figures', 'LandscapeParameters',
-           'elsewhere']
+           'digits_source', 'quick_conv_net', 'conv_recipe', 'others', 'first_panels', 'one_pair', 'conv_net_3',
+           'mini_source', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor', 'on_cifar100', 'in_100_classes',
+           'panels', 'about', 'panel_networks', 'title', 'parameters', 'figures', 'LandscapeParameters', 'elsewhere']
 
 # %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #40a2e01e
 from dataclasses import replace
@@ -73,6 +72,8 @@ def _two_thirds(steps, lr, **fields): return Recipe(steps, lr=lr, milestones=(st
 idc_constants = ((.4914, .4822, .4465), (.2023, .1994, .201)) # of CIFAR-10 and CIFAR-100 in IDC's and SYN's code; DSA's brightness is in their units
 idc = DSA('color_crop_flip_scale_rotate', mode='idc') # augmentation of what networks learn from, as in IDC
 imagenet_augment = DSA('color_flip_zoom_lighting', mode='all') # the same for ImageNet-10
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #be66b570
 by_idc = dict( # while images are learned: no flips, and no cut-outs where images are mixed
     augment=DSA('color_crop_cutout', mode='all'), net_augment=DSA('color_crop', mode='all'))
 cifar_source = Distill( # CIFAR-10 distilled by IDC, 10 stored images per class
@@ -80,6 +81,8 @@ cifar_source = Distill( # CIFAR-10 distilled by IDC, 10 stored images per class
     how=Condensing(), recipe=_two_thirds(7000, .01, normalization=idc_constants), every=100, **by_idc)
 digits_source = varied( # digits distilled by gradient matching, for smoke
     distill_settings['smoke'], dict(method='gradient', data=Images(name='digits'))).source(0)
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #c20fbef1
 quick_conv_net = Network(model='conv_net', options=dict(width=32)) # ConvNet-3 of mini, which ready images of width 128 still teach
 conv_recipe = Recipe( # six epochs of CIFAR-10, unstable from initialization at this rate
     1200, 250, lr=.2, nesterov=True, weight_decay=5e-4, cosine=True, crop=2, flip=True, precision='bfloat16')
@@ -107,12 +110,20 @@ def _as_pruned(kind, scale, **values):
     return kind(**{k: getattr(own, k) for k in DistilledPruning.model_fields if k in kind.model_fields} | dict(controls=(), random=False) | values)
 
 def _first(scale): return dict(inners=first_panels['syn_accuracy_vs_sparsity'][scale].inners[:1])
-
-def _condensed(source, per_class, **how):
-    return varied(source, dict(per_class=per_class, how=replace(source.how, lr_images=source.how.lr_images*per_class/source.per_class, **how)))
+one_pair = dict(seeds=(0,)) # published for one initialization, one mask, two orders
 
 conv_net_3 = dict( # fields of ConvNet-3 on CIFAR-10, with its distilled images
     network=Network(model='conv_net'), inners=(Inner(arm='distilled', source=cifar_source),))
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #ae3aba50
+def _condensed(source, per_class, **how):
+    return varied(source, dict(per_class=per_class, how=replace(source.how, lr_images=source.how.lr_images*per_class/source.per_class, **how)))
+def _sizes(source, per_class): return tuple(Inner(arm='distilled', source=_condensed(source, p)) for p in per_class)
+mini_source = Distill( # whitened CIFAR-10 distilled in a few iterations, for mini
+    data=Images(name='cifar10', zca=True), network=quick_conv_net, method='gradient', per_class=10,
+    how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #b7a07d10
 imagenet_source = Distill( # ImageNet-10 distilled by IDC, 10 stored images per class
     data=Images(name='imagenet10'), network=Network(model='resnet_ap10'), method='gradient', per_class=10,
     recipe=_two_thirds(15_000, .01, normalization=imagenet_constants), every=25, **by_idc,
@@ -121,6 +132,8 @@ on_imagenet10 = dict( # fields of ResNet-10 on ImageNet-10, with its distilled i
     data=Images(name='imagenet10'), network=Network(model='resnet10', options=dict(imagenet_stem=True)),
     recipe=_two_thirds(300*204, .01, cutmix=1., normalization=imagenet_constants), augment_real=imagenet_augment,
     inners=(Inner(arm='distilled', source=imagenet_source),), inner_recipe=_two_thirds(15_000, .01, cutmix=1.), augment=imagenet_augment)
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #37cb3faf
 by_mtt = varied( # CIFAR-10 distilled by MTT, 50 images per class
     distill_settings['paper'], dict(
         data=Images(name='cifar10', zca=True), expert_every=196, expert_recipe=Recipe(50*196, 256, lr=.01, momentum=0.),
@@ -131,12 +144,8 @@ predecessor = dict( # fields of AlexNet on whitened CIFAR-10 (McDermott & Cummin
     inners=(Inner(arm='ready'), Inner(arm='distilled', per_class=50, source=by_mtt.source(0))),
     inner_recipe=Recipe(1000, 512, lr=.01, weight_decay=5e-4, milestones=(500,)),
     inner_recipes=tuple(Recipe(epochs, 512, lr=.01, weight_decay=5e-4, milestones=(epochs//2,)) for epochs in (3000, 1000)))
-one_pair = dict(seeds=(0,)) # published for one initialization, one mask, two orders
-mini_source = Distill( # whitened CIFAR-10 distilled in a few iterations, for mini
-    data=Images(name='cifar10', zca=True), network=quick_conv_net, method='gradient', per_class=10,
-    how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
-def _sizes(source, per_class): return tuple(Inner(arm='distilled', source=_condensed(source, p)) for p in per_class)
 
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #2a6e4ae1
 first_panels |= {
     'syn_masks': {scale: _as_pruned(Overlaps, scale) for scale in ('smoke', 'mini', 'paper')},
     'syn_barrier_surface': {
@@ -169,12 +178,10 @@ first_panels |= {
         'mini': _as_pruned(Searches, 'mini', children=1, rewinds=(0, 20), random=True, leak=True),
         'paper': Searches(**predecessor, levels=tuple(range(1, 31)), rewinds=(0, 196), random=True, leak=True, fresh=True, seeds=(0, 1, 2, 3, 4))}}
 
-
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #e8f059af
 on_cifar100 = dict( # fields of panel E
     data=Images(name='cifar100'), inners=_sizes(varied(cifar_source, dict(data=Images(name='cifar100'))), (10, 20)),
     inner_recipes=tuple(_two_thirds(1000*batches, .01, cutmix=.5) for batches in (63, 125)))
-panels = { # what each panel shows at the paper's scale
-    'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
 def _by_mtt(per_class): # CIFAR-100, whitened as CIFAR-10 is, where MTT whitens for 50 of each class only
     return varied(by_mtt, dict(data=Images(name='cifar100', zca=True), per_class=per_class, matching=published[('cifar100', per_class)])).source(0)
 
@@ -183,6 +190,10 @@ in_100_classes = dict( # fields of the predecessor's panel B
     recipe=Recipe(120*196, 256, lr=8e-4, optimizer='adam', weight_decay=8e-4, milestones=(50*196, 65*196, 80*196), gamma=.15),
     inners=tuple(Inner(arm='distilled', per_class=p, source=_by_mtt(p)) for p in (10, 50)),
     inner_recipes=tuple(Recipe(1300*batches, 512, lr=.01, weight_decay=5e-4, milestones=(650*batches,)) for batches in (2, 10)))
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #2bee3819
+panels = { # what each panel shows at the paper's scale
+    'A': 'CIFAR-10, ConvNet-3', 'B': 'CIFAR-10, narrow ResNet-10', 'C': 'CIFAR-10, narrow ResNet-18', 'D': 'ImageNet-10, ResNet-10'}
 about = dict( # figure → panel → what it shows
     syn_barrier_surface=panels, syn_ratio=panels | {'E': 'CIFAR-100, ConvNet-3', 'F': 'all of them in one frame'},
     syn_predecessor={'A': 'CIFAR-10, AlexNet', 'B': 'CIFAR-100, ConvNet-3', 'C': 'CIFAR-10, ConvNet-3'})

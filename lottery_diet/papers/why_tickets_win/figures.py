@@ -47,6 +47,7 @@ def draw_batch_size(
     title_above(fig, title)
     return fig
 
+# %% ../../../nbs/papers/why_tickets_win/figures.ipynb #25611371
 def draw_repel(
     table:pd.DataFrame, # of the study
     study:Ladders, # what was asked
@@ -65,6 +66,7 @@ def draw_repel(
     right.set_ylim(-.03, 1.03)
     return finish(fig, [left, right], title, apart=2, fontsize=8)
 
+# %% ../../../nbs/papers/why_tickets_win/figures.ipynb #36deeb51
 appendix_c = pd.DataFrame(dict(lr=[.4, .1], dense=[76.1, 72.1], pruned=[-2.4, -2.0])) # published: percent, and points of difference to the dense network
 
 def against_dense(
@@ -75,6 +77,7 @@ def against_dense(
     sparse = -table[table.level == 1].groupby(['lr', 'seed', 'arm'])['drop'].mean().unstack('arm').reindex(columns=['ticket', 're-initialized'])
     return pd.DataFrame({'dense': dense, 'pruned': sparse['ticket'], 're-initialized': sparse['re-initialized']}).dropna()
 
+# %% ../../../nbs/papers/why_tickets_win/figures.ipynb #e740ea4f
 def draw_one_shot(
     table:pd.DataFrame, # of the study
     study:Ladders, # what was asked
@@ -164,6 +167,7 @@ def draw_regions(
     title_above(fig, title)
     return fig
 
+# %% ../../../nbs/papers/why_tickets_win/figures.ipynb #1600f24f
 def draw_barriers(
     table:pd.DataFrame, # of the study
     study:Basins, # what was asked
@@ -186,6 +190,7 @@ def draw_barriers(
     title_above(fig, title)
     return fig
 
+# %% ../../../nbs/papers/why_tickets_win/figures.ipynb #51969e60
 def draw_weights(
     table:pd.DataFrame, # of the study
     study:Weights, # what was asked

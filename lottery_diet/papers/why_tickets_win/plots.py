@@ -46,6 +46,7 @@ def plot_arms(
     label_sparsity(ax, 100*table.groupby('level').density.mean().to_numpy(), legend=False).set_ylabel(label)
     return ax
 
+# %% ../../../nbs/papers/why_tickets_win/plots.ipynb #90abf780
 def against_imp(
     table:pd.DataFrame # columns arm, seed, level, accuracy (0 to 1), of one recipe
 ) -> pd.DataFrame: # the rows of other arms with a column more
@@ -82,6 +83,7 @@ def varied_columns(
     told = table.groupby(differ).steps.nunique().le(1).all()
     return (*differ, *([] if told else ['steps']))
 
+# %% ../../../nbs/papers/why_tickets_win/plots.ipynb #fbf2eed5
 def plot_recipes(
     table:pd.DataFrame, # columns of a recipe, arm, level, density and the one that is drawn
     ax:Axes, # to draw on
@@ -134,6 +136,7 @@ def plot_instability(
     sns.despine(ax=ax)
     return ax
 
+# %% ../../../nbs/papers/why_tickets_win/plots.ipynb #3d32b910
 def plot_claim(
     table:pd.DataFrame, # columns of a recipe, seed, instability and quality (0 to 1); one level
     ax:Axes # to draw on

@@ -107,6 +107,8 @@ short = dict(recipes=(Recipe(2000, 60, optimizer='adam', lr=12e-4),), levels=8, 
 
 from_last = 'repelled from the last' # one of the arms
 on_imagenet = dict(data=Images(name='imagenet'), network=Network(model='imagenet_resnet50', options=dict(affine=False))) # fields of `Ladders`
+
+# %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #a0cc938e
 figures = { # figure → panel → scale
     'win_batch_size': {
         'A': {'smoke': Ladders(**on_digits, recipes=digits, levels=3, prune_rate=.6),
@@ -122,7 +124,10 @@ figures = { # figure → panel → scale
               'mini': Stability(**on_quick, recipes=quick_levers, rounds=(1, 2, 3)),
               'paper': Stability(**on_cifar, **rounds, recipes=_over_batches('epochs'), rounds=(5, 10, 15), points=31)},
         'B': {'mini': Stability(**on_quick, recipes=tuple(quick_over(b, steps=600) for b in (125, 250, 500, 1000)), rounds=(1, 2, 3)),
-              'paper': Stability(**on_cifar, **rounds, recipes=_over_batches('steps'), rounds=(5, 10, 15), points=31)}},
+              'paper': Stability(**on_cifar, **rounds, recipes=_over_batches('steps'), rounds=(5, 10, 15), points=31)}}}
+
+# %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #b2ae1794
+figures |= {
     'win_repel': {
         'A': {'smoke': Ladders(**on_digits, **tiny, arms=(*all_arms[:5], from_last)),
               'mini': Ladders(**on_mnist, **short, arms=(*all_arms[:5], from_last)),
@@ -131,7 +136,10 @@ figures = { # figure → panel → scale
         'C': {'mini': Ladders(**on_quick, recipes=(quick_over(lr=.1),), arms=all_arms[:4]),
               'paper': Ladders(**on_cifar, **rounds, recipes=(resnet20_cifar(2048),), arms=all_arms[:4])},
         'D': {'mini': Ladders(**on_quick, recipes=(quick_over(),), arms=(*all_arms[:2], *all_arms[4:6])),
-              'paper': Ladders(**on_cifar, **rounds, recipes=(resnet20_cifar(128),), arms=(*all_arms[:2], *all_arms[4:6]))}},
+              'paper': Ladders(**on_cifar, **rounds, recipes=(resnet20_cifar(128),), arms=(*all_arms[:2], *all_arms[4:6]))}}}
+
+# %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #38705a45
+figures |= {
     'win_regions': {
         'A': {'smoke': Regions(**on_digits, **tiny, arms=(*all_arms[:3], from_last)),
               'mini': Regions(**on_mnist, **short, arms=(*all_arms[:3], from_last)),
@@ -140,7 +148,10 @@ figures = { # figure → panel → scale
         'C': {'mini': Regions(**on_quick, recipes=quick_levers, anew=False),
               'paper': Regions(**on_cifar, **rounds, recipes=_over_batches('epochs'))},
         'D': {'paper': Regions(**on_cifar, **rounds, recipes=(resnet20_cifar(2048),), arms=all_arms[2:4])},
-        'E': {'paper': Regions(**on_conv4, **rounds, recipes=(unstable_conv4(16), unstable_conv4(128)))}},
+        'E': {'paper': Regions(**on_conv4, **rounds, recipes=(unstable_conv4(16), unstable_conv4(128)))}}}
+
+# %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #af032b6a
+figures |= {
     'win_weights': {
         'A': {'smoke': Weights(**on_digits, **tiny, looked_at=2, widest=1.),
               'mini': Weights(**on_mnist, **short, looked_at=5),
@@ -156,12 +167,17 @@ figures = { # figure → panel → scale
               'paper': Basins(**on_mnist, **rounds, recipes=(lenet_mnist,), arms=all_arms[:1])},
         'B': {'paper': Basins(**on_conv4, **rounds, recipes=(conv4_cifar,), arms=all_arms[:1])},
         'C': {'mini': Basins(**on_quick, recipes=(quick_over(), quick_over(lr=.1)), arms=all_arms[:1], examples=10_000),
-              'paper': Basins(**on_cifar, **rounds, recipes=(resnet20_cifar(2048),), arms=all_arms[:1])}},
+              'paper': Basins(**on_cifar, **rounds, recipes=(resnet20_cifar(2048),), arms=all_arms[:1])}}}
+
+# %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #d75c9394
+figures |= {
     'win_one_shot': {
         'A': {'smoke': Ladders(**on_digits | dict(network=Network(model='small_resnet', options=dict(width=4, affine=False))),
                                recipes=tuple(Recipe(60, 128, lr=lr, milestones=(40,)) for lr in (.4, .1)), levels=1, prune_rate=.7),
               'mini': Ladders(**on_quick | dict(levels=1, prune_rate=.7), recipes=tuple(quick_over(lr=lr) for lr in (.3, .1))),
               'paper': Ladders(**on_imagenet, recipes=(resnet50_imagenet(.4), resnet50_imagenet(.1)), levels=1, prune_rate=.7, seeds=(0,))}}}
+
+# %% ../../../nbs/papers/why_tickets_win/protocols.ipynb #5cd881a2
 title = 'Why Lottery Tickets Win' # of the paper
 parameters = dict(win_regions=MeasureParameters) # figure → what its notebook can be asked, where that is more than the usual
 about = { # figure → panel → what it shows at the paper's scale
