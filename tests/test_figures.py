@@ -173,7 +173,7 @@ def test_what_a_committed_table_says_it_is_by_tells_its_rows_apart():
 
 def test_initializations_against_barriers_are_counted_as_published():
     "At two replicates three rewind points, and two steps of random and easiest images, and barriers seen at two steps, each in three sizes"
-    assert len(list(preset('dd_barrier_vs_accuracy', 'paper').initializations())) == 2*(3 + 2*3 + 2*3 + 2*3)
+    assert len(list(preset('dd_barrier_vs_accuracy', 'paper').pretrainings())) == 2*(3 + 2*3 + 2*3 + 2*3)
 
 def test_gradients_are_compared_between_sixteen_batches():
     assert {(task.batches, task.batch_size) for task in preset('dd_gradient_alignment', 'paper').tasks()} == {(16, 128)}
