@@ -173,6 +173,7 @@ class Regions(Ladders):
         names = [*varied_columns(table), 'arm']
         return pd.concat({name: table[rows].groupby(names, sort=False).angular.mean() for name, rows in chosen.items()}, axis=1)
 
+# %% ../../../nbs/papers/why_tickets_win/studies.ipynb #44b4406c
 class Basins(Ladders):
     "Lines between the solutions of successive rounds (WIN, Figs. 8, 20, 23)"
     columns: ClassVar[tuple[str, ...]] = (
