@@ -30,6 +30,7 @@ from ...lmc import Barrier
 # %% ../../../nbs/papers/data_diet/studies.ipynb #171560cf
 class Diets(Study):
     "Pre-trainings on all data and on subsets chosen by difficulty"
+    diet: ClassVar[tuple[str, ...]] = ('arm',) # columns that name a pre-training, whatever the replicate
     data: Images # images that are scored and trained on
     network: Network # that is pre-trained, pruned and tested
     recipe: RecipeField # followed by pre-training, and by every level after it
@@ -86,6 +87,24 @@ class Diets(Study):
         return Pretrain(data=self.data, network=self.network, recipe=self.recipe, seed=seed, steps=steps, fraction=size/self.train_size, select=which,
             balanced=bool(balanced) or which in self.balanced, judges=() if which == 'random' else judges, label_noise=label_noise)
 
+    def pretrainings(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training); none where no diets are compared
+        "Where what is compared starts; replicate after replicate"
+        return iter(())
+
+    def diets(self) -> Iterator[tuple[dict, DietClasses]]: # as (columns, task)
+        "The classes of every diet that is chosen by difficulty"
+        return ((columns, DietClasses(pretrain=pretrain)) for columns, pretrain in self.pretrainings() if pretrain.judged)
+
+    def tasks(self) -> list[Task]: # what is asked first
+        "All that it needs, and the classes of its diets"
+        return [task for part in (self.asked(), self.diets()) for _, task in part]
+
+    def classes(self,
+        run:Run # where answers lie
+    ) -> pd.DataFrame: # columns that name the diet, seed, label, images
+        "A row for each class of each diet that is answered"
+        return rows_of(self.diets(), run, (*self.diet, 'seed', 'label', 'images'))
+
 # %% ../../../nbs/papers/data_diet/studies.ipynb #1aa3c806
 training_columns = ('step', 'density', 'loss', 'accuracy', 'training_loss', 'collapsed') # of the answer of a training
 
@@ -117,10 +136,6 @@ class DietLadders(Diets):
                     yield (dict(arm=select, score=score, size=size, pretrain_steps=self.diet_steps) | common,
                            self.on_diet(seed, self.diet_steps, size, select, judges, noise))
 
-    def diets(self) -> Iterator[tuple[dict, DietClasses]]: # as (columns, task)
-        "The classes of every diet that is chosen by difficulty"
-        return ((columns, DietClasses(pretrain=pretrain)) for columns, pretrain in self.pretrainings() if pretrain.judged)
-
     def agreements(self) -> Iterator[tuple[dict, ScoreAgreement]]: # as (columns, task); none for a single score
         "How far the first score and each other agree on what is easy, where labels are right"
         return ((dict(seed=seed, score=other), ScoreAgreement(first=self.panel(self.scores[0], seed=seed), second=self.panel(other, seed=seed),
@@ -140,7 +155,7 @@ class DietAccuracy(DietLadders):
 
     def tasks(self) -> list[Task]: # ladders first
         "Ladders, the classes of diets, and how far scores agree"
-        return [task for part in (self.asked(), self.diets(), self.agreements()) for _, task in part]
+        return super().tasks() + [task for _, task in self.agreements()]
 
     def table(self,
         run:Run # where answers lie
@@ -170,12 +185,6 @@ class DietAccuracy(DietLadders):
         dense = dense_accuracy(table)
         ladders = table.groupby(['arm', 'size', 'pretrain_steps'], sort=False) if len(dense) > 1 else ()
         return pd.DataFrame({ladder: matching(rows, dense).matches for ladder, rows in ladders}).T.fillna('')
-
-    def classes(self,
-        run:Run # where answers lie
-    ) -> pd.DataFrame: # columns arm, score, size, seed, …, label, images
-        "A row for each class of each diet that is answered"
-        return rows_of(self.diets(), run, ('arm', 'score', 'size', 'pretrain_steps', 'seed', 'label_noise', 'label', 'images'))
 
     def agreement(self,
         run:Run # where answers lie
@@ -261,6 +270,10 @@ class Early(Diets):
         "On all data, and on the easiest"
         return dict(all=self.on_all(seed, self.steps), easiest=self.on_diet(seed, self.steps, self.size, 'easiest', self.panel(seed=seed)))
 
+    def pretrainings(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
+        "Both, of every replicate"
+        return ((dict(arm=name, seed=seed), pretrain) for seed in self.seeds for name, pretrain in self.two(seed).items())
+
 class EarlyDynamics(Early):
     "Accuracy on test, training and easy images over the first steps (Data Diet, supplement)"
     columns: ClassVar[tuple[str, ...]] = ('arm', 'seed', 'step', 'images', 'test', 'train', 'easy')
@@ -281,9 +294,8 @@ class GradientAlignment(Early):
 
     def asked(self) -> Iterator[tuple[dict, GradientAgreement]]: # as (columns, task)
         "Both, of every replicate"
-        for seed, (name, pretrain) in ((s, item) for s in self.seeds for item in self.two(s).items()):
-            yield dict(arm=name, seed=seed), GradientAgreement(pretrain=pretrain, every=self.every, batch_size=self.batch_size,
-                                                                  augment=name in self.augmented)
+        for columns, pretrain in self.pretrainings():
+            yield columns, GradientAgreement(pretrain=pretrain, every=self.every, batch_size=self.batch_size, augment=columns['arm'] in self.augmented)
 
 # %% ../../../nbs/papers/data_diet/studies.ipynb #6321842c
 class Children(Config):
@@ -348,18 +360,21 @@ class ExampleBarriers(Diets, Children):
 
     def asked(self) -> Iterator[tuple[dict, BarrierCounts]]: # as (columns, task): a row for each bin
         "Four initializations of every replicate"
-        for seed, (name, pretrain) in ((s, item) for s in self.seeds for item in self.initializations(s).items()):
-            yield dict(arm=name, seed=seed), BarrierCounts(barriers=self.barriers(pretrain), limits=self.limits, bins=self.bins)
+        return ((columns, BarrierCounts(barriers=self.barriers(pretrain), limits=self.limits, bins=self.bins)) for columns, pretrain in self.pretrainings())
+
+    def pretrainings(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
+        "The four of every replicate"
+        return ((dict(arm=name, seed=seed), pretrain) for seed in self.seeds for name, pretrain in self.initializations(seed).items())
 
     def shares(self,
         table:pd.DataFrame # of this study
     ) -> pd.DataFrame: # by initialization: percent of examples whose barrier is below 0 and below 0.5 nats, and the mean barrier (nats)
         "How many examples are connected, with 95 % intervals over replicates"
-        from lottery_diet.plots import t_interval
+        from lottery_diet.plots import Interval, t_interval
         runs, below = table.groupby(['arm', 'seed'], sort=False), table[table.bin_right <= 1e-9].groupby(['arm', 'seed'], sort=False)
         found = runs[['below_half', 'mean']].first().assign(below_half=lambda t: 100*t.below_half,
                                                             below_0=(100*below['count'].sum()/runs['count'].sum()).fillna(0.))
-        return found[['below_0', 'below_half', 'mean']].groupby('arm', sort=False).agg(t_interval).map(str)
+        return found[['below_0', 'below_half', 'mean']].groupby('arm', sort=False).agg(t_interval).map(Interval.unsigned)
 
 # %% ../../../nbs/papers/data_diet/studies.ipynb #d1b2c3d5
 class Rewinding(Study, Children):
@@ -449,6 +464,7 @@ class BarrierVsAccuracy(Diets, Children):
     "Accuracy of tickets against the barrier of their initialization, and against its accuracy (Data Diet, accuracy against barrier)"
     columns: ClassVar[tuple[str, ...]] = ('arm', 'pretrain_steps', 'size', 'scored_at', 'seed', 'density', 'barrier', 'error_barrier',
                                           'ticket_accuracy', 'own_accuracy', 'dense_accuracy', 'drop')
+    diet: ClassVar[tuple[str, ...]] = ('arm', 'pretrain_steps', 'size', 'scored_at')
     rewinds: tuple[Step, ...] # steps of pre-training on all data
     diet_steps: tuple[Count, ...] # steps of pre-training on a subset
     sizes: tuple[Count, ...] # images in it
@@ -464,7 +480,7 @@ class BarrierVsAccuracy(Diets, Children):
         "What scores examples by their barriers"
         return tuple(self.barriers(self.on_all(self.judge_seed + i, steps)) for i in range(self.smooth_parents))
 
-    def initializations(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
+    def pretrainings(self) -> Iterator[tuple[dict, Pretrain]]: # as (columns, pre-training)
         "Columns of the table, and an initialization; replicate after replicate"
         for seed in self.seeds:
             named = lambda arm, steps, size, judged=0: dict(arm=arm, pretrain_steps=steps, size=size, scored_at=judged, seed=seed)
@@ -482,14 +498,14 @@ class BarrierVsAccuracy(Diets, Children):
 
     def asked(self) -> Iterator[tuple[dict, Task]]: # as (columns, task)
         "Barrier, ticket and accuracy of every initialization"
-        return ((columns, task) for columns, pretrain in self.initializations() for task in self.three(pretrain).values())
+        return ((columns, task) for columns, pretrain in self.pretrainings() for task in self.three(pretrain).values())
 
     def table(self,
         run:Run # where answers lie
     ) -> pd.DataFrame: # barrier in nats, error_barrier and accuracies from 0 to 1, drop in points
         "A row for each initialization of which all three are answered, with how far its ticket lies below its dense network"
         rows = []
-        for columns, pretrain in self.initializations():
+        for columns, pretrain in self.pretrainings():
             found = {what: answer.metrics for what, task in self.three(pretrain).items() if (answer := run.rows(task))}
             if len(found) < 3: continue
             ticket, barrier, own = (found[what] for what in ('ticket', 'barrier', 'own'))
