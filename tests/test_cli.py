@@ -214,7 +214,7 @@ def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, mo
     assert main(['notebook', 'scores', '--out', 'nbs/mine.ipynb']) == 0, 'a folder of the same name as ours hides nothing'
 
 @pytest.mark.parametrize('words', [
-    ('pack', '{}/a.zip'), ('gallery', '--figures', 'results', '--out', '{}/g.html'), ('notebook', 'imp', '--out', '{}/nbs'),
+    ('pack', '{}/a.zip'), pytest.param(('gallery', '--figures', 'results', '--out', '{}/g.html'), marks=pytest.mark.long), ('notebook', 'imp', '--out', '{}/nbs'),
     ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}'), ('figure', 'all', '--out', '{}')])
 def test_where_nothing_can_be_written_is_named_at_once(words, tmp_path, capsys):
     "Below what is a file, whoever asks"
@@ -267,6 +267,7 @@ def test_a_figure_is_found_in_a_relative_place(tmp_path, monkeypatch, capsys):
     assert [file.suffix for file in files] == ['.ipynb', '.csv', '.json', '.png', '.pdf'] and all(file.is_file() for file in files)
     assert str(tmp_path/'runs'/'figures') in summary_of(files[0])
 
+@pytest.mark.long
 def test_a_refused_page_is_shown_without_a_traceback(tmp_path):
     "By papermill itself: of the page there is nothing but its sentence"
     page = tmp_path/'out.ipynb'

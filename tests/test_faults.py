@@ -66,6 +66,7 @@ def flips(content):
 
 # flipped bits
 
+@pytest.mark.long
 def test_every_bit_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
     file, of = tmp_path/'c.safetensors', 'a task'
     wanted = Snapshot(300, {'0.weight': torch.randn(2, 3), '0.bias': torch.randn(2)}, {'0.weight/m': torch.randn(2, 3)})
@@ -80,6 +81,7 @@ def test_every_bit_of_a_checkpoint_is_noticed_or_harmless(tmp_path):
         if left: assert (left[0].step, *left[1:]) == (300, 123.456, 9.87) and same(left[0].state, wanted.state) and same(left[0].optimizer, wanted.optimizer)
     assert noticed > 7*len(content)
 
+@pytest.mark.long
 def test_every_bit_of_a_record_is_noticed_and_named_or_harmless(tmp_path):
     config = dict(kind='square', n=3)
     record = write_record(tmp_path/f'n3-{key_of(config)}', config, [dict(square=9)], {'w': torch.ones(4)}, dict(seconds=1))
@@ -99,6 +101,7 @@ def test_every_bit_of_a_record_is_noticed_and_named_or_harmless(tmp_path):
         (record.folder/name).write_bytes(content)
     assert noticed > 3500 and harmless < 20 and says(verified(record.folder)) == wanted
 
+@pytest.mark.long
 def test_flipped_archives_leave_nothing_behind_and_take_nothing_false(tmp_path):
     some_records(tmp_path/'from', 3)
     pack(all_records(tmp_path/'from'), tmp_path/'from', tmp_path/'a.zip')

@@ -176,7 +176,7 @@ def test_initializations_against_barriers_are_counted_as_published():
     assert len(list(preset('dd_barrier_vs_accuracy', 'paper').pretrainings())) == 2*(3 + 2*3 + 2*3 + 2*3)
 
 def test_gradients_are_compared_between_sixteen_batches():
-    assert {(task.batches, task.batch_size) for task in preset('dd_gradient_alignment', 'paper').tasks()} == {(16, 128)}
+    assert {(task.batches, task.batch_size) for task in preset('dd_gradient_alignment', 'paper').tasks() if task.kind == 'gradient-agreement'} == {(16, 128)}
 
 @pytest.mark.figures
 def test_a_panel_is_drawn_from_the_command_line(runs):
