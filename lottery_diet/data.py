@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['channels', 'pixels_of', 'channels_last', 'labels_of', 'names_of', 'Items', 'read_items', 'compact', 'refuse',
            'classes_of', 'rows_of', 'NotInMemory', 'LazyImages', 'refuse_what_memory_cannot_hold', 'ImageSet',
-           'pixel_statistics', 'front', 'by_class', 'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip',
-           'RandomParts', 'gathered']
+           'pixel_statistics', 'as_tensor', 'require_count', 'front', 'warn_of_ties', 'by_class', 'Splits', 'split_off',
+           'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
 
 # %% ../nbs/01_data.ipynb #32a8eb1f
 import math
 import os
+import warnings
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from io import BytesIO
+from operator import index
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +94,11 @@ def _as_pixels(x):
     if x.dtype == bool: return x*np.uint8(255)
     if x.dtype.kind not in 'iuf': raise ValueError(f'images are of type {x.dtype}: give numbers')
     if x.dtype.kind in 'iu' or _are_levels(x): return _of_8_bits(x)
-    return np.round(x*255).astype(np.uint8) if _are_shares(x) else x.astype(np.float32)
+    if _are_shares(x): return np.round(x*255).astype(np.uint8)
+    low, high = x.min(initial=0), x.max(initial=0)
+    if low >= 0 and 20 < high < np.inf:
+        raise ValueError(f'images are floating point from {x.min():.3g} to {high:.3g}, neither pixels nor normalized: scale them to 0…1, or normalize them')
+    return x.astype(np.float32)
 
 def _are_levels(x):
     "Are floats whole numbers from 0 on, beyond 1?"
@@ -109,6 +115,35 @@ def _of_8_bits(x):
     if 255 < high < 16384: raise ValueError(f'pixels end at {high}: scale them to 0…255')
     return np.round(x/257 if high > 255 else x).astype(np.uint8)
 
+# %% ../nbs/01_data.ipynb #9d1f0b01
+def _values_of(labels):
+    "Labels as an array: numbers, or text"
+    if isinstance(labels, Tensor): y = labels.detach().cpu().numpy()
+    else: y = _array_of_all(labels)
+    if y.dtype.kind == 'f' and (gaps := np.isnan(y)).any(): _refuse_gap(int(np.argwhere(gaps)[0, 0]))
+    return y
+
+def _array_of_all(labels):
+    "Labels of any other kind, one by one"
+    if isinstance(labels, str|Mapping|Set) or hasattr(labels, 'columns') or not isinstance(labels, Iterable):
+        raise TypeError(f'labels are a {type(labels).__name__}: give one for each image, in the order of the images, such as a list')
+    values = [_number(v) for v in labels]
+    for i, v in enumerate(values):
+        if v is None or type(v).__name__ in ('NAType', 'NaTType') or isinstance(v, float) and v != v: _refuse_gap(i) # the types are of pandas
+    if len({isinstance(v, str) for v in values}) > 1: raise ValueError('some labels are text, others are not: give names alone, or whole numbers from 0')
+    try: y = np.asarray(values)
+    except ValueError: raise ValueError('labels are of several lengths: give one for each image') from None
+    if y.dtype == object: raise ValueError(f'labels are of type {type(values[0]).__name__}: give whole numbers from 0, or names as text')
+    return y
+
+def _refuse_gap(i): raise ValueError(f'label {i} is missing: give that image one, or leave it out')
+
+def _number(label):
+    "A label, taken out of the tensor or array that it is alone in"
+    if label is np.ma.masked: return None
+    if isinstance(label, Tensor): label = label.detach().cpu().numpy()
+    return label.item() if isinstance(label, np.generic|np.ndarray) and label.size == 1 else label
+
 # %% ../nbs/01_data.ipynb #54637b66
 def labels_of(
     labels:Tensor|np.ndarray|Sequence|None, # one for each image: whole numbers, or names
@@ -116,13 +151,13 @@ def labels_of(
     classes:int|None=None, # how many there are; as many as occur if None
     names:Sequence[str]|None=None # of the classes, in the order of their numbers; those that occur, in the order of the alphabet, if None
 ) -> Tensor: # n, int64 from 0; of names their places
-    "Labels as a loss wants them; raises `ValueError` for labels that are shares, begin at 1, or leave out numbers, and for names that are not known"
+    "Labels as a loss wants them; raises `ValueError` for shares, labels that are missing, begin at 1 or leave out numbers, and names that are not known"
     if labels is None: raise ValueError('labels are missing: give ImageSet.of(images, labels)')
     y, classes = _values_of(labels), classes if names is None else len(names)
     if y.ndim == 2 and y.shape[1] == 1: y = y[:, 0]
     if y.ndim != 1: raise ValueError(f'labels are {y.shape}: give one for each image, such as shares.argmax(1)')
     if len(y) != n: raise ValueError(f'{n} images need {n} labels, not {len(y)}')
-    if y.dtype.kind in 'UO': y = _places_of(y.astype(str), classes, names)
+    if y.dtype.kind == 'U': y = _places_of(y, classes, names)
     if y.dtype.kind not in 'iufb' or (y != np.floor(y)).any(): raise ValueError(f'labels are {y[:3]}, …: give whole numbers from 0')
     y = y.astype(np.int64)
     if classes is None and len(y) and len(present := set(y.tolist())) <= max(present):
@@ -132,23 +167,24 @@ def labels_of(
 
 def names_of(
     labels:Tensor|np.ndarray|Sequence # one for each image
-) -> tuple[str, ...]|None: # each once, in the order of the alphabet; None where labels are numbers
+) -> tuple[str, ...]|None: # each once, in the order of the alphabet, or of numbers where all are written so; None where labels are numbers
     "Which names occur among labels"
     y = _values_of(labels)
-    return tuple(np.unique(y.astype(str)).tolist()) if y.dtype.kind in 'UO' else None
+    return _in_order(y) if y.dtype.kind == 'U' else None
 
-def _values_of(labels): return labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray([_number(v) for v in labels])
-
-def _number(label): return label.item() if isinstance(label, Tensor|np.generic) else label
+def _in_order(y):
+    "Names, each once: '10' comes after '9'"
+    found = np.unique(y).tolist()
+    return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else found)
 
 def _places_of(y, classes, names):
     "Numbers of the classes that names name"
-    found, place = np.unique(y, return_inverse=True)
+    found = _in_order(y)
     if names is None and classes and len(found) < classes: raise ValueError('only some of the class names occur: give whole numbers')
-    if names is None: return place
-    if unknown := [name for name in found.tolist() if name not in names]:
+    places = {name: place for place, name in enumerate(found if names is None else names)}
+    if unknown := [name for name in found if name not in places]:
         raise ValueError(f'{unknown[0]!r} is none of the {len(names)} classes {", ".join(names[:5])}{", …" if len(names) > 5 else ""}: give their names')
-    return np.array([list(names).index(name) for name in found], dtype=np.int64)[place]
+    return np.array([places[name] for name in y.tolist()], dtype=np.int64)
 
 # %% ../nbs/01_data.ipynb #9438f7d9
 class Items(Sequence):
@@ -176,9 +212,8 @@ def read_items(
     items = Items(source)
     if not len(items): raise ValueError('an image set needs at least one image')
     first = compact(items[0][0])
-    for i in range(min(3, len(items))):
-        if not np.array_equal(compact(items[i][0]), compact(items[i][0])):
-            raise ValueError(f'this {type(source).__name__} gives another image each time, it augments: give it without, and let a Recipe crop and flip')
+    if _varies(items):
+        raise ValueError(f'this {type(source).__name__} gives another image each time, it augments: give it without, and let a Recipe crop and flip')
     images, labels, floats = [], [], []
     for i in tqdm(range(len(items)), disable=not progress or len(items) < 5000, desc=f'{len(items):,} images, {len(items)*first.nbytes/2**20:,.0f} MiB'):
         image, label = items[i]
@@ -189,6 +224,14 @@ def read_items(
     if any(a.dtype.kind == 'f' for a in images): # then others that came so and are exactly pixels stay so
         images = [a/np.float32(255) if came_so and a.dtype == np.uint8 else a for a, came_so in zip(images, floats)]
     return images, labels
+
+def _varies(items, looks=64):
+    "Does an image come otherwise at another look? So many looks, at up to 16 images from all over the data set"
+    some = range(0, len(items), -(-len(items)//16))
+    for i in some:
+        first = compact(items[i][0])
+        if not all(np.array_equal(compact(items[i][0]), first) for _ in range(-(-looks//len(some)))): return True
+    return False
 
 def compact(
     image # as a data set gives it
@@ -334,8 +377,8 @@ class ImageSet:
         if self.classes is None: fill('classes', _classes_in(self.y))
         _check_classes(self.y, self.classes, self.names)
         if self.mean is None or self.std is None: mean, std = pixel_statistics(self.x)
-        fill('mean', tuple(self.mean or mean))
-        fill('std', tuple(self.std or std))
+        fill('mean', mean if self.mean is None else _as_constants('mean', self.mean))
+        fill('std', std if self.std is None else _as_constants('std', self.std))
         _check_constants(self.x, self.mean, self.std)
 
     @classmethod
@@ -351,6 +394,7 @@ class ImageSet:
         progress:bool=True # show how far reading is
     ) -> 'ImageSet': # on the CPU, read once
         "Images and labels from whatever holds them; raises `TypeError` or `ValueError` in one sentence for what does not"
+        if isinstance(labels, Iterator): labels = list(labels) # which are asked twice
         if isinstance(source, cls): return like._beside(source.x, source._labels, name) if like else source
         own = name or ('images' if labels is not None else type(source).__name__)
         if isinstance(source, str|Path) and str(source).endswith('.parquet'): own, source = name or Path(source).stem, rows_of(Path(source).expanduser())
@@ -383,8 +427,8 @@ class ImageSet:
     def take(self,
         indices:Tensor # k places from 0, or a boolean for each image
     ) -> 'ImageSet': # on the same device
-        "The images at `indices`, in that order, normalized as before"
-        indices = torch.as_tensor(indices, device=self.x.device)
+        "The images at `indices`, in that order, normalized as before; raises `IndexError` where there is none"
+        indices = _places_in(indices, self)
         return replace(self, x=self.x.only(indices) if isinstance(self.x, LazyImages) else self.x[indices], y=self.y[indices])
 
     def to(self,
@@ -405,7 +449,7 @@ class ImageSet:
         std:Sequence[float] # one for each channel, above 0, of pixels scaled to 0…1
     ) -> 'ImageSet': # the pixels are not changed
         "The same images with other constants (several papers use ImageNet's for CIFAR-10)"
-        return replace(self, mean=tuple(mean), std=tuple(std))
+        return replace(self, mean=mean, std=std)
 
     def like(self,
         x:Tensor, # n × channels × height × width, as many channels as this set's
@@ -455,6 +499,24 @@ def _check_constants(x, mean, std):
         raise ValueError('images of floating point are taken as normalized, so that mean= and std= would do nothing: give uint8 pixels, or normalize them')
     if min(std, default=1) <= 0: raise ValueError(f'standard deviations must be above 0, not {std}')
     if not len(mean) == len(std) == x.shape[1]: raise ValueError(f'{x.shape[1]} channels need as many means and standard deviations')
+    if not all(0 <= v <= 1 for v in (*mean, *std)):
+        raise ValueError(f'means {mean} and standard deviations {std} are not of pixels scaled to 0…1: divide those of pixels from 0 to 255 by 255')
+
+def _as_constants(what, values):
+    "One number for each channel"
+    try: return tuple(v.item() if hasattr(v, 'item') else v for v in values)
+    except (TypeError, ValueError, RuntimeError): raise TypeError(f'{what}={values!r} is no number for each channel: give a tuple, such as (.5,)') from None
+
+def _places_in(indices, data):
+    "Places as whole numbers, or a boolean for each image, on the data's device"
+    places, n = as_tensor(indices).to(data.x.device), len(data)
+    if places.dtype == torch.bool and places.shape != (n,): raise IndexError(f'{n} images need {n} booleans, not {tuple(places.shape)}: give one for each')
+    if places.dtype == torch.bool: return places
+    if places.numel() and places.is_floating_point(): raise IndexError(f'places are {places.dtype}: give whole numbers from 0, or a boolean for each image')
+    if places.numel() and not -n <= int(places.min()) <= int(places.max()) < n:
+        raise IndexError(f'there is no image {int(places.max()) if places.max() >= n else int(places.min())} among {n}: give places from 0 to {n - 1}')
+    return places.long()
+
 
 # %% ../nbs/01_data.ipynb #466c015a
 def _of_one_kind(x, data):
@@ -494,14 +556,36 @@ def pixel_statistics(
     return tuple(m.item() for m in mean), tuple(s.item() for s in std)
 
 # %% ../nbs/01_data.ipynb #b84af764
+def as_tensor(
+    values # numbers: a tensor, an array, a list, a range, a column of pandas
+) -> Tensor: # a tensor as it is
+    "Numbers, one after the other; raises `TypeError` for what holds none"
+    if isinstance(values, Tensor): return values
+    array = np.asarray(values)
+    if array.dtype.kind not in 'biuf': raise TypeError(f'a {type(values).__name__} of {array.dtype} holds no numbers: give a tensor, an array or a list')
+    return torch.from_numpy(array.copy())
+
+def require_count(
+    k:int, # what was given
+    what:str='images', # so many of which
+    of_all:str='len(data)' # how many there are, as one writes it
+) -> None:
+    "Raise `TypeError` for what is no whole number, such as a share"
+    try: whole = not isinstance(k, bool) and index(k) is not None
+    except TypeError: whole = False
+    share = k if isinstance(k, float) and 0 < k < 1 else .5
+    if not whole: raise TypeError(f'{k!r} is no number of {what}: give a whole one, such as round({share:g}*{of_all})')
+
 def front(
     order:Tensor, # every index once, most wanted first
     k:int, # how many to take
     labels:Tensor|None=None # one for each index, class-balanced if given: `k` is shared out evenly
 ) -> Tensor: # k indices, in dataset order
     "The first `k` of an ordering; raises `ValueError` where there are not that many, or labels of other examples"
+    require_count(k)
     if not 0 < k <= len(order): raise ValueError(f'cannot take {k} of {len(order)} examples')
     if labels is None: return order[:k].sort().values
+    labels = as_tensor(labels)
     if len(labels) != len(order): raise ValueError(f'{len(order)} examples need as many labels, not {len(labels)}')
     labels = labels.to(order.device)
     classes = labels.unique()
@@ -510,6 +594,18 @@ def front(
     for c, have, want in zip(classes, of_class, quota):
         if len(have) < want: raise ValueError(f'class {int(c)} has {len(have)} examples, {want} are wanted: take fewer, or do not balance')
     return torch.cat([have[:want] for have, want in zip(of_class, quota)]).sort().values
+
+def warn_of_ties(
+    cut:Tensor|float, # the last number that was chosen
+    chosen:Tensor, # numbers of all that were
+    left:Tensor, # numbers of those that were not
+    what:str, # has numbers, and which: 'weights share the score'
+    instead:str # what to do about it
+) -> None:
+    "Warn where more than a hundredth of a choice has a number that others have too, which were not chosen"
+    tied, others = int((chosen == cut).sum()), int((left == cut).sum())
+    if not others or tied <= max(1, len(chosen)/100): return
+    warnings.warn(f'{tied + others} {what} at which is cut, and position decides which {tied} of them are kept: {instead}', stacklevel=3)
 
 def by_class(
     order:Tensor, # indices

@@ -22,11 +22,11 @@ from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 
 from .core import Damaged, Solution, as_state, derive, load_tensors, mask_in, part_of, placed, provenance, same, save_tensors, stream, under_all_names
-from .data import ImageSet
+from .data import ImageSet, warn_of_ties
 from .engine.recipe import Recipe
 from .models import initialize, prunable
-from .networks.weights import Which, masked, ties
-from .train import Snapshot, check_boolean, check_mask, fit, fit_many
+from .networks.weights import Which, check_boolean, check_mask, masked, ties
+from .train import Snapshot, fit, fit_many
 
 # %% ../nbs/05_imp.ipynb #a29eef60
 class Mask(Mapping[str, Tensor]):
@@ -166,7 +166,7 @@ def prune_global_magnitude(
     mask:Mask, # which of them live
     share:float # of the living weights to remove, 0 to 1
 ) -> Mask: # a sparser one
-    "Remove the smallest living weights over all layers (Data Diet §2, WIN §2.2, SYN §2.1); raises `ValueError` if none live, one is NaN, or a mask misfits"
+    "Remove the smallest living weights over all layers (Data Diet §2, WIN §2.2, SYN §2.1); warns where position decides; raises `ValueError`"
     state = as_state(state)
     check_mask(state, mask)
     weights = torch.cat([state[k].detach().flatten() for k in sorted(mask)])
@@ -174,9 +174,11 @@ def prune_global_magnitude(
     magnitudes = weights[alive].abs()
     if not len(magnitudes): raise ValueError('no weight is left to prune: ask for fewer levels')
     if magnitudes.isnan().any(): raise ValueError('a weight is not a number: prune weights of a run that did not diverge')
-    smallest = magnitudes.sort(stable=True).indices[:share_of(share, len(magnitudes))]
+    (rising, order), goes = magnitudes.sort(stable=True), share_of(share, len(magnitudes))
+    if 0 < goes < len(rising) and rising[goes - 1] == rising[goes]:
+        warn_of_ties(rising[goes], rising[goes:], rising[:goes], 'weights share the magnitude', 'train them in float32 before they are pruned')
     survivors = alive.clone()
-    survivors[alive.nonzero()[smallest, 0]] = False
+    survivors[alive.nonzero()[order[:goes], 0]] = False
     return unflat(survivors, mask)
 
 # %% ../nbs/05_imp.ipynb #082202e7

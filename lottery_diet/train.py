@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['ways', 'groupings', 'batches', 'orders', 'first_flips', 'cutmix', 'Snapshot', 'train', 'go_on_from', 'fit', 'Way',
-           'way_for', 'steps_between', 'check_data', 'check_shares', 'check_last_batch', 'check_mask', 'check_known',
-           'check_boolean', 'check_finite', 'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many',
-           'parallel_batches']
+           'way_for', 'steps_between', 'check_data', 'check_shares', 'check_last_batch', 'check_known', 'check_finite',
+           'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
 
 # %% ../nbs/03_train.ipynb #78df3d26
 import json
@@ -30,6 +29,7 @@ from .engine.evaluation import answer, check_outputs, check_state, check_trainab
 from .engine.parallel import can_run_in_parallel, in_parallel, join, parallel_cross_entropy, parallel_inputs, split
 from .engine.recipe import Recipe
 from .engine.update import Autograd, Replayed, can_compile, make_optimizer, memory_of, require_one, set_rate
+from .networks.weights import check_mask
 
 # %% ../nbs/03_train.ipynb #34f66c00
 def batches(
@@ -175,7 +175,7 @@ def train(
     start = Snapshot.of(model if start is None else start)
     at = steps_between(start.step, recipe.steps if stop is None else stop, at, recipe)
     check_state(model, start.state, 'the snapshot to start from')
-    check_mask(dict(model.named_parameters()), mask or {})
+    check_mask(dict(model.named_parameters()), {} if mask is None else mask)
     check_known(start, mask)
     data = data.to(device_of(model))
     check_trainable(model)
@@ -336,21 +336,6 @@ def check_last_batch(
         raise ValueError(f'{which} is a single image, which {type(norms[0]).__name__} cannot normalize ({e}): {instead}') from None
 
 # %% ../nbs/03_train.ipynb #a213dd7c
-def check_mask(
-    weights:State, # a network's, by name
-    mask:Mapping[str, Tensor] # True where a weight lives, by name
-) -> None:
-    "Raise `ValueError` where a mask does not fit the weights"
-    check_boolean(mask)
-    for k, m in mask.items():
-        if f'{k}_orig' in weights:
-            raise ValueError(f'{k!r} is pruned by torch.nn.utils.prune: make that permanent first, prune.remove(layer, {k.split(".")[-1]!r})')
-        if k not in weights: raise ValueError(f'the mask names {k!r}, which the network does not have: make it with Mask.dense(model)')
-        if m.shape != weights[k].shape:
-            raise ValueError(f'the mask of {k!r} is {tuple(m.shape)}, the weight {tuple(weights[k].shape)}: make it with Mask.dense(model)')
-        if k.endswith(('.original1', '_v')) and m.ndim > 1 and not m.flatten(1).any(1).all():
-            raise ValueError(f'all weights of a filter of {k!r} are dead, and weight_norm divides by its length: take weight_norm off first, or prune less')
-
 def check_known(
     start:Snapshot, # where a training begins
     mask:Mapping[str, Tensor]|None # True where a weight lives; all do if None
@@ -360,13 +345,6 @@ def check_known(
     if not missing: return
     raise ValueError(f'this rewind point was saved without its pruned weights, and {missing:,} of them are wanted: '
                      'give the mask of its ticket, or save the ticket whole')
-
-def check_boolean(
-    mask:Mapping[str, Tensor] # True where a weight lives, by name
-) -> None:
-    "Raise `ValueError` for a mask of numbers"
-    for k, m in mask.items():
-        if m.dtype != torch.bool: raise ValueError(f'the mask of {k!r} must be boolean, not {m.dtype}: use weight != 0')
 
 # %% ../nbs/03_train.ipynb #9d63e6df
 def check_finite(

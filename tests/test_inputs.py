@@ -44,6 +44,7 @@ from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.models import cifar_resnet, find_model, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock
 from lottery_diet.networks.weights import check_tied, count_prunable, masked, prunable
+from lottery_diet.regions import cosines, distance_matrix, living_weights
 from lottery_diet.scores import CountOnBatches, el2n, forgetting, grand, grand_last_layer, keep_easiest, keep_hardest, keep_window
 from lottery_diet.sources import load_data, read_folder
 from lottery_diet.train import Snapshot, fit, fit_many, train, train_many
@@ -219,6 +220,43 @@ def test_include_and_exclude_take_names_patterns_and_kinds():
     assert quietly(Mask.dense, make('frozen'), include=['1.weight']).size == 592
     with pytest.raises(ValueError, match="'nothing' is no prunable weight"): prunable(net, exclude=['nothing'])
     with pytest.raises(ValueError, match='leaves nothing'): quietly(prunable, net, exclude=['*'])
+
+def test_a_mask_of_another_network_leaves_no_weight_alive_without_a_word():
+    net, other = make('linear'), make('no bias')
+    whole = Mask.dense(net)
+    prefixed, thin = Mask({f'module.{k}': m for k, m in whole.items()}), Mask({'1.weight': torch.ones(1, 64, dtype=torch.bool)})
+    state, end = state_of(net), state_of(make('linear')) | {'1.bias': torch.ones(8)}
+    for mask, said in ((prefixed, "the mask names 'module.1.weight', which the network does not have"),
+                       (thin, r"the mask of '1.weight' is \(1, 64\), the weight \(8, 64\)")):
+        for use in (lambda: mask.apply(net), lambda: masked(state, mask), lambda: loss_path(net, state, end, test, mask=mask),
+                    lambda: plane_of_two(state, end, mask=mask), lambda: living_weights(state, mask), lambda: cosines(state, [end], mask),
+                    lambda: distance_matrix([state, end], [mask, mask]), lambda: train(net, data, recipe, mask=mask)):
+            with pytest.raises(ValueError, match=said): use()
+    with pytest.raises(ValueError, match='the masks are of different networks'): distance_matrix([state, end], [whole, Mask({'1.weight': whole['1.weight']})])
+    with pytest.raises(ValueError, match='2 solutions need as many masks, not 1'): distance_matrix([state, end], [whole])
+    for mask in (fit, state['1.weight'], [whole]):
+        with pytest.raises(TypeError, match='is no mask: give boolean tensors by name'): train(net, data, recipe, mask=mask)
+    assert same(whole.apply(other), state_of(other)), 'it has all weights that are masked'
+    tied = make('tied')
+    half = Mask({k: torch.arange(m.numel()).view(m.shape) % 2 == 0 for k, m in Mask.dense(tied).items()}, Mask.dense(tied).ties)
+    second = {'b.weight' if k == 'a.weight' else k: m for k, m in half.items()} # by its second name
+    for mask in (half, second): assert same(masked(tied, mask, half.ties), half.apply(tied))
+    assert not masked({k: v for k, v in state_of(tied).items() if k != 'b.weight'}, second, half.ties)['a.weight'][~half['a.weight']].any()
+    inverse = {k: ~m for k, m in Mask.dense(make('weight_norm')).items()}
+    assert not len(living_weights(state_of(make('weight_norm')), inverse)), 'which weights are compared is free'
+
+def test_magnitudes_that_are_equal_are_said():
+    "Weights of one magnitude go by position: layer a whole, before layer b"
+    signs = {k: torch.where(torch.arange(200) % 3 == 0, .5, -.5) for k in 'ab'}
+    everything = Mask({k: torch.ones(200, dtype=torch.bool) for k in 'ab'})
+    with pytest.warns(UserWarning, match='400 weights share the magnitude at which is cut, and position decides which 200 of them are kept'):
+        half = prune_global_magnitude(signs, everything, .5)
+    assert not half['a'].any() and half['b'].all()
+    with warnings.catch_warnings(action='error'):
+        for share in (0., 1.): prune_global_magnitude(signs, everything, share)
+        distinct = {k: torch.arange(200.) + 1000*(k == 'b') for k in 'ab'}
+        assert prune_global_magnitude(distinct, everything, .5)['b'].all()
+        prune_global_magnitude(distinct | {'b': torch.full((200,), 100.)}, everything, .25) # equal ones, all of which are kept
 
 def test_a_filter_of_weight_norm_that_dies_is_refused():
     net = make('weight_norm')
@@ -532,7 +570,7 @@ def bare_loop(recipe, net, loss, mask=None):
     (dict(loss=lambda out, y: F.multi_margin_loss(out, y)), F.multi_margin_loss)])
 @pytest.mark.parametrize('share', [0., .5])
 def test_a_recipe_does_what_a_plain_loop_does(name, fields, loss, share):
-    how, net = Recipe(6, 32, **{'lr': .1, 'momentum': .9 if share == 0 else 0.} | fields), make(name)
+    how, net = Recipe(6, 32, **{'lr': .1, 'momentum': 0. if share and 'optimizer' not in fields else .9} | fields), make(name)
     mask = prune_global_magnitude(state_of(net), Mask.dense(net), share) if share else None
     ours = predict(net, test, fit(net, data, how, mask=mask))
     assert torch.allclose(ours, bare_loop(how, make(name), loss, mask), rtol=1e-4, atol=1e-5)
@@ -552,6 +590,12 @@ def test_what_a_recipe_does_not_know_it_says_and_what_it_gained_changes_no_key()
     assert copy.deepcopy(Recipe(10, clip=1.)) == Recipe(10, clip=1.)
     starts = [Snapshot(0, state_of(make('linear')))]*2
     with pytest.raises(ValueError, match='refuse clip'): train_many(make('linear'), data, Recipe(2, 32, clip=1.), starts, grouping='in parallel')
+
+def test_momentum_that_an_optimizer_does_not_take_is_refused():
+    for optimizer in ('adam', 'adamw'):
+        with pytest.raises(ValueError, match=f'momentum=0.0 must be left out: {optimizer} has averages'): Recipe(10, optimizer=optimizer, momentum=0.)
+        assert Recipe(10, optimizer=optimizer, momentum=.9) == Recipe(10, optimizer=optimizer)
+    assert Recipe(10, lr=np.float32(.5), clip=np.float64(1)) == Recipe(10, lr=.5, clip=1.)
 
 pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 7, 3)).astype(np.uint8) # height × width × channels
 labels = np.arange(12) % 3
@@ -688,7 +732,7 @@ def test_a_test_set_is_of_one_kind_with_its_training_set():
     assert floats.mean == (0.,)*3 and torch.equal(ImageSet.of(pixels, labels, like=floats).inputs(ImageSet.of(pixels, labels, like=floats).x), first/255)
     normalized = ImageSet.of(between*4 - 2, labels)
     for x, like, kind, known in (
-            (between*4 - 2, train_set, 'float32', 'uint8'), (pixels, normalized, 'uint8', 'float32'), (between*255, train_set, 'float32', 'uint8')):
+            (between*4 - 2, train_set, 'float32', 'uint8'), (pixels, normalized, 'uint8', 'float32'), (between*19, train_set, 'float32', 'uint8')):
         said = f'these images are {kind}, those of images {known}: give both as pixels, or both normalized'
         for source in ((x, labels), (ImageSet.of(x, labels),)):
             with pytest.raises(ValueError, match=said): ImageSet.of(*source, like=like)
@@ -716,6 +760,56 @@ def test_images_of_several_types_are_brought_to_one_scale():
     for wrong, said in (([gray[0], between[1, ..., 0] - 3], 'some images are pixels, others floating point from -2'),
                         (gray.astype(np.uint16)*16, 'pixels end at 4080: scale them to 0…255'), (gray.astype(np.float32)*16, 'pixels end at 4080')):
         with pytest.raises(ValueError, match=said): ImageSet.of(wrong, [i % 2 for i in range(len(wrong))])
+
+def test_numbers_that_are_neither_pixels_nor_normalized_are_refused():
+    for scale in (255, 100):
+        with pytest.raises(ValueError, match=f'floating point from {.1*scale:.3g} to {.9*scale:.3g}, neither pixels nor normalized'):
+            ImageSet.of(between*scale, labels)
+    assert ImageSet.of(between*19, labels).x.max() > 17 and ImageSet.of(between*255 - 120, labels).x.min() < 0, 'what may be normalized is taken as it is'
+    for mean, std in (((125.3,)*3, (63.,)*3), ((.5,)*3, (63.,)*3), ((-.1,)*3, (.2,)*3)):
+        for make_set in (lambda: ImageSet.of(pixels, labels, mean=mean, std=std), lambda: ImageSet.of(pixels, labels).normalized_by(mean, std)):
+            with pytest.raises(ValueError, match='not of pixels scaled to 0…1: divide'): make_set()
+    with pytest.raises(TypeError, match=r'mean=0.5 is no number for each channel: give a tuple'): ImageSet.of(pixels, labels).normalized_by(.5, .2)
+    assert ImageSet.of(pixels, labels, mean=np.full(3, .5), std=torch.full((3,), .25)).std == (.25,)*3
+
+@pytest.mark.parametrize('wrong, kind, said', [
+    (pd.Series(['cat', 'dog', None, np.nan]), ValueError, 'label 2 is missing'), (['cat', np.nan, 'dog', 'cat'], ValueError, 'label 1 is missing'),
+    (pd.array([0, 1, pd.NA, 1], 'Int64'), ValueError, 'label 2 is missing'), (torch.tensor([0., 1., torch.nan, 0.]), ValueError, 'label 2 is missing'),
+    (np.ma.array([0, 1, 0, 1], mask=[0, 0, 0, 1]), ValueError, 'label 3 is missing'), (['a', 1, 'b', 0], ValueError, 'some labels are text'),
+    (dict(zip('abcd', [0, 1, 0, 1])), TypeError, 'labels are a dict'), ({'a', 'b', 'c', 'd'}, TypeError, 'labels are a set'),
+    ('abca', TypeError, 'labels are a str'), (pd.DataFrame({c: [0] for c in 'abcd'}), TypeError, 'labels are a DataFrame'),
+    (3, TypeError, 'labels are a int'), (list(pd.date_range('2020', periods=4)), ValueError, 'labels are of type Timestamp'),
+    ([[0], [1], [0, 1], [1]], ValueError, 'labels are of several lengths')])
+def test_labels_that_name_no_class_are_refused(wrong, kind, said):
+    with pytest.raises(kind, match=said): ImageSet.of(pixels[:4], wrong)
+
+def test_numbers_written_as_text_are_in_the_order_of_numbers():
+    got = ImageSet.of(pixels[:5], ['0', '1', '2', '10', '9'])
+    assert got.names == ('0', '1', '2', '9', '10') and got.y.tolist() == [0, 1, 2, 4, 3]
+    assert ImageSet.of(pixels[:2], ['10', '2'], like=got).y.tolist() == [4, 2] and ImageSet.of(pixels[:2], iter(['b', 'a'])).names == ('a', 'b')
+    assert ImageSet.of(pixels[:3], ['a', '10', '9']).names == ('10', '9', 'a')
+
+def test_a_data_set_that_augments_seldom_or_elsewhere_is_noticed():
+    class Flips(Pictures):
+        "Mirrors what `when` says, of the number of the look and of the image"
+        def __init__(self, when): self.when, self.look = when, 0
+        def __getitem__(self, i):
+            self.look += 1
+            return (pixels[i][:, ::-1] if self.when(self.look, i) else pixels[i]), int(labels[i])
+    for when in (lambda look, i: look % 8 == 0, lambda look, i: i == 11 and look % 2, lambda look, i: look//8 % 2):
+        with pytest.raises(ValueError, match='it augments'): ImageSet.of(Flips(when), progress=False)
+    always = ImageSet.of(Flips(lambda look, i: i % 2), progress=False)
+    assert torch.equal(always.x[1], first[1].flip(2)) and torch.equal(always.x[2], first[2])
+
+def test_places_of_no_image_are_refused():
+    few = ImageSet.of(pixels, labels)
+    for wrong, said in (([1000], 'there is no image 1000 among 12'), ([-13], 'there is no image -13'), ([.5], 'give whole numbers'),
+                        ([True], '12 images need 12 booleans')):
+        with pytest.raises(IndexError, match=said): few.take(wrong)
+    with pytest.raises(ValueError, match='at least one image'): few.take([])
+    for taken in ([1, 0], np.array([1, 0], np.uint8), torch.tensor([1, 0], dtype=torch.uint8), pd.Series([1, 0], [5, 6]), range(1, -1, -1)):
+        assert torch.equal(few.take(taken).x, first[[1, 0]])
+    assert torch.equal(few.take(np.arange(12) == 3).x, first[3:4])
 
 def test_images_that_would_be_taken_for_something_else_are_refused():
     y = torch.from_numpy(labels)

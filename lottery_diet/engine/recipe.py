@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import ClassVar
 
 import torch
@@ -31,7 +31,7 @@ class Recipe:
     batch_size:int=128 # images per step
     lr:float=.1 # learning rate at its highest
     optimizer:str='sgd' # 'sgd', 'adam' or 'adamw'
-    momentum:float=.9 # of SGD
+    momentum:float=.9 # of SGD; no other optimizer takes it
     nesterov:bool=False # SGD's other momentum
     weight_decay:float=0. # L2 penalty on all parameters
     milestones:tuple[int, ...]=() # steps at which the learning rate is multiplied by `gamma`
@@ -117,7 +117,7 @@ def _switches(recipe):
 def _numbers(recipe):
     for key in ('lr', 'momentum', 'weight_decay', 'gamma', 'cutmix', 'label_smoothing', 'clip'):
         value = getattr(recipe, key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf: _refuse(recipe, key, 'a number of at least 0')
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf: _refuse(recipe, key, 'a number of at least 0')
         object.__setattr__(recipe, key, float(value) + 0.) # no minus zero
     for key in ('momentum', 'cutmix', 'gamma', 'label_smoothing'):
         if getattr(recipe, key) > 1: _refuse(recipe, key, 'at most 1')
@@ -153,6 +153,7 @@ def _together(recipe):
     if recipe.cosine and recipe.milestones: _refuse(recipe, 'milestones', 'empty where cosine=True: choose one schedule')
     if recipe.loss is not None and not callable(recipe.loss): _refuse(recipe, 'loss', 'a function of logits and labels')
     if recipe.loss is not None and recipe.label_smoothing: _refuse(recipe, 'label_smoothing', '0 where loss= is given: smooth the labels in it')
+    if recipe.optimizer != 'sgd' and recipe.momentum != Recipe.momentum: _refuse(recipe, 'momentum', f'left out: {recipe.optimizer} has averages of its own')
     if recipe.nesterov and not (recipe.momentum and recipe.optimizer == 'sgd'): _refuse(recipe, 'nesterov', 'False without SGD and momentum')
 
 # %% ../../nbs/engine/recipe.ipynb #d21229ef

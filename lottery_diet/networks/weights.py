@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Shape', 'Init', 'Which', 'prunable', 'count_prunable', 'chosen', 'matrices', 'of_layers', 'weights_of', 'held_by',
-           'keeps_zeros', 'ties', 'first_names', 'masked', 'check_tied', 'kaiming_normal', 'kaiming_fan_out',
-           'kaiming_uniform', 'initialize', 'drawn']
+           'keeps_zeros', 'check_mask', 'check_names', 'check_boolean', 'ties', 'first_names', 'masked', 'check_tied',
+           'kaiming_normal', 'kaiming_fan_out', 'kaiming_uniform', 'initialize', 'drawn']
 
 # %% ../../nbs/networks/weights.ipynb #127d7133
 import warnings
@@ -121,6 +121,39 @@ def keeps_zeros(
     with seeded(0, 'zeros'): weight = getattr(own, attribute)
     return weight.shape == held.shape and not weight[dead].any() and bool(weight.any())
 
+# %% ../../nbs/networks/weights.ipynb #5d1f0a02
+def check_mask(
+    weights:State, # a network's, by name
+    mask:Mapping[str, Tensor] # True where a weight lives, by name
+) -> None:
+    "Raise what `check_names` raises, and `ValueError` where a filter of weight_norm is dead"
+    check_names(weights, mask)
+    for k, m in mask.items():
+        if k.endswith(('.original1', '_v')) and m.ndim > 1 and not m.flatten(1).any(1).all():
+            raise ValueError(f'all weights of a filter of {k!r} are dead, and weight_norm divides by its length: take weight_norm off first, or prune less')
+
+def check_names(
+    weights:State, # a network's, by name
+    mask:Mapping[str, Tensor] # of some of them, True where one is meant
+) -> None:
+    "Raise `ValueError` where a mask names weights that are not there, or is of another shape"
+    check_boolean(mask)
+    for k, m in mask.items():
+        if f'{k}_orig' in weights:
+            raise ValueError(f'{k!r} is pruned by torch.nn.utils.prune: make that permanent first, prune.remove(layer, {k.split(".")[-1]!r})')
+        if k not in weights: raise ValueError(f'the mask names {k!r}, which the network does not have: make it with Mask.dense(model)')
+        if m.shape != weights[k].shape:
+            raise ValueError(f'the mask of {k!r} is {tuple(m.shape)}, the weight {tuple(weights[k].shape)}: make it with Mask.dense(model)')
+
+def check_boolean(
+    mask:Mapping[str, Tensor] # True where a weight lives, by name
+) -> None:
+    "Raise `ValueError` for a mask of numbers, `TypeError` for what holds no mask by name"
+    if not isinstance(mask, Mapping):
+        raise TypeError(f'a {type(mask).__name__} is no mask: give boolean tensors by name, such as Mask.dense(model), or level.mask of a level or ticket')
+    for k, m in mask.items():
+        if m.dtype != torch.bool: raise ValueError(f'the mask of {k!r} must be boolean, not {m.dtype}: use weight != 0')
+
 # %% ../../nbs/networks/weights.ipynb #f8c4ea27
 def ties(
     model:nn.Module # any network
@@ -143,10 +176,11 @@ def masked(
     alive:Mapping[str, Tensor], # True where a weight lives, by name
     tied:Mapping[str, str]|None=None # second names with the first, as `ties` gives them, where the state was read from a file
 ) -> dict[str, Tensor]: # copies, on the device of `state`
-    "A state with dead weights exactly zero, under all of their names"
+    "A state with dead weights exactly zero, under all of their names; raises what `check_mask` raises"
     state = as_state(state)
     first = first_names(state, tied or {})
-    living = {first.get(k, k): m for k, m in alive.items()}
+    living = {first.get(k, (tied or {}).get(k, k)): m for k, m in alive.items()}
+    check_mask({first[k]: v for k, v in state.items()}, living)
     of = lambda k: living.get(first[k])
     return mapped(lambda k, v: v.clone() if of(k) is None else torch.where(of(k).to(v.device), v, 0), state)
 
