@@ -60,6 +60,7 @@ def require_drawn(
     for k, v in state.items():
         if is_lazy(v): raise ValueError(f'{k!r} has no shape yet, its layer is lazy: show the network a batch once, model(images), before anything else')
 
+# %% ../nbs/00_core.ipynb #13c858f3
 def aliases(
     state:State # parameters and buffers by name
 ) -> dict[str, str]: # second names, each with the first
@@ -114,6 +115,13 @@ def read_state(
         raise ValueError(f'{path} holds no state: save model.state_dict() there')
     return dict(found)
 
+def _checkpoint_in(path):
+    "What `torch.save` wrote, without running code"
+    try: return torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        raise ValueError(f'{path} cannot be read without running code that it holds, or is damaged: save model.state_dict() alone') from None
+
+# %% ../nbs/00_core.ipynb #75b69f11
 def _safetensors_in(path):
     "Tensors by name; of a ticket or a snapshot the trained state"
     from safetensors import SafetensorError
@@ -145,12 +153,6 @@ def placed(
     "Living weights in their places, zeros elsewhere"
     def whole(v, m): return torch.zeros(m.shape, dtype=v.dtype).masked_scatter_(m, v)
     return {k: whole(v, alive[k]) if k in alive else v for k, v in living.items()}
-
-def _checkpoint_in(path):
-    "What `torch.save` wrote, without running code"
-    try: return torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
-        raise ValueError(f'{path} cannot be read without running code that it holds, or is damaged: save model.state_dict() alone') from None
 
 # %% ../nbs/00_core.ipynb #71300503
 def is_continuous(
@@ -255,6 +257,7 @@ def distance(
     u, v = as_vectors(a, b, names)
     return (u - v).norm().item()
 
+# %% ../nbs/00_core.ipynb #92cabcdc
 def angle(
     a:Solution, # one state
     b:Solution, # another with the same names
@@ -283,6 +286,7 @@ def stream(
     "The random stream of that name"
     return torch.Generator().manual_seed(derive(seed, *names))
 
+# %% ../nbs/00_core.ipynb #3649ef9b
 @contextmanager
 def seeded(
     seed:int, # the replicate
@@ -404,6 +408,7 @@ def part_of(
     "Tensors whose name begins with `prefix/`"
     return {k.removeprefix(prefix + '/'): v for k, v in tensors.items() if k.startswith(prefix + '/')}
 
+# %% ../nbs/00_core.ipynb #4a2b4868
 def save_tensors(
     path:Path, # file to make or replace
     tensors:State, # by name, on any device
