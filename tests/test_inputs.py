@@ -1300,3 +1300,52 @@ def test_complex_weights_are_on_the_path_and_in_the_distance():
     with pytest.raises(Diverged): require_finite({'waves': v*torch.nan}, 'not finite')
     mixed = lerp(state_of(flat(tail())), {k: u.bfloat16() for k, u in state_of(flat(tail())).items()}, .5)
     assert all(u.dtype == torch.float32 for u in mixed.values())
+
+@pytest.mark.parametrize('end', [nn.Softmax(1), nn.Sequential(nn.Sigmoid(), nn.Softmax(1))])
+def test_probabilities_are_not_taken_for_logits(end):
+    net = initialize(lambda: flat(nn.Linear(64, 10), end), 0)
+    looks = (evaluate, el2n, partial(el2n, mode='as released'), grand, snip_scores, partial(fit, recipe=recipe), lambda n, d: Curvature(n, n, d),
+             lambda n, d: loss_path(n, n, n, d), lambda n, d: concrete(n, d, 100))
+    for look in looks:
+        with pytest.raises(ValueError, match='Sequential gives probabilities, not logits: leave out the softmax at its end'): look(net, data)
+    own = replace(recipe, loss=lambda p, y: F.nll_loss(p.log(), y)) # a loss of one's own takes what it wants
+    logits = initialize(lambda: flat(nn.Linear(64, 10)), 0)
+    logits[1].load_state_dict(net[1].state_dict())
+    if isinstance(end, nn.Softmax): assert fit(net, data, own).loss == pytest.approx(fit(logits, data, recipe).loss, rel=1e-4)
+    assert evaluate(flat(nn.Linear(64, 10), nn.ReLU()), data).loss > 0, 'no number below zero, but rows of any sum'
+
+class Batchwise(nn.Module):
+    "BatchNorm without running statistics"
+    def __init__(self, norm):
+        super().__init__()
+        self.f, self.norm, self.head = nn.Linear(64, 8), norm(8, track_running_stats=False), tail()
+    def forward(self, x): return self.head(torch.relu(self.norm(self.f(x.flatten(1)))))
+
+def test_images_that_a_network_normalizes_by_their_neighbors():
+    net = initialize(partial(Batchwise, nn.BatchNorm1d), 0)
+    with pytest.warns(UserWarning, match='BatchNorm of this Batchwise keeps no running statistics'): together = predict(net, test)
+    assert not torch.allclose(quietly(predict, net, test, batch_size=10), together, atol=1e-3), 'the warning is not for nothing'
+    odd = ImageSet(data.x.repeat(11, 1, 1, 1)[:1025], data.y.repeat(11)[:1025], classes=10)
+    for look in (evaluate, el2n, lambda n, d: grand(n, d), lambda n, d: grand(n, d.take(torch.arange(1)))):
+        with pytest.raises(ValueError, match='Batchwise normalizes each batch by itself, which a single image is not enough for'): quietly(look, net, odd)
+    assert quietly(evaluate, net, odd, batch_size=205).loss > 0
+    with warnings.catch_warnings(action='error'): evaluate(make('convolution'), test)
+
+def test_curvature_and_planes_under_a_mask_are_those_of_the_masked_network():
+    net = initialize(lambda: flat(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 10)), 0).double()
+    images = ImageSet(data.inputs(data.x).double(), data.y)
+    mask, whole = prune_global_magnitude(state_of(net), Mask.dense(net), .8), state_of(net)
+    dead = mask.apply(net)
+    sizes = [m.numel() for m in mask.values()]
+    def loss(weights):
+        parts = {k: w.view(mask[k].shape) for k, w in zip(mask, weights.split(sizes))}
+        return F.cross_entropy(torch.func.functional_call(net, dead | parts, (images.x,)), images.y)
+    alive = torch.cat([m.flatten() for m in mask.values()])
+    hessian = torch.func.hessian(loss)(torch.cat([dead[k].flatten() for k in mask]))[alive][:, alive]
+    for state in (whole, dead):
+        torch.testing.assert_close(Curvature(net, state, images, mask).times(torch.eye(mask.kept, dtype=torch.float64)), hessian)
+    other = state_of(initialize(lambda: flat(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 10)), 1).double())
+    for x, y in ((0., 0.), (1., 0.), (.3, -.7)):
+        point = plane_of_two(whole, other, mask=mask).at(x, y)
+        assert not any(point[k][~m].any() for k, m in mask.items())
+        assert same(point, plane_of_two(dead, mask.apply(other), mask=mask).at(x, y))

@@ -31,7 +31,7 @@ def gradient_lengths(
     check_trainable(model)
     if isinstance(model, nn.DataParallel): model = model.module
     with evaluating(model), differentiable():
-        check_outputs(model, answer(model, data.inputs(data.x[:1])), data.classes)
+        for n in (1, 2): check_outputs(model, answer(model, data.inputs(data.x[:n])), data.classes)
         lengths = lengths_by_layer(model, data, chunk)
         if lengths is not None:
             longest = lengths.argmax()[None]
