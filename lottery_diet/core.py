@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'Diverged',
-           'require_finite', 'twin', 'is_hooked', 'as_vector', 'flat_parts', 'as_vectors', 'distance', 'angle',
-           'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of',
+           'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector', 'flat_parts', 'as_vectors', 'distance',
+           'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of',
            'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home',
            'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root',
            'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
+import dis
 import hashlib
 import importlib.util
 import json
@@ -22,12 +23,14 @@ import pickle
 import platform
 import random
 import subprocess
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import index
 from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
 import numpy as np
 import torch
@@ -200,18 +203,92 @@ def require_finite(
     parts = [v for v in (values.values() if isinstance(values, Mapping) else [values]) if is_continuous(v) and v.numel()]
     if parts and not torch.stack([v.isfinite().all() for v in parts]).all(): raise Diverged(what)
 
+# %% ../nbs/00_core.ipynb #c0de0002
 def twin(
     model:nn.Module # any network; unchanged
 ) -> nn.Module: # a deep copy, with the hooks on its parameters, which copies of tensors do not have
-    "A network of its own"
+    "A network of its own; raises `ValueError` where a function that it holds would still compute with the original"
     computed = {id(v): v.detach().clone() for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf}
-    own = copy.deepcopy(model, computed)
+    bound, parts = closures(model), _parts_of(model)
+    own = copy.deepcopy(model, computed) # which notes in `computed` what each part became
+    new = {id(f): _bound_anew(f, computed, parts) for f in bound}
+    def its(hook): return new[id(hook)] if id(hook) in new else copy.deepcopy(hook, computed) if _reaches(hook, parts) else hook
     for p, q in zip(model.parameters(), own.parameters()):
         if not q.requires_grad: continue
-        for hook in (p._backward_hooks or {}).values(): q.register_hook(hook)
-        for hook in (p._post_accumulate_grad_hooks or {}).values(): q.register_post_accumulate_grad_hook(hook)
+        for hook in (p._backward_hooks or {}).values(): q.register_hook(its(hook))
+        for hook in (p._post_accumulate_grad_hooks or {}).values(): q.register_post_accumulate_grad_hook(its(hook))
+    if bound: _exchange(own, new, parts, f'this {type(model).__name__} cannot be copied: {bound[0].__name__} reaches its weights by a global name, '
+                        'or inside a partial; write a module whose forward uses self')
     return own
 
+def closures(
+    model:nn.Module # any network
+) -> list[FunctionType]: # none in most networks
+    "Functions in its attributes and hooks that reach its modules or tensors otherwise than by their arguments; a deep copy leaves them as they are"
+    parts = _parts_of(model)
+    return [f for f in _within(model) if isinstance(f, FunctionType) and any(_reaches(v, parts) for v in _held(f))]
+
+# %% ../nbs/00_core.ipynb #c0de0004
+def _parts_of(model): return {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
+def _reaches(v, parts): return any(id(part) in parts for part in _within(v))
+
+def _within(root):
+    "Everything that an object holds, itself first"
+    todo, seen = [root], {}
+    while todo:
+        v = todo.pop()
+        if id(v) in seen: continue
+        seen[id(v)] = v
+        yield v
+        todo += _held(v)
+
+def _held(v):
+    "What an object holds, one step deep; functions also what they have from around them"
+    if isinstance(v, str|int|float|type|ModuleType|type(None)): return []
+    if isinstance(v, dict): return [*v.values()]
+    if isinstance(v, list|tuple|set|frozenset): return [*v]
+    if isinstance(v, Tensor): return [v._backward_hooks, getattr(v, '_post_accumulate_grad_hooks', None)]
+    if isinstance(v, MethodType): return [v.__self__, v.__func__]
+    if isinstance(v, partial): return [v.func, v.args, v.keywords]
+    around = [*map(_content, v.__closure__ or ()), v.__defaults__, v.__kwdefaults__, *_globals_of(v)] if isinstance(v, FunctionType) else []
+    return [*around, vars(v)] if hasattr(v, '__dict__') else []
+
+def _content(cell):
+    try: return cell.cell_contents
+    except ValueError: return None # not assigned yet
+
+_libraries = tuple({sysconfig.get_paths()[kind] for kind in ('stdlib', 'platstdlib', 'purelib', 'platlib')}) # whose functions know no network of the user's
+
+def _globals_of(f): return [] if f.__code__.co_filename.startswith(_libraries) else [f.__globals__[k] for k in _names_in(f.__code__) if k in f.__globals__]
+
+@lru_cache(maxsize=None)
+def _names_in(code):
+    "Global names that a function uses, or those in it"
+    own = {step.argval for step in dis.get_instructions(code) if step.opname in ('LOAD_GLOBAL', 'LOAD_NAME')}
+    return own.union(*(_names_in(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+# %% ../nbs/00_core.ipynb #c0de0006
+def _bound_anew(f, memo, parts):
+    "The same function around the copies of what it was around; what reaches no part of the network stays as it is"
+    def own(v): return copy.deepcopy(v, memo) if _reaches(v, parts) else v
+    cells = tuple(memo.setdefault(id(c), CellType(own(_content(c)))) if _reaches(_content(c), parts) else c for c in f.__closure__ or ())
+    new = FunctionType(f.__code__, f.__globals__, f.__name__, own(f.__defaults__), cells)
+    new.__kwdefaults__, new.__qualname__, new.__module__ = own(f.__kwdefaults__), f.__qualname__, f.__module__
+    vars(new).update(own(vars(f)))
+    return new
+
+def _exchange(own, new, parts, what):
+    "Put new functions where a copy holds those of the original; raise where it still reaches a part of that"
+    for v in _within(own):
+        if id(v) in parts: raise ValueError(what)
+        if isinstance(v, dict|list):
+            for k, f in [*(v.items() if isinstance(v, dict) else enumerate(v))]:
+                if id(f) in new: v[k] = new[id(f)]
+        if isinstance(v, FunctionType):
+            for c in v.__closure__ or ():
+                if id(_content(c)) in new: c.cell_contents = new[id(_content(c))]
+
+# %% ../nbs/00_core.ipynb #c0de0010
 def is_hooked(
     model:nn.Module # any network
 ) -> bool: # True too for one that torch.nn.utils.prune or weight_norm changed

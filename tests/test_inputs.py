@@ -25,7 +25,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
 from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, snip_scores
-from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
+from lottery_diet.core import Diverged, aliases, angle, as_state, closures, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
 from lottery_diet.distillation.gradient import Condensing, match_gradients
@@ -1349,3 +1349,76 @@ def test_curvature_and_planes_under_a_mask_are_those_of_the_masked_network():
         point = plane_of_two(whole, other, mask=mask).at(x, y)
         assert not any(point[k][~m].any() for k, m in mask.items())
         assert same(point, plane_of_two(dead, mask.apply(other), mask=mask).at(x, y))
+
+class Plain(nn.Module):
+    "Convolution and BatchNorm, called in `forward`"
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), tail()
+    def stem(self, x): return torch.relu(self.bn(self.conv(x)))
+    def forward(self, x): return self.fc(self.stem(x).mean((2, 3)))
+
+class ByLambda(Plain):
+    "The same by a function that closes over the network"
+    def __init__(self):
+        super().__init__()
+        self.stem = lambda x: torch.relu(self.bn(self.conv(x)))
+
+class ByLayers(Plain):
+    "By a function that closes over layers, and one that closes over it"
+    def __init__(self):
+        super().__init__()
+        conv, layers = self.conv, [self.bn, torch.relu]
+        def inner(x): return layers[1](layers[0](conv(x)))
+        self.held = dict(stem=[lambda x: inner(x)])
+    def stem(self, x): return self.held['stem'][0](x)
+
+class ByForward(Plain):
+    "By a forward of its own, and a hook"
+    def __init__(self):
+        super().__init__()
+        fc = self.fc
+        self.forward = lambda x, usual=super().forward: usual(x) - fc.bias
+        self.fc.register_forward_hook(lambda m, x, out, net=self: out + net.fc.bias)
+
+@pytest.mark.parametrize('kind', [ByLambda, ByLayers, ByForward])
+def test_functions_that_close_over_a_network_are_bound_to_its_copy(kind):
+    plain, net = initialize(Plain, 0), initialize(kind, 0)
+    before, other = state_of(net), state_of(initialize(Plain, 1))
+    assert len(closures(net)) == dict(ByLambda=1, ByLayers=2, ByForward=2)[kind.__name__] and closures(plain) == []
+    for n in (plain, net): n.train()
+    ends = [fit_many(initialize(k, 0), data, recipe, [Snapshot(0, before), Snapshot(0, other)], grouping='in turn') for k in (Plain, kind)]
+    for a, b in zip(*ends):
+        for k in a.state: torch.testing.assert_close(b.state[k], a.state[k], msg=k)
+    looks = [lambda n: recalibrate_batchnorm(n, other, data), lambda n: snip_scores(n, data), lambda n: dict(out=predict(n, test, other)),
+             lambda n: dict(out=el2n(n, test, 'as released'))] + [lambda n: flow_scores(n, data.shape), lambda n: concrete(n, data, 100)]*(kind is ByLambda)
+    for look in looks:
+        u, v = look(plain), look(net)
+        assert u.keys() == v.keys()
+        for k in u: torch.testing.assert_close(v[k], u[k])
+    assert recalibrate_batchnorm(net, other, data)['bn.running_mean'].any() and same(net.state_dict(), before), 'the user\'s own network is as it was'
+    again = twin(twin(net))
+    assert not {id(p) for p in net.parameters()} & {id(p) for p in again.parameters()}
+    again.load_state_dict(other)
+    assert torch.allclose(predict(again, test), predict(plain, test, other), atol=1e-6)
+
+by_name = ByLambda()
+def outer(x): return by_name.fc.bias + x
+
+def test_a_function_that_reaches_its_network_by_name_is_not_copied():
+    inside, hooked = initialize(Plain, 0), initialize(Plain, 0)
+    inside.stem = partial(lambda x: torch.relu(inside.bn(inside.conv(x))))
+    by_name.register_forward_hook(lambda m, x, out: outer(out))
+    for net in (by_name, inside):
+        with pytest.raises(ValueError, match=f'this {type(net).__name__} cannot be copied: <lambda> reaches its weights by a global name'): twin(net)
+        with pytest.raises(ValueError, match='cannot be copied'): recalibrate_batchnorm(net, net, data)
+    shared, seen = initialize(Plain, 1), [] # what is no part of the network is not copied with it
+    hooked.register_forward_hook(lambda m, x, out: seen.append(len(out)) or out + shared.fc.bias)
+    weighed = initialize(Plain, 0)
+    weighed.fc.weight.register_hook(lambda g: g*weighed.fc.bias.sum())
+    assert closures(hooked) == []
+    predict(twin(hooked), test)
+    own = twin(weighed)
+    with torch.no_grad(): own.fc.bias.fill_(0)
+    own(data.inputs(data.x[:4])).sum().backward()
+    assert sum(seen) == len(test) and not own.fc.weight.grad.any()

@@ -23,7 +23,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..core import Solution, State, as_state, require_drawn, require_finite, require_same_shapes, seeded, twin
+from ..core import Solution, State, as_state, closures, require_drawn, require_finite, require_same_shapes, seeded, twin
 from ..data import ImageSet
 from ..networks.weights import check_tied
 
@@ -35,7 +35,8 @@ def folding_pairs(
     parts = dict(model.named_modules())
     declared = ((name, pair) for name, m in parts.items() for pair in folds_of(m))
     named = [tuple(f'{name}.{part}'.lstrip('.') for part in pair) for name, pair in declared]
-    return [(c, n) for c, n in named if foldable(parts.get(c), parts.get(n))]
+    pairs = [(c, n) for c, n in named if foldable(parts.get(c), parts.get(n))]
+    return [] if pairs and closures(model) else pairs # a function may call them by other ways
 
 def foldable(
     convolution:nn.Module|None, # a submodule, if it is there
@@ -173,7 +174,7 @@ def predict(
     if state is not None: check_state(model, state := as_state(state))
     data, layout = data.to(device_of(model)), channels_last(model)
     size = batch_size or portion(model, data)
-    if folding_pairs(model) or state is not None and isinstance(model, nn.DataParallel): network = folded(model, state)
+    if folding_pairs(model) or state is not None and (isinstance(model, nn.DataParallel) or closures(model)): network = folded(model, state)
     elif state is None: network = model
     else:
         own = dict(model.named_buffers()) # which a network may write to, in evaluation too
