@@ -65,11 +65,7 @@ class Card:
 
     def _repr_markdown_(self): return self.in_words()
 
-def _plainly(value):
-    "Plain data without braces"
-    if isinstance(value, Mapping): return ', '.join(f'{k} {_plainly(v)}' for k, v in value.items())
-    return ', '.join(map(_plainly, value)) if isinstance(value, (list, tuple)) else str(value)
-
+# %% ../nbs/12_artifacts.ipynb #294d8ead
 uses = dict( # how each kind is used, for its card
     scores="""```python
 import lottery_diet as ld
@@ -85,6 +81,11 @@ ld.train_ticket(net, train, ticket.recipe, ticket.rewind, ticket.mask, seed=ld.a
 import lottery_diet as ld
 mask = ld.load_mask('{0.name}')
 ```""")
+
+def _plainly(value):
+    "Plain data without braces"
+    if isinstance(value, Mapping): return ', '.join(f'{k} {_plainly(v)}' for k, v in value.items())
+    return ', '.join(map(_plainly, value)) if isinstance(value, (list, tuple)) else str(value)
 
 # %% ../nbs/12_artifacts.ipynb #8dbf6d96
 def cards(
@@ -110,13 +111,12 @@ def _while_it_changes(name, where, use):
         except (OSError, ValueError):
             if cards(where).get(name) == card: raise
 
+# %% ../nbs/12_artifacts.ipynb #d63e164a
 def _fetched(card, where):
     if _is_url(where): return _downloaded(f'{str(where).rstrip("/")}/{card.file}', card)
     file = _place(where, card.file)
     if _sha256(file) == card.sha256: return file
     raise ValueError(f'{file} is not the file that the card of {card.name!r} describes: download it again, or ask who keeps it')
-
-def _is_url(where): return str(where).lower().startswith(('https://', 'http://'))
 
 def _place(where, file):
     "Where a file of a registry lies on this machine"
@@ -126,6 +126,8 @@ def _place(where, file):
     path = at_home(where)/file
     if path.is_file(): return path
     raise FileNotFoundError(f'there is no file {path}: give the folder that `publish` wrote to')
+
+def _is_url(where): return str(where).lower().startswith(('https://', 'http://'))
 
 def _read(content, place):
     "Cards from JSON"
@@ -152,6 +154,7 @@ def _answer(url, most):
     if len(content) <= most: return content
     raise ConnectionError(f'{url} is longer than the {most:,} bytes that it should have: ask who keeps it')
 
+# %% ../nbs/12_artifacts.ipynb #c11a5e1a
 def _kept(folder, name):
     "A place among PyTorch's own downloads"
     from torch.hub import get_dir
@@ -178,6 +181,7 @@ def _downloaded(url, card):
         raise ValueError(f'{url} is not the file that the card of {card.name!r} describes: ask who keeps it')
     return write_whole(kept, lambda path: path.write_bytes(content))
 
+# %% ../nbs/12_artifacts.ipynb #0e13fedc
 def _from_hub(repository, file):
     try: from huggingface_hub import hf_hub_download
     except ImportError: raise ConnectionError('a repository of Hugging Face needs huggingface_hub: pip install "lottery_diet[hf]"') from None
@@ -256,6 +260,7 @@ def _plain(facts):
     try: return json.loads(json.dumps(dict(facts), allow_nan=False))
     except (TypeError, ValueError) as e: raise ValueError(f'made and measured must be plain data, such as numbers and words: {e}') from None
 
+# %% ../nbs/12_artifacts.ipynb #b8e049d2
 def _published(thing, draft, folder, how):
     "The file first, under a name that nobody knows yet; then the list that names it; then what it replaces is taken away"
     known = cards(folder) if (folder/'cards.json').is_file() else {}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['gates_learned', 'at_start', 'ways_on', 'keep_best', 'best_of', 'require_countable', 'magnitudes', 'erk',
-           'uniform_plus', 'in_whole', 'draw_layerwise', 'batch_losses', 'prepared', 'slopes', 'snip_scores',
-           'grasp_scores', 'Scaled', 'flow_network', 'flow_scores', 'synflow', 'gates', 'shift_to', 'concrete',
+           'uniform_plus', 'in_whole', 'draw_layerwise', 'snip_scores', 'batch_losses', 'prepared', 'slopes',
+           'grasp_scores', 'flow_scores', 'synflow', 'Scaled', 'flow_network', 'gates', 'shift_to', 'concrete',
            'fine_tuning', 'stretched', 'go_on', 'with_signs', 'flipped']
 
 # %% ../nbs/11_baselines.ipynb #d6362f5f
@@ -67,6 +67,7 @@ def require_countable(
     "Raise `ValueError` for a budget that cannot be met"
     if not 0 < kept <= living: raise ValueError(f'{kept} of {living} weights cannot be kept: ask for 1 to {living}')
 
+# %% ../nbs/11_baselines.ipynb #16e8fd97
 def magnitudes(
     model:nn.Module # any network, at its start
 ) -> dict[str, Tensor]: # by name of the parameter
@@ -88,6 +89,7 @@ def erk(
         if not over: return {k: float(like[k].numel()) if k in whole else scale*thin[k] for k in like}
         whole |= over
 
+# %% ../nbs/11_baselines.ipynb #75522804
 def uniform_plus(
     like:Mask, # of the network, in its order
     kept:int, # how many weights shall live, in all
@@ -105,6 +107,7 @@ def uniform_plus(
         raise ValueError(f'uniform plus keeps {math.ceil(sum(fixed.values()))} weights of the first and last layer alone: ask for more than {kept}')
     return {k: fixed.get(k, share*n) for k, n in sizes.items()}
 
+# %% ../nbs/11_baselines.ipynb #c645427d
 def in_whole(
     numbers:Mapping[str, float], # expected numbers, by name, whose sum is a whole number
     sizes:Mapping[str, int] # at most so many of each
@@ -127,6 +130,22 @@ def draw_layerwise(
     return Mask({k: draw(k, m.numel()).view(m.shape).to(m.device) for k, m in like.items()}, like.ties)
 
 # %% ../nbs/11_baselines.ipynb #123d8548
+def snip_scores(
+    model:nn.Module, # at its start; unchanged
+    data:ImageSet, # some training images, in random order
+    mask:Mask|None=None, # who lives; dense if None
+    batch_size:int=256 # images at a time
+) -> dict[str, Tensor]: # not negative, by name
+    "Weight times gradient of the mean loss, without its sign (SNIP: Lee, Ajanthan & Torr 2019); raises `Diverged` where that is not finite"
+    net, weights = prepared(model, mask)
+    gradients = [torch.zeros_like(w) for w in weights.values()]
+    for loss in batch_losses(net, data.to(device_of(model)), batch_size):
+        for total, g in zip(gradients, slopes(loss, [*weights.values()])): total += g
+    scores = {k: (w*g).detach().abs() for (k, w), g in zip(weights.items(), gradients)}
+    require_finite(scores, f'SNIP scores of this {type(model).__name__} are not finite numbers: its weights or the images are not')
+    return scores
+
+# %% ../nbs/11_baselines.ipynb #a8f89ea2
 def batch_losses(
     net:nn.Module, # a network of its own, in training mode
     data:ImageSet, # n images
@@ -159,21 +178,6 @@ def slopes(
     "Gradients; zero for a layer that the network does not use"
     return torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True, **kwargs)
 
-def snip_scores(
-    model:nn.Module, # at its start; unchanged
-    data:ImageSet, # some training images, in random order
-    mask:Mask|None=None, # who lives; dense if None
-    batch_size:int=256 # images at a time
-) -> dict[str, Tensor]: # not negative, by name
-    "Weight times gradient of the mean loss, without its sign (SNIP: Lee, Ajanthan & Torr 2019); raises `Diverged` where that is not finite"
-    net, weights = prepared(model, mask)
-    gradients = [torch.zeros_like(w) for w in weights.values()]
-    for loss in batch_losses(net, data.to(device_of(model)), batch_size):
-        for total, g in zip(gradients, slopes(loss, [*weights.values()])): total += g
-    scores = {k: (w*g).detach().abs() for (k, w), g in zip(weights.items(), gradients)}
-    require_finite(scores, f'SNIP scores of this {type(model).__name__} are not finite numbers: its weights or the images are not')
-    return scores
-
 # %% ../nbs/11_baselines.ipynb #7d43be80
 def grasp_scores(
     model:nn.Module, # at its start; unchanged
@@ -197,6 +201,35 @@ def grasp_scores(
     return scores
 
 # %% ../nbs/11_baselines.ipynb #fa5fe66f
+def flow_scores(
+    model:nn.Module, # at its start; unchanged
+    shape:Shape, # of an image
+    mask:Mask|None=None # who lives; dense if None
+) -> dict[str, Tensor]: # float64, not negative, on the CPU, by name
+    "Each weight's part in the flow from ones to the sum of the outputs (SynFlow: Tanaka et al. 2020, §5); raises `Diverged` where it is not finite"
+    net, weights = prepared(flow_network(model), Mask({k: m.cpu() for k, m in (Mask.dense(model) if mask is None else mask).items()}))
+    flow = answer(net.eval(), torch.ones(1, *shape, dtype=torch.float64)).sum()
+    scores = {k: (w*g).detach() for (k, w), g in zip(weights.items(), slopes(flow, [*weights.values()]))}
+    require_finite(scores, f'the flow through this {type(model).__name__} leaves the numbers: draw its weights smaller')
+    return scores
+
+# %% ../nbs/11_baselines.ipynb #2e69b6ab
+def synflow(
+    model:nn.Module, # at its start; unchanged
+    shape:Shape, # of an image
+    kept:int, # how many weights shall live, in all
+    rounds:int=100 # of pruning; density falls by one factor in each
+) -> Mask: # exactly `kept`
+    "Iterative synaptic flow pruning, without data (Tanaka et al. 2020, Algorithm 1); raises `ValueError` for a budget that cannot be met"
+    mask = Mask.dense(model)
+    size = mask.kept
+    require_countable(kept, size)
+    for i in range(1, rounds + 1):
+        number = max(kept, round(size*(kept/size)**(i/rounds)))
+        mask = (keep_best if i == rounds else best_of)(flow_scores(model, shape, mask), number, mask)
+    return mask
+
+# %% ../nbs/11_baselines.ipynb #5b536060
 class Scaled(nn.Module):
     "What is left of normalization: its scales, as they are or as magnitudes"
     def __init__(self,
@@ -225,33 +258,6 @@ def flow_network(
             if v.is_floating_point(): v.zero_() if v.ndim < 2 and name.rpartition('.')[2].startswith('bias') else v.abs_()
     return own
 
-def flow_scores(
-    model:nn.Module, # at its start; unchanged
-    shape:Shape, # of an image
-    mask:Mask|None=None # who lives; dense if None
-) -> dict[str, Tensor]: # float64, not negative, on the CPU, by name
-    "Each weight's part in the flow from ones to the sum of the outputs (SynFlow: Tanaka et al. 2020, §5); raises `Diverged` where it is not finite"
-    net, weights = prepared(flow_network(model), Mask({k: m.cpu() for k, m in (Mask.dense(model) if mask is None else mask).items()}))
-    flow = answer(net.eval(), torch.ones(1, *shape, dtype=torch.float64)).sum()
-    scores = {k: (w*g).detach() for (k, w), g in zip(weights.items(), slopes(flow, [*weights.values()]))}
-    require_finite(scores, f'the flow through this {type(model).__name__} leaves the numbers: draw its weights smaller')
-    return scores
-
-def synflow(
-    model:nn.Module, # at its start; unchanged
-    shape:Shape, # of an image
-    kept:int, # how many weights shall live, in all
-    rounds:int=100 # of pruning; density falls by one factor in each
-) -> Mask: # exactly `kept`
-    "Iterative synaptic flow pruning, without data (Tanaka et al. 2020, Algorithm 1); raises `ValueError` for a budget that cannot be met"
-    mask = Mask.dense(model)
-    size = mask.kept
-    require_countable(kept, size)
-    for i in range(1, rounds + 1):
-        number = max(kept, round(size*(kept/size)**(i/rounds)))
-        mask = (keep_best if i == rounds else best_of)(flow_scores(model, shape, mask), number, mask)
-    return mask
-
 # %% ../nbs/11_baselines.ipynb #06783e23
 def gates(
     logits:Tensor, # of any shape: a gate is open with probability sigmoid(logit)
@@ -261,6 +267,7 @@ def gates(
     "Binary concrete numbers, whose gradient reaches the logits (Maddison, Mnih & Teh 2017; Louizos, Welling & Kingma 2018)"
     return ((logits + uniform.logit())/temperature).sigmoid()
 
+# %% ../nbs/11_baselines.ipynb #b9cdab67
 def shift_to(
     logits:Tensor, # n
     density:float, # between 0 and 1
@@ -280,6 +287,7 @@ def shift_to(
         shift = step if low < step < high else (low + high)/2
     return shift
 
+# %% ../nbs/11_baselines.ipynb #c394a3cb
 gates_learned = Recipe(300, 60, lr=.1, optimizer='adam', milestones=(264,)) # how logits are: the last eighth at a tenth of the learning rate
 
 def concrete(

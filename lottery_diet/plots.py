@@ -81,6 +81,7 @@ def plot_intervals(
         for at, own in zip(x, values): ax.plot([at]*len(own), own, '.', color=line.get_color(), ms=2.5, alpha=.5)
     return ax
 
+# %% ../nbs/10_plots.ipynb #dff7f751
 def plot_means(
     table:pd.DataFrame, # rows of replicates
     by:str, # column whose values are the points of the line
@@ -94,6 +95,7 @@ def plot_means(
     points = pd.DataFrame(dict(by=table[by], at=table[by] if at is None else at, value=value)).groupby('by')
     return plot_intervals(points['at'].mean(), list(points['value'].agg(t_interval)), ax, [list(each) for _, each in points['value']], limits, **style)
 
+# %% ../nbs/10_plots.ipynb #395988ea
 def plot_bars(
     at:pd.Series, # where each replicate lies
     value:pd.Series, # what is averaged at each place, in the unit of the axis
@@ -187,7 +189,7 @@ def label_sparsity(
     sns.despine(ax=ax)
     return ax
 
-
+# %% ../nbs/10_plots.ipynb #88bf0ce0
 def legend_below(
     fig:Figure, # to draw under
     handles:Sequence, # of lines, as `get_legend_handles_labels` gives them
@@ -256,6 +258,7 @@ def plot_rewinding(
     mark_dense(ax, 100*table[(table.level == 0) & (table.pretrain_steps == max(rewinds))].accuracy)
     return label_sparsity(ax, 100*table.groupby('level').density.mean().to_numpy())
 
+# %% ../nbs/10_plots.ipynb #9ce7a32a
 def plot_barriers_by_level(
     table:pd.DataFrame, # columns pretrain_steps, seed, level and loss_middle (nats); rows of pairs
     densities:pd.Series, # share of weights that remain, 0 to 1, by level
@@ -323,6 +326,7 @@ def label_outer(
         if any(r > row and c == column for r, c in places.values()): ax.set_xlabel(''), ax.tick_params(axis='x', which='both', labelbottom=False)
         if any(r == row and c < column for r, c in places.values()): ax.set_ylabel(''), ax.tick_params(axis='y', which='both', labelleft=False)
 
+# %% ../nbs/10_plots.ipynb #f383e81a
 def balanced(
     text:str, # words
     width:int # characters in a line, at most
@@ -340,6 +344,7 @@ def title_above(
     width = max(20, int(72*fig.get_figwidth()/(.56*fontsize)))
     return fig.suptitle('\n'.join(balanced(line, width) for line in title.split('\n')), fontsize=fontsize)
 
+# %% ../nbs/10_plots.ipynb #5d0e23e1
 def finish(
     fig:Figure, # drawn
     axes:Sequence[Axes], # all of its panels

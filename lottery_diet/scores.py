@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['score_modes', 'scores_of', 'selections', 'el2n', 'logits_by_class', 'grand', 'grand_last_layer', 'features_of',
-           'linear_of', 'alike', 'input_norm', 'keep_easiest', 'keep_hardest', 'keep_window', 'check_scores',
-           'keep_random', 'Scores', 'checksum_of', 'count_forgetting', 'forgetting', 'CountOnBatches']
+           'linear_of', 'alike', 'input_norm', 'keep_easiest', 'keep_hardest', 'check_scores', 'keep_window',
+           'keep_random', 'checksum_of', 'Scores', 'count_forgetting', 'forgetting', 'CountOnBatches']
 
 # %% ../nbs/04_scores.ipynb #f5f3cd68
 import json
@@ -86,6 +86,7 @@ def grand_last_layer(
         scores.append((p - F.pad(target, (0, p.shape[1] - target.shape[1]))).norm(dim=1)*(features.square().sum(1) + (last.bias is not None)).sqrt())
     return torch.stack(scores).mean(0)
 
+# %% ../nbs/04_scores.ipynb #8957a4e4
 def features_of(
     model:nn.Module, # its last submodule is a linear layer
     data:ImageSet # n examples
@@ -143,6 +144,14 @@ def keep_hardest(
     check_scores(scores)
     return front(scores.argsort(descending=True, stable=True), k, labels)
 
+def check_scores(
+    scores:Tensor # one per example
+) -> None:
+    "Raise `ValueError` where one is not a number; infinite is harder than all"
+    if missing := int(scores.isnan().sum()):
+        raise ValueError(f'{missing} of {len(scores)} scores are not numbers: score with networks that did not diverge')
+
+# %% ../nbs/04_scores.ipynb #edce5de7
 def keep_window(
     scores:Tensor, # one per example; high is hard
     k:int, # how many to keep
@@ -155,13 +164,7 @@ def keep_window(
     rest = left.index_fill_(0, keep_hardest(scores, offset, labels), False).nonzero()[:, 0]
     return rest[keep_hardest(scores[rest], k, None if labels is None else labels.to(scores.device)[rest])]
 
-def check_scores(
-    scores:Tensor # one per example
-) -> None:
-    "Raise `ValueError` where one is not a number; infinite is harder than all"
-    if missing := int(scores.isnan().sum()):
-        raise ValueError(f'{missing} of {len(scores)} scores are not numbers: score with networks that did not diverge')
-
+# %% ../nbs/04_scores.ipynb #414bf26d
 def keep_random(
     n:int, # how many examples there are
     k:int, # how many to keep
@@ -174,6 +177,13 @@ def keep_random(
 selections = dict(random=None, easiest=keep_easiest, hardest=keep_hardest) # by scores, but for the first
 
 # %% ../nbs/04_scores.ipynb #845d7eba
+def checksum_of(
+    data:ImageSet # on any device
+) -> str: # 16 hexadecimal digits
+    "Of pixels (of images that are made when they are asked for: of what they are made from) and labels in their order; normalization is not among it"
+    return digest(dict(x=data.x.contents() if isinstance(data.x, LazyImages) else data.x.cpu(), y=data.y.cpu()))[:16]
+
+# %% ../nbs/04_scores.ipynb #c1706fc4
 @dataclass(frozen=True, eq=False)
 class Scores:
     "One number per example, and how it came about"
@@ -225,12 +235,6 @@ class Scores:
         except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no scores, or is not as it was written: run 04_scores again') from None
 
     def __repr__(self): return f'Scores({len(self.values):,}: {", ".join(f"{k}={v}" for k, v in self.origin.items())})'
-
-def checksum_of(
-    data:ImageSet # on any device
-) -> str: # 16 hexadecimal digits
-    "Of pixels (of images that are made when they are asked for: of what they are made from) and labels in their order; normalization is not among it"
-    return digest(dict(x=data.x.contents() if isinstance(data.x, LazyImages) else data.x.cpu(), y=data.y.cpu()))[:16]
 
 # %% ../nbs/04_scores.ipynb #eaed136f
 def count_forgetting(

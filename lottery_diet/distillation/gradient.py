@@ -139,6 +139,7 @@ def _again(draws, state):
     draws.set_state(state)
     return draws
 
+# %% ../../nbs/distillation/gradient.ipynb #d56045b3
 def learn(
     net:nn.Module, # trained in place
     data:ImageSet, # real images

@@ -79,6 +79,9 @@ class ZCA:
         try: return cls(tensors['mean'], tensors['matrix'], tensors['inverse'], float(notes['eps']), notes['fitted_on'])
         except (KeyError, ValueError): raise Damaged(f'{path} holds no ZCA transform') from None
 
+def _numbers(x): return x.flatten(1).double()/(255 if x.dtype == torch.uint8 else 1) # images as rows, pixels scaled to 0…1
+
+# %% ../../nbs/distillation/whitening.ipynb #88db73e4
 def unwhiten(
     x:Tensor, # whitened images, n × c × h × w
     mean:Tensor, # of the transform, c × h × w
@@ -87,8 +90,7 @@ def unwhiten(
     "What a transform's mean and inverse make of whitened images: all that need be kept beside them"
     return (x.flatten(1) @ inverse.to(x)).view(x.shape) + mean.to(x)
 
-def _numbers(x): return x.flatten(1).double()/(255 if x.dtype == torch.uint8 else 1) # images as rows, pixels scaled to 0…1
-
+# %% ../../nbs/distillation/whitening.ipynb #972c3b51
 def whitened(
     data:ImageSet, # uint8 pixels
     zca:ZCA # fitted on training images

@@ -37,14 +37,16 @@ def _resample(x, down_down, down_right, right_down, right_right, shifts=(0, 0)):
         (look(down_down, down_right, h, shifts[0]), h), (look(right_down, right_right, w, shifts[1]), w)))
     return sum(_fetch(x, r, c) for r in down for c in right).view(x.shape)
 
-def _color(x, s, u):
-    brightness, saturation, contrast = u.to(x)[..., None, None, None]
-    x = x + (brightness - .5)*s.brightness
-    gray = x.mean(1, keepdim=True)
-    x = gray + (x - gray)*(saturation*s.saturation)
-    level = x.mean((1, 2, 3), keepdim=True)
-    return level + (x - level)*(contrast + s.contrast)
+# %% ../../nbs/engine/augment.ipynb #2052ed52
+def _scale(x, s, u):
+    right, down = u[:2]*(s.scale - 1/s.scale) + 1/s.scale
+    return _resample(x, down, torch.zeros_like(down), torch.zeros_like(down), right)
 
+def _rotate(x, s, u):
+    angle = (2*u[0] - 1)*math.radians(s.rotate)
+    return _resample(x, angle.cos(), angle.sin(), -angle.sin(), angle.cos())
+
+# %% ../../nbs/engine/augment.ipynb #52432834
 def _crop(x, s, u):
     reach = [int(size*s.crop + .5) for size in x.shape[2:]]
     shifts = [(v*(2*r + 1)).floor().sub(r).to(x)[:, None] for v, r in zip(u, reach)]
@@ -58,14 +60,16 @@ def _cutout(x, s, u):
 
 def _flip(x, s, u): return torch.where((u[0] < s.flip).to(x.device)[:, None, None, None], x.flip(3), x)
 
-def _scale(x, s, u):
-    right, down = u[:2]*(s.scale - 1/s.scale) + 1/s.scale
-    return _resample(x, down, torch.zeros_like(down), torch.zeros_like(down), right)
+# %% ../../nbs/engine/augment.ipynb #a8049191
+def _color(x, s, u):
+    brightness, saturation, contrast = u.to(x)[..., None, None, None]
+    x = x + (brightness - .5)*s.brightness
+    gray = x.mean(1, keepdim=True)
+    x = gray + (x - gray)*(saturation*s.saturation)
+    level = x.mean((1, 2, 3), keepdim=True)
+    return level + (x - level)*(contrast + s.contrast)
 
-def _rotate(x, s, u):
-    angle = (2*u[0] - 1)*math.radians(s.rotate)
-    return _resample(x, angle.cos(), angle.sin(), -angle.sin(), angle.cos())
-
+# %% ../../nbs/engine/augment.ipynb #c7990d64
 def _zoom(x, s, u):
     side, zero = (1 - u[0]*(1 - s.zoom)).sqrt(), torch.zeros_like(u[0])
     room = [((2*v - 1)*(1 - side)*(size - 1)/2).to(x)[:, None] for v, size in zip(u[1:], x.shape[2:])]
@@ -79,6 +83,7 @@ def _lighting(x, s, u):
     if x.shape[1] != 3: raise ValueError(f'lighting changes three colors, and these images have {x.shape[1]} channels: leave it out')
     return x + (torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6)).T*s.lighting @ lights.T.double()).to(x)[..., None, None]
 
+# %% ../../nbs/engine/augment.ipynb #f513d822
 operations = dict( # by the names that a strategy joins with underscores
     color=_color, crop=_crop, cutout=_cutout, flip=_flip, scale=_scale, rotate=_rotate, zoom=_zoom, lighting=_lighting)
 
@@ -91,6 +96,7 @@ def _idc(names, draws):
 
 modes = dict(single=_one, all=lambda names, draws: names, idc=_idc) # which operations of a strategy one draw uses
 
+# %% ../../nbs/engine/augment.ipynb #3c54ed22
 @dataclass(frozen=True)
 class DSA:
     "What an augmentation is drawn from; raises `ValueError` for what cannot be (Zhao & Bilen 2021, as in MTT's code)"
@@ -120,6 +126,7 @@ class DSA:
         "Of the operations, in the order in which they are written"
         return self.operations.split('_') if self.operations else []
 
+# %% ../../nbs/engine/augment.ipynb #cfc96887
 @dataclass(frozen=True, eq=False)
 class Augmentation:
     "One draw: which operations, and for each of them three uniform numbers for each image, or for all"

@@ -116,6 +116,7 @@ def calls_of(
     finally:
         for hook in hooks: hook.remove()
 
+# %% ../../nbs/engine/example_gradients.ipynb #02eb7a06
 def tell_all(
     calls:list, # of `calls_of`
     layers:Sequence[nn.Module], # all that have parameters to train

@@ -49,6 +49,7 @@ class ParallelLinear(nn.Module):
         out = torch.bmm(x, weight) if self.bias is None else torch.baddbmm(self.bias.view(self.runs, 1, outputs), x, weight)
         return out.transpose(0, 1).flatten(1)
 
+# %% ../../nbs/engine/parallel.ipynb #f248cd9c
 def widen(
     layer:nn.Module, # one of `widened`
     runs:int # R

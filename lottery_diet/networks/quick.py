@@ -60,6 +60,7 @@ class QuickGroup(nn.Module):
         x = self.gelu(self.bn1(self.pool(self.conv1(x))))
         return self.gelu(self.bn2(self.conv2(x)))
 
+# %% ../../nbs/networks/quick.ipynb #db206091
 class QuickNet(nn.Module):
     "Whitening, three groups, the maximum over the image, a linear layer whose outputs are divided by 9"
     scale = 1/9

@@ -37,6 +37,7 @@ class BasicBlock(nn.Module):
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
         return self.relu(out + self.downsample(x))
 
+# %% ../../nbs/networks/residual.ipynb #cdf37ce6
 def conv(
     i:int, # channels coming in
     o:int, # channels going out
@@ -151,6 +152,7 @@ def resnet56(
     "ResNet-56: 851,504 prunable weights on CINIC-10 (Data Diet)"
     return cifar_resnet(shape, classes, 56, **kwargs)
 
+# %% ../../nbs/networks/residual.ipynb #4419e854
 def resnet10(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
