@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
-           'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'Diverged',
-           'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector', 'flat_parts', 'as_vectors', 'distance',
-           'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of',
-           'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home',
-           'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root',
-           'shipped', 'unknown', 'write_whole']
+           'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'spectral', 'implied',
+           'renewed', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector', 'flat_parts',
+           'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores',
+           'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
+           'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest',
+           'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -172,7 +172,9 @@ def lerp(
     r"$(1-t)\,a + t\,b$, entry by entry; raises `ValueError` where names or shapes differ"
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
-    return mapped(lambda k, u, v: torch.lerp(u, v.to(u.dtype), t) if is_continuous(u) else u if t < .5 else v, a, b)
+    nearer = implied(a)
+    mixed = mapped(lambda k, u, v: torch.lerp(u, v.to(u.dtype), t) if is_continuous(u) and k not in nearer else u if t < .5 else v, a, b)
+    return mixed if t in (0, 1) else renewed(mixed)
 
 def require_same_shapes(
     a:State, # parameters and buffers by name
@@ -180,6 +182,9 @@ def require_same_shapes(
     what:str='the states hold different entries' # begins the message
 ) -> None:
     "Raise `ValueError` naming the first entry in which two states differ in name or shape"
+    for wrapped in ('module.', '_orig_mod.'): # of DataParallel, of torch.compile
+        if a.keys() != b.keys() and {k.removeprefix(wrapped) for k in a} == {k.removeprefix(wrapped) for k in b}:
+            raise ValueError(f'{what}: names of one begin with {wrapped!r}, take that off: {{k.removeprefix({wrapped!r}): v for k, v in state.items()}}')
     if a.keys() != b.keys(): raise ValueError(f'{what}: {sorted(a.keys() ^ b.keys())[0]!r} is in one only')
     for k in a:
         if a[k].shape != b[k].shape: raise ValueError(f'{what}: {k!r} is {tuple(a[k].shape)} in one and {tuple(b[k].shape)} in the other')
@@ -190,6 +195,39 @@ def same(
 ) -> bool: # False too where a value is not a number
     "Do two states hold the same names, types, shapes and values, to the last digit?"
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
+
+# %% ../nbs/00_core.ipynb #c0de0012
+def spectral(
+    state:State # parameters and buffers by name
+) -> dict[str, tuple[str, str]]: # names of weights, each with those of its first singular vectors u and v
+    "Weights under spectral_norm, of either kind that PyTorch has"
+    new = {k: tuple(k.removesuffix('original') + f'0._{side}' for side in 'uv') for k in state if k.endswith('.original')}
+    old = {k: tuple(k.removesuffix('orig') + side for side in 'uv') for k in state if k.endswith('_orig')}
+    return {k: pair for k, pair in (new | old).items() if all(name in state for name in pair)}
+
+def implied(
+    state:State # parameters and buffers by name
+) -> set[str]: # of spectral_norm's vectors
+    "Names of entries that follow from others"
+    return {name for pair in spectral(state).values() for name in pair}
+
+def renewed(
+    state:State, # its weights were changed
+    rounds:int=100 # of power iteration
+) -> State: # itself where no weight is under spectral_norm
+    "The same weights with the vectors that follow from them"
+    new = dict(state)
+    for k, (u, v) in spectral(state).items(): new[u], new[v] = _first_vectors(state[k].detach(), state[u], state[v], rounds)
+    return new if spectral(state) else state
+
+def _first_vectors(weight, u, v, rounds):
+    "Singular vectors of the matrix whose rows are the axis that u runs over; of two such axes, that to which both vectors belonged"
+    axes = [i for i, n in enumerate(weight.shape) if (n, weight.numel()) == (len(u), len(u)*len(v))]
+    rows = max((weight.movedim(i, 0).flatten(1) for i in axes), key=lambda m: (u @ m @ v).abs().item())
+    for _ in range(rounds):
+        v = nn.functional.normalize(rows.T @ u, dim=0)
+        u = nn.functional.normalize(rows @ v, dim=0)
+    return u, v
 
 # %% ../nbs/00_core.ipynb #08fff938
 class Diverged(ArithmeticError):
@@ -303,8 +341,8 @@ def as_vector(
     names:Iterable[str]|None=None # which entries; all continuous ones if None
 ) -> Tensor: # float64 vector, on the CPU; of complex numbers both parts
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
-    tied = () if names else aliases(state)
-    chosen = sorted(names or (k for k, v in state.items() if is_continuous(v) and k not in tied))
+    left_out = () if names else aliases(state).keys() | implied(state)
+    chosen = sorted(names or (k for k, v in state.items() if is_continuous(v) and k not in left_out))
     return torch.cat([flat_parts(state[k]).cpu() for k in chosen])
 
 def flat_parts(
@@ -322,8 +360,10 @@ def as_vectors(
     a, b = as_state(a), as_state(b)
     if names is not None: a, b = ({k: state[k] for k in sorted(set(names))} for state in (a, b))
     require_same_shapes(a, b)
-    second = aliases(a).keys() | aliases(b).keys() # a tied weight counts once
-    return tuple(as_vector({k: v for k, v in state.items() if k not in second}) for state in (a, b))
+    left_out = aliases(a).keys() | aliases(b).keys() # a tied weight counts once
+    if names is None: left_out |= implied(a)
+    chosen = [k for k, v in a.items() if is_continuous(v) and k not in left_out]
+    return as_vector(a, chosen), as_vector(b, chosen)
 
 def distance(
     a:Solution, # one state

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from .core import (
-    Diverged, Solution, State, aliases, as_state, flat_parts, is_continuous, mapped, require_finite, require_same_shapes, stream, under_all_names)
+    Diverged, Solution, State, aliases, as_state, flat_parts, implied, is_continuous, mapped, renewed, require_finite, require_same_shapes,
+    stream, under_all_names)
 from .data import ImageSet
-from .engine.evaluation import answer, check_outputs, check_state, device_of, differentiable, evaluate, evaluating
+from .engine.evaluation import (
+    answer, check_outputs, check_state, device_of, differentiable, evaluate, evaluating, require_at_least, unwritten)
 from .lmc import recalibrate_batchnorm
 from .networks.weights import masked, ties
 
@@ -37,7 +39,7 @@ class Plane:
         y:float # in units of `up`
     ) -> dict[str, Tensor]: # a whole state
         "One point of the plane"
-        return mapped(lambda k, v: v + x*self.right[k] + y*self.up[k] if k in self.right else v, self.origin)
+        return renewed(mapped(lambda k, v: v + x*self.right[k] + y*self.up[k] if k in self.right else v, self.origin))
 
     def coordinates(self,
         state:Solution # of the same network
@@ -74,11 +76,14 @@ def plane_of_two(
     return Plane(origin, *(under_all_names(part, tied) for part in (right, _as_long(_beside(up, right), right))))
 
 def _difference(a, b, scale=1.):
-    "Of continuous entries alone"
-    a, b = ({k: v for k, v in state.items() if is_continuous(a[k])} for state in (a, b))
+    "Of continuous entries alone, but for those that follow from others"
+    left_out = implied(a)
+    a, b = ({k: v for k, v in state.items() if is_continuous(a[k]) and k not in left_out} for state in (a, b))
     return mapped(lambda k, u, v: (u - v)*scale, a, b)
 
-def _middle(a, b): return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) else u, a, b)
+def _middle(a, b):
+    one = implied(a)
+    return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) and k not in one else u, a, b)
 
 def _beside(direction, line):
     "What of a direction is orthogonal to a line"
@@ -164,6 +169,7 @@ class Curvature:
         mask:Mapping[str, Tensor]|None=None, # only prunable weights that live, the others are zero; all trainable parameters if None
         chunk:int=1000 # images at a time
     ):
+        require_at_least('chunk', chunk)
         self.model, self.data, self.chunk = model, data.to(device_of(model)), chunk
         state = as_state(state)
         if isinstance(model, nn.DataParallel): raise ValueError('curvature is computed on one device: give model.module and a state of that')
@@ -172,10 +178,11 @@ class Curvature:
         if mask: state = masked(state, mask, tied)
         state = {k: v.to(device_of(model)) for k, v in state.items() if k not in tied}
         names = list(mask) if mask else [k for k, p in model.named_parameters() if p.requires_grad]
-        self.point, self.fixed = {k: state[k].detach().contiguous() for k in names}, {k: v for k, v in state.items() if k not in names}
+        self.point, self.fixed = {k: state[k].detach().contiguous() for k in names}, {k: v.clone() for k, v in state.items() if k not in names}
         self.alive = torch.cat([(mask[k] if mask else torch.ones_like(v, dtype=torch.bool)).flatten().to(v.device) for k, v in self.point.items()])
         if not self.alive.any(): raise ValueError('no weight lives: there is no curvature to measure')
-        with torch.no_grad(), evaluating(model): check_outputs(model, answer(model, self._inputs(self.data.x[:2]), self._network(self.point)), data.classes)
+        with torch.no_grad(), evaluating(model), unwritten(model, self.fixed): out = answer(model, self._inputs(self.data.x[:2]), self._network(self.point))
+        check_outputs(model, out, data.classes)
 
     def __len__(self): return int(self.alive.sum())
 
@@ -268,6 +275,7 @@ def trace(
     sketch:int=0 # directions of large eigenvalues that are summed exactly, at two products each; none by Hutchinson's way
 ) -> tuple[float, float]: # estimate, standard error
     "The sum of all eigenvalues, from random signs (Hutchinson 1990); of what a sketch leaves over, it is Hutch++ (Meyer et al. 2021)"
+    require_at_least('draws', draws)
     if not 0 <= sketch <= len(curvature): raise ValueError(f'sketch={sketch} must lie in 0…{len(curvature)}, the number of weights')
     def signs(n, name):
         drawn = torch.randint(2, (n, len(curvature)), generator=stream(seed, name))*2 - 1

@@ -24,14 +24,15 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, snip_scores
-from lottery_diet.core import Diverged, aliases, angle, as_state, closures, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
+from lottery_diet import core
+from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, keep_best, snip_scores
+from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.engine.closed_form import ClosedForm
-from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, predict
+from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, mixed, predict
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.functions import code_of
@@ -39,7 +40,7 @@ from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
 from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
-from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues
+from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues, trace
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.models import cifar_resnet, find_model, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock
@@ -1385,7 +1386,7 @@ class ByForward(Plain):
 def test_functions_that_close_over_a_network_are_bound_to_its_copy(kind):
     plain, net = initialize(Plain, 0), initialize(kind, 0)
     before, other = state_of(net), state_of(initialize(Plain, 1))
-    assert len(closures(net)) == dict(ByLambda=1, ByLayers=2, ByForward=2)[kind.__name__] and closures(plain) == []
+    assert len(core.closures(net)) == dict(ByLambda=1, ByLayers=2, ByForward=2)[kind.__name__] and core.closures(plain) == []
     for n in (plain, net): n.train()
     ends = [fit_many(initialize(k, 0), data, recipe, [Snapshot(0, before), Snapshot(0, other)], grouping='in turn') for k in (Plain, kind)]
     for a, b in zip(*ends):
@@ -1416,9 +1417,122 @@ def test_a_function_that_reaches_its_network_by_name_is_not_copied():
     hooked.register_forward_hook(lambda m, x, out: seen.append(len(out)) or out + shared.fc.bias)
     weighed = initialize(Plain, 0)
     weighed.fc.weight.register_hook(lambda g: g*weighed.fc.bias.sum())
-    assert closures(hooked) == []
+    assert core.closures(hooked) == []
     predict(twin(hooked), test)
     own = twin(weighed)
     with torch.no_grad(): own.fc.bias.fill_(0)
     own(data.inputs(data.x[:4])).sum().backward()
     assert sum(seen) == len(test) and not own.fc.weight.grad.any()
+
+def test_children_that_differ_in_augmentation_alone_need_some():
+    def children(net, recipe=recipe, **kwargs): return spawn(net, data, recipe, state_of(net), noise='augmentation', **kwargs)
+    with pytest.raises(ValueError, match="noise='augmentation' needs images that are augmented"): children(make('linear'))
+    def brighter(x, draws): return x + torch.rand(len(x), 1, 1, 1, generator=draws)
+    for net, kwargs in ((make('dropout'), {}), (make('linear'), dict(recipe=replace(recipe, crop=1))), (make('linear'), dict(augment=brighter))):
+        assert distance(*children(net, **kwargs)) > 0
+    assert distance(*spawn(make('linear'), data, recipe, make('linear'), noise='order')) > 0
+
+def by_class(images): return images.take(images.y.argsort(stable=True))
+
+def test_batches_are_alike_where_images_come_class_after_class():
+    net, many = initialize(lambda: flat(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), tail()), 0), splits.train
+    def spread(images): return recalibrate_batchnorm(net, net, images, 64)['2.running_var']
+    fit(net, many, Recipe(60, 64, lr=.1))
+    variance = spread(many)
+    in_order = net[1](many.inputs(many.x[many.y.argsort(stable=True)]).flatten(1)).detach()
+    within = torch.stack([part.var(0) for part in in_order.split(64) if len(part) >= 32]).mean(0)
+    assert (within/variance).mean() < .9, 'what batches of one class would give'
+    torch.testing.assert_close(spread(by_class(many)), variance, rtol=.05, atol=0.)
+    chosen = lambda images: snip_mask(net, images)
+    jaccard = lambda a, b: int(sum((a[k] & b[k]).sum() for k in a))/int(sum((a[k] | b[k]).sum() for k in a))
+    again = many.take(torch.randperm(len(many), generator=stream(0, 'another order')))
+    assert jaccard(chosen(many), chosen(by_class(many))) > jaccard(chosen(many), chosen(again)) - .1
+    assert mixed(many, 64) is many and mixed(by_class(many), len(many)) is not many # data in random order keep every digit
+    sorted_twice = mixed(by_class(many), 64)
+    assert torch.equal(sorted_twice.x, mixed(by_class(many), 64).x) and torch.equal(sorted_twice.y.bincount(), many.y.bincount())
+    one = many.take((many.y == 3).nonzero()[:, 0])
+    assert mixed(one, 64) is one
+
+def snip_mask(net, images): return keep_best(snip_scores(net, images, batch_size=64), 100, Mask.dense(net))
+
+def normed(f): return lambda: flat(f(nn.Linear(64, 8)), nn.ReLU(), f(nn.Linear(8, 8)), nn.ReLU(), tail())
+
+@pytest.mark.filterwarnings('ignore:.*spectral_norm.*:FutureWarning')
+@pytest.mark.parametrize('norm', [parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_singular_vectors_follow_from_weights(norm):
+    net, other = initialize(normed(norm), 0), initialize(normed(norm), 1)
+    a, b = fit(net, data, recipe).state, fit(other, data, recipe).state
+    turned = a | {k: -a[k] for k in core.implied(a)} # known but for a sign
+    assert len(core.implied(a)) == 4 and distance(a, turned) == 0 and distance(a, b) > 0 and angle(a, turned) == pytest.approx(0, abs=1e-12)
+    path = loss_path(net, a, turned, data, (.25, .45, .75)).table.loss
+    assert path.max() - path.min() < .02
+    for point in (lerp(a, b, .5), lerp(turned, b, .5), plane_of_two(turned, b).at(0., 0.)):
+        net.load_state_dict(point)
+        net.eval()
+        with torch.no_grad():
+            for layer in (net[1], net[3]):
+                layer(torch.zeros(1, layer.in_features))
+                assert torch.linalg.matrix_norm(layer.weight, 2) == pytest.approx(1, rel=1e-3)
+    assert not core.implied(a) & plane_of_two(a, b).right.keys() and same(lerp(a, b, 0.), a) and same(lerp(a, b, 1.), b)
+
+def test_vectors_of_a_convolution_are_of_the_axis_that_they_were_of():
+    for layer, axis in ((nn.Conv2d(4, 4, 3), 0), (nn.ConvTranspose2d(4, 4, 3), 1)):
+        normal = initialize(lambda: parametrizations.spectral_norm(layer), 0).eval()
+        changed = core.renewed(state_of(normal) | {'parametrizations.weight.original': torch.randn(4, 4, 3, 3, generator=stream(0, 'weights'))*.01
+                                              + state_of(normal)['parametrizations.weight.original']})
+        normal.load_state_dict(changed)
+        assert torch.linalg.matrix_norm(normal.weight.movedim(axis, 0).flatten(1), 2).item() == pytest.approx(1, rel=1e-3)
+
+class Counting(nn.Module):
+    "Writes to a buffer, or gives it a new tensor"
+    def __init__(self, anew=False, training_alone=False):
+        super().__init__()
+        self.anew, self.training_alone, self.f = anew, training_alone, nn.Linear(64, 10)
+        self.register_buffer('seen', torch.zeros(()))
+    def forward(self, x):
+        if self.anew: self.seen = self.seen + len(x)
+        elif self.training or not self.training_alone: self.seen += len(x)
+        return self.f(x.flatten(1))
+
+def test_a_look_leaves_buffers_as_they_were():
+    for anew in (False, True):
+        net = initialize(partial(Counting, anew), 0)
+        for look in (evaluate, predict, el2n, lambda n, d: loss_path(n, n, n, d)): look(net, test)
+        assert net.seen == 0
+        fit(net, data, recipe)
+        assert net.seen == 4*32
+    net, plain = initialize(Counting, 0), initialize(partial(Counting, training_alone=True), 0)
+    for look in (grand, lambda n, d: Curvature(n, n, d)):
+        with pytest.raises(ValueError, match="this Counting writes to its buffer 'seen' in evaluation.*if self.training"): look(net, test)
+        look(plain, test)
+    assert net.seen == 0
+
+@pytest.mark.parametrize('off', [torch.no_grad, torch.inference_mode])
+def test_gradients_that_are_switched_off(off):
+    for go in (lambda net: fit(net, data, recipe), lambda net: grand(net, test), lambda net: snip_scores(net, data), lambda net: flow_scores(net, data.shape)):
+        with off(), pytest.raises(ValueError, match='gradients are switched off here'): go(make('linear'))
+
+def test_what_else_was_an_error_of_others_is_a_sentence():
+    net = make('linear')
+    for wrapped in ('module.', '_orig_mod.'):
+        state = {wrapped + k: v for k, v in net.state_dict().items()}
+        with pytest.raises(ValueError, match=f'names of one begin with {wrapped!r}, take that off'): evaluate(net, test, state)
+    for kind in (torch.float64, torch.bfloat16): # as a network takes a state that it loads
+        assert evaluate(net, test, {k: v.to(kind) for k, v in net.state_dict().items()}).loss == pytest.approx(evaluate(net, test).loss, rel=.02)
+    curvature = Curvature(net, net, test)
+    counts = dict(batch_size=lambda n: evaluate(net, test, batch_size=n), chunk=lambda n: grand(net, test, n), draws=lambda n: trace(curvature, n))
+    for name, go in counts.items():
+        for n in (0, -1, 1.5):
+            with pytest.raises(ValueError, match=f'{name}={n} must be a whole number of at least 1'): go(n)
+    odd = ImageSet(data.x.repeat(11, 1, 1, 1)[:1001], data.y.repeat(11)[:1001], classes=10)
+    norm = initialize(lambda: flat(nn.Linear(64, 8), nn.BatchNorm1d(8), tail()), 0)
+    with pytest.raises(ValueError, match='Sequential normalizes each batch by itself, which a single image is not enough for'): el2n(norm, odd, 'as released')
+
+def test_what_gradient_matching_cannot_match():
+    net, (x, y), how = networks['convolution'][0], begin_at(data, 1), Condensing(outer=1, inner=1, factor=1, batch_real=8)
+    go = lambda net, labels, images=data: next(match_gradients(net, images, x, labels, how))
+    with pytest.raises(ValueError, match='there is no real image of class 3'): go(net, y, data.take(data.y != 3))
+    with pytest.raises(ValueError, match='soft labels'): go(net, F.one_hot(y).float())
+    with pytest.raises(ValueError, match='no convolutions that train'): go(lambda: net().requires_grad_(False), y)
+    for wrong in (dict(lr_images=-1), dict(momentum=5), dict(cutmix=3), dict(inner=1.5), dict(net_lr=float('nan'))):
+        with pytest.raises(ValueError, match=next(iter(wrong))): Condensing(**wrong)
