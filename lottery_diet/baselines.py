@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from .core import Solution, State, as_state, mapped, require_finite, require_same_shapes, seeded, stream, twin
 from .data import ImageSet
-from .engine.evaluation import answer, check_outputs, device_of, differentiable
+from .engine.evaluation import answer, by_batch, check_outputs, device_of, differentiable, mixed, require_at_least, require_gradients
 from .engine.recipe import Recipe
 from .engine.update import make_optimizer, require_one, set_rate
 from .imp import Mask, flat, unflat
@@ -132,7 +132,7 @@ def draw_layerwise(
 # %% ../nbs/11_baselines.ipynb #123d8548
 def snip_scores(
     model:nn.Module, # at its start; unchanged
-    data:ImageSet, # some training images, in random order
+    data:ImageSet, # some training images; class after class they are put in a random order where the network has BatchNorm
     mask:Mask|None=None, # who lives; dense if None
     batch_size:int=256 # images at a time
 ) -> dict[str, Tensor]: # not negative, by name
@@ -153,6 +153,8 @@ def batch_losses(
     temperature:float=1. # logits are divided by it
 ) -> Iterator[Tensor]: # their sum is the mean loss, nats
     "Each batch's part in the mean cross-entropy, with its graph"
+    require_at_least('batch_size', batch_size)
+    if any(map(by_batch, net.modules())): data = mixed(data, batch_size)
     pieces = math.ceil(len(data)/batch_size)
     with seeded(0, 'batch losses', device=data.x.device):
         for x, y in zip(data.x.tensor_split(pieces), data.y.tensor_split(pieces)):
@@ -165,6 +167,7 @@ def prepared(
     mask:Mask|None # who lives; dense if None
 ) -> tuple[nn.Module, dict[str, nn.Parameter]]: # a copy in training mode, dead weights zero; those of its weights that the mask names
     "What is scored"
+    require_gradients()
     mask, own = Mask.dense(model) if mask is None else mask, twin(model)
     own.load_state_dict(mask.apply(model.state_dict()))
     own.requires_grad_(False).train()
@@ -181,7 +184,7 @@ def slopes(
 # %% ../nbs/11_baselines.ipynb #7d43be80
 def grasp_scores(
     model:nn.Module, # at its start; unchanged
-    data:ImageSet, # some training images, in random order
+    data:ImageSet, # some training images; class after class they are put in a random order where the network has BatchNorm
     mask:Mask|None=None, # who lives; dense if None
     batch_size:int=256, # images at a time
     temperature:float=200. # logits are divided by it

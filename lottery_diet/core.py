@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
-           'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'Diverged',
-           'require_finite', 'twin', 'is_hooked', 'as_vector', 'flat_parts', 'as_vectors', 'distance', 'angle',
-           'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of',
-           'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home',
-           'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root',
-           'shipped', 'unknown', 'write_whole']
+           'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'spectral', 'implied',
+           'renewed', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector', 'flat_parts',
+           'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores',
+           'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
+           'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest',
+           'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
+import dis
 import hashlib
 import importlib.util
 import json
@@ -22,12 +23,14 @@ import pickle
 import platform
 import random
 import subprocess
+import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import index
 from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
 import numpy as np
 import torch
@@ -169,7 +172,9 @@ def lerp(
     r"$(1-t)\,a + t\,b$, entry by entry; raises `ValueError` where names or shapes differ"
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
-    return mapped(lambda k, u, v: torch.lerp(u, v.to(u.dtype), t) if is_continuous(u) else u if t < .5 else v, a, b)
+    nearer = implied(a)
+    mixed = mapped(lambda k, u, v: torch.lerp(u, v.to(u.dtype), t) if is_continuous(u) and k not in nearer else u if t < .5 else v, a, b)
+    return mixed if t in (0, 1) else renewed(mixed)
 
 def require_same_shapes(
     a:State, # parameters and buffers by name
@@ -177,6 +182,9 @@ def require_same_shapes(
     what:str='the states hold different entries' # begins the message
 ) -> None:
     "Raise `ValueError` naming the first entry in which two states differ in name or shape"
+    for wrapped in ('module.', '_orig_mod.'): # of DataParallel, of torch.compile
+        if a.keys() != b.keys() and {k.removeprefix(wrapped) for k in a} == {k.removeprefix(wrapped) for k in b}:
+            raise ValueError(f'{what}: names of one begin with {wrapped!r}, take that off: {{k.removeprefix({wrapped!r}): v for k, v in state.items()}}')
     if a.keys() != b.keys(): raise ValueError(f'{what}: {sorted(a.keys() ^ b.keys())[0]!r} is in one only')
     for k in a:
         if a[k].shape != b[k].shape: raise ValueError(f'{what}: {k!r} is {tuple(a[k].shape)} in one and {tuple(b[k].shape)} in the other')
@@ -187,6 +195,39 @@ def same(
 ) -> bool: # False too where a value is not a number
     "Do two states hold the same names, types, shapes and values, to the last digit?"
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
+
+# %% ../nbs/00_core.ipynb #c0de0012
+def spectral(
+    state:State # parameters and buffers by name
+) -> dict[str, tuple[str, str]]: # names of weights, each with those of its first singular vectors u and v
+    "Weights under spectral_norm, of either kind that PyTorch has"
+    new = {k: tuple(k.removesuffix('original') + f'0._{side}' for side in 'uv') for k in state if k.endswith('.original')}
+    old = {k: tuple(k.removesuffix('orig') + side for side in 'uv') for k in state if k.endswith('_orig')}
+    return {k: pair for k, pair in (new | old).items() if all(name in state for name in pair)}
+
+def implied(
+    state:State # parameters and buffers by name
+) -> set[str]: # of spectral_norm's vectors
+    "Names of entries that follow from others"
+    return {name for pair in spectral(state).values() for name in pair}
+
+def renewed(
+    state:State, # its weights were changed
+    rounds:int=100 # of power iteration
+) -> State: # itself where no weight is under spectral_norm
+    "The same weights with the vectors that follow from them"
+    new = dict(state)
+    for k, (u, v) in spectral(state).items(): new[u], new[v] = _first_vectors(state[k].detach(), state[u], state[v], rounds)
+    return new if spectral(state) else state
+
+def _first_vectors(weight, u, v, rounds):
+    "Singular vectors of the matrix whose rows are the axis that u runs over; of two such axes, that to which both vectors belonged"
+    axes = [i for i, n in enumerate(weight.shape) if (n, weight.numel()) == (len(u), len(u)*len(v))]
+    rows = max((weight.movedim(i, 0).flatten(1) for i in axes), key=lambda m: (u @ m @ v).abs().item())
+    for _ in range(rounds):
+        v = nn.functional.normalize(rows.T @ u, dim=0)
+        u = nn.functional.normalize(rows @ v, dim=0)
+    return u, v
 
 # %% ../nbs/00_core.ipynb #08fff938
 class Diverged(ArithmeticError):
@@ -200,18 +241,92 @@ def require_finite(
     parts = [v for v in (values.values() if isinstance(values, Mapping) else [values]) if is_continuous(v) and v.numel()]
     if parts and not torch.stack([v.isfinite().all() for v in parts]).all(): raise Diverged(what)
 
+# %% ../nbs/00_core.ipynb #c0de0002
 def twin(
     model:nn.Module # any network; unchanged
 ) -> nn.Module: # a deep copy, with the hooks on its parameters, which copies of tensors do not have
-    "A network of its own"
+    "A network of its own; raises `ValueError` where a function that it holds would still compute with the original"
     computed = {id(v): v.detach().clone() for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf}
-    own = copy.deepcopy(model, computed)
+    bound, parts = closures(model), _parts_of(model)
+    own = copy.deepcopy(model, computed) # which notes in `computed` what each part became
+    new = {id(f): _bound_anew(f, computed, parts) for f in bound}
+    def its(hook): return new[id(hook)] if id(hook) in new else copy.deepcopy(hook, computed) if _reaches(hook, parts) else hook
     for p, q in zip(model.parameters(), own.parameters()):
         if not q.requires_grad: continue
-        for hook in (p._backward_hooks or {}).values(): q.register_hook(hook)
-        for hook in (p._post_accumulate_grad_hooks or {}).values(): q.register_post_accumulate_grad_hook(hook)
+        for hook in (p._backward_hooks or {}).values(): q.register_hook(its(hook))
+        for hook in (p._post_accumulate_grad_hooks or {}).values(): q.register_post_accumulate_grad_hook(its(hook))
+    if bound: _exchange(own, new, parts, f'this {type(model).__name__} cannot be copied: {bound[0].__name__} reaches its weights by a global name, '
+                        'or inside a partial; write a module whose forward uses self')
     return own
 
+def closures(
+    model:nn.Module # any network
+) -> list[FunctionType]: # none in most networks
+    "Functions in its attributes and hooks that reach its modules or tensors otherwise than by their arguments; a deep copy leaves them as they are"
+    parts = _parts_of(model)
+    return [f for f in _within(model) if isinstance(f, FunctionType) and any(_reaches(v, parts) for v in _held(f))]
+
+# %% ../nbs/00_core.ipynb #c0de0004
+def _parts_of(model): return {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
+def _reaches(v, parts): return any(id(part) in parts for part in _within(v))
+
+def _within(root):
+    "Everything that an object holds, itself first"
+    todo, seen = [root], {}
+    while todo:
+        v = todo.pop()
+        if id(v) in seen: continue
+        seen[id(v)] = v
+        yield v
+        todo += _held(v)
+
+def _held(v):
+    "What an object holds, one step deep; functions also what they have from around them"
+    if isinstance(v, str|int|float|type|ModuleType|type(None)): return []
+    if isinstance(v, dict): return [*v.values()]
+    if isinstance(v, list|tuple|set|frozenset): return [*v]
+    if isinstance(v, Tensor): return [v._backward_hooks, getattr(v, '_post_accumulate_grad_hooks', None)]
+    if isinstance(v, MethodType): return [v.__self__, v.__func__]
+    if isinstance(v, partial): return [v.func, v.args, v.keywords]
+    around = [*map(_content, v.__closure__ or ()), v.__defaults__, v.__kwdefaults__, *_globals_of(v)] if isinstance(v, FunctionType) else []
+    return [*around, vars(v)] if hasattr(v, '__dict__') else []
+
+def _content(cell):
+    try: return cell.cell_contents
+    except ValueError: return None # not assigned yet
+
+_libraries = tuple({sysconfig.get_paths()[kind] for kind in ('stdlib', 'platstdlib', 'purelib', 'platlib')}) # whose functions know no network of the user's
+
+def _globals_of(f): return [] if f.__code__.co_filename.startswith(_libraries) else [f.__globals__[k] for k in _names_in(f.__code__) if k in f.__globals__]
+
+@lru_cache(maxsize=None)
+def _names_in(code):
+    "Global names that a function uses, or those in it"
+    own = {step.argval for step in dis.get_instructions(code) if step.opname in ('LOAD_GLOBAL', 'LOAD_NAME')}
+    return own.union(*(_names_in(c) for c in code.co_consts if isinstance(c, CodeType)))
+
+# %% ../nbs/00_core.ipynb #c0de0006
+def _bound_anew(f, memo, parts):
+    "The same function around the copies of what it was around; what reaches no part of the network stays as it is"
+    def own(v): return copy.deepcopy(v, memo) if _reaches(v, parts) else v
+    cells = tuple(memo.setdefault(id(c), CellType(own(_content(c)))) if _reaches(_content(c), parts) else c for c in f.__closure__ or ())
+    new = FunctionType(f.__code__, f.__globals__, f.__name__, own(f.__defaults__), cells)
+    new.__kwdefaults__, new.__qualname__, new.__module__ = own(f.__kwdefaults__), f.__qualname__, f.__module__
+    vars(new).update(own(vars(f)))
+    return new
+
+def _exchange(own, new, parts, what):
+    "Put new functions where a copy holds those of the original; raise where it still reaches a part of that"
+    for v in _within(own):
+        if id(v) in parts: raise ValueError(what)
+        if isinstance(v, dict|list):
+            for k, f in [*(v.items() if isinstance(v, dict) else enumerate(v))]:
+                if id(f) in new: v[k] = new[id(f)]
+        if isinstance(v, FunctionType):
+            for c in v.__closure__ or ():
+                if id(_content(c)) in new: c.cell_contents = new[id(_content(c))]
+
+# %% ../nbs/00_core.ipynb #c0de0010
 def is_hooked(
     model:nn.Module # any network
 ) -> bool: # True too for one that torch.nn.utils.prune or weight_norm changed
@@ -226,8 +341,8 @@ def as_vector(
     names:Iterable[str]|None=None # which entries; all continuous ones if None
 ) -> Tensor: # float64 vector, on the CPU; of complex numbers both parts
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
-    tied = () if names else aliases(state)
-    chosen = sorted(names or (k for k, v in state.items() if is_continuous(v) and k not in tied))
+    left_out = () if names else aliases(state).keys() | implied(state)
+    chosen = sorted(names or (k for k, v in state.items() if is_continuous(v) and k not in left_out))
     return torch.cat([flat_parts(state[k]).cpu() for k in chosen])
 
 def flat_parts(
@@ -245,8 +360,10 @@ def as_vectors(
     a, b = as_state(a), as_state(b)
     if names is not None: a, b = ({k: state[k] for k in sorted(set(names))} for state in (a, b))
     require_same_shapes(a, b)
-    second = aliases(a).keys() | aliases(b).keys() # a tied weight counts once
-    return tuple(as_vector({k: v for k, v in state.items() if k not in second}) for state in (a, b))
+    left_out = aliases(a).keys() | aliases(b).keys() # a tied weight counts once
+    if names is None: left_out |= implied(a)
+    chosen = [k for k, v in a.items() if is_continuous(v) and k not in left_out]
+    return as_vector(a, chosen), as_vector(b, chosen)
 
 def distance(
     a:Solution, # one state

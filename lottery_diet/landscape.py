@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from .core import (
-    Diverged, Solution, State, aliases, as_state, flat_parts, is_continuous, mapped, require_finite, require_same_shapes, stream, under_all_names)
+    Diverged, Solution, State, aliases, as_state, flat_parts, implied, is_continuous, mapped, renewed, require_finite, require_same_shapes,
+    stream, under_all_names)
 from .data import ImageSet
-from .engine.evaluation import check_state, device_of, differentiable, evaluate, evaluating
+from .engine.evaluation import (
+    answer, check_outputs, check_state, device_of, differentiable, evaluate, evaluating, require_at_least, unwritten)
 from .lmc import recalibrate_batchnorm
 from .networks.weights import masked, ties
 
@@ -37,7 +39,7 @@ class Plane:
         y:float # in units of `up`
     ) -> dict[str, Tensor]: # a whole state
         "One point of the plane"
-        return mapped(lambda k, v: v + x*self.right[k] + y*self.up[k] if k in self.right else v, self.origin)
+        return renewed(mapped(lambda k, v: v + x*self.right[k] + y*self.up[k] if k in self.right else v, self.origin))
 
     def coordinates(self,
         state:Solution # of the same network
@@ -57,13 +59,15 @@ def plane_of_two(
     b:Solution, # another, at (-1, 0)
     towards:Solution|None=None, # a third state that the plane shall lean to; a random direction if None
     filter_normalized:bool=False, # the second direction's filters get the lengths of the solutions' own (Li et al. 2018)
-    mask:Mapping[str, Tensor]|None=None, # the plane stays within the living weights
+    mask:Mapping[str, Tensor]|None=None, # True where a weight lives: the others are zero in the whole plane
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle
     "The plane through two solutions, with an orthogonal direction of the same length (SYN §4); raises `ValueError` for equal ones, or a third on their line"
     a, b = as_state(a), as_state(b)
     require_same_shapes(a, b)
-    origin, right, tied = _middle(a, b), _difference(a, b, .5), aliases(a)
+    tied = aliases(a)
+    if mask: a, b = (masked(state, mask, tied) for state in (a, b))
+    origin, right = _middle(a, b), _difference(a, b, .5)
     _require_length(right, 'both solutions are the same: a plane needs two')
     up = mapped(lambda k, v: _random(k, v, seed), right) if towards is None else _difference(origin, as_state(towards), -1.)
     if filter_normalized: up = {k: _like_filters(v, origin[k]) for k, v in up.items()}
@@ -72,11 +76,14 @@ def plane_of_two(
     return Plane(origin, *(under_all_names(part, tied) for part in (right, _as_long(_beside(up, right), right))))
 
 def _difference(a, b, scale=1.):
-    "Of continuous entries alone"
-    a, b = ({k: v for k, v in state.items() if is_continuous(a[k])} for state in (a, b))
+    "Of continuous entries alone, but for those that follow from others"
+    left_out = implied(a)
+    a, b = ({k: v for k, v in state.items() if is_continuous(a[k]) and k not in left_out} for state in (a, b))
     return mapped(lambda k, u, v: (u - v)*scale, a, b)
 
-def _middle(a, b): return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) else u, a, b)
+def _middle(a, b):
+    one = implied(a)
+    return mapped(lambda k, u, v: (u + v)/2 if is_continuous(u) and k not in one else u, a, b)
 
 def _beside(direction, line):
     "What of a direction is orthogonal to a line"
@@ -159,19 +166,23 @@ class Curvature:
         model:nn.Module, # gives the architecture
         state:Solution, # the point
         data:ImageSet, # whose mean loss, un-augmented
-        mask:Mapping[str, Tensor]|None=None, # only prunable weights that live; all trainable parameters if None
+        mask:Mapping[str, Tensor]|None=None, # only prunable weights that live, the others are zero; all trainable parameters if None
         chunk:int=1000 # images at a time
     ):
+        require_at_least('chunk', chunk)
         self.model, self.data, self.chunk = model, data.to(device_of(model)), chunk
         state = as_state(state)
         if isinstance(model, nn.DataParallel): raise ValueError('curvature is computed on one device: give model.module and a state of that')
         check_state(model, state)
         tied = ties(model)
+        if mask: state = masked(state, mask, tied)
         state = {k: v.to(device_of(model)) for k, v in state.items() if k not in tied}
         names = list(mask) if mask else [k for k, p in model.named_parameters() if p.requires_grad]
-        self.point, self.fixed = {k: state[k].detach().contiguous() for k in names}, {k: v for k, v in state.items() if k not in names}
+        self.point, self.fixed = {k: state[k].detach().contiguous() for k in names}, {k: v.clone() for k, v in state.items() if k not in names}
         self.alive = torch.cat([(mask[k] if mask else torch.ones_like(v, dtype=torch.bool)).flatten().to(v.device) for k, v in self.point.items()])
         if not self.alive.any(): raise ValueError('no weight lives: there is no curvature to measure')
+        with torch.no_grad(), evaluating(model), unwritten(model, self.fixed): out = answer(model, self._inputs(self.data.x[:2]), self._network(self.point))
+        check_outputs(model, out, data.classes)
 
     def __len__(self): return int(self.alive.sum())
 
@@ -184,9 +195,12 @@ class Curvature:
         require_finite(found, 'curvature is not a finite number here: the state comes from a training that diverged')
         return found
 
+    def _inputs(self, x): return self.data.inputs(x).to(next(iter(self.point.values())).dtype)
+    def _network(self, point): return lambda x: functional_call(self.model, self.fixed | point, (x,))
+
     def _on(self, x, y, vectors):
-        inputs = self.data.inputs(x).to(next(iter(self.point.values())).dtype)
-        slope = grad(lambda point: F.cross_entropy(functional_call(self.model, self.fixed | point, (inputs.clone(),)), y))
+        inputs = self._inputs(x)
+        slope = grad(lambda point: F.cross_entropy(self._network(point)(inputs.clone()), y))
         def one(vector): return self._shorten(jvp(slope, (self.point,), (self._lengthen(vector),))[1])
         return vmap(one, randomness='same')(vectors)
 
@@ -261,6 +275,7 @@ def trace(
     sketch:int=0 # directions of large eigenvalues that are summed exactly, at two products each; none by Hutchinson's way
 ) -> tuple[float, float]: # estimate, standard error
     "The sum of all eigenvalues, from random signs (Hutchinson 1990); of what a sketch leaves over, it is Hutch++ (Meyer et al. 2021)"
+    require_at_least('draws', draws)
     if not 0 <= sketch <= len(curvature): raise ValueError(f'sketch={sketch} must lie in 0…{len(curvature)}, the number of weights')
     def signs(n, name):
         drawn = torch.randint(2, (n, len(curvature)), generator=stream(seed, name))*2 - 1

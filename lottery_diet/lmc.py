@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['noises', 'LossPath', 'loss_path', 'point_on', 'per_example', 'Barrier', 'barrier', 'example_barriers',
-           'recalibrate_batchnorm', 'exchanged', 'nudged', 'child_seeds', 'spawn', 'instability']
+           'recalibrate_batchnorm', 'exchanged', 'nudged', 'child_seeds', 'spawn', 'require_augmented', 'instability']
 
 # %% ../nbs/06_lmc.ipynb #174751aa
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .core import Solution, as_state, derive, lerp, seeded, stream, twin, unknown
 from .data import ImageSet
-from .engine.evaluation import device_of, logits_of
+from .engine.evaluation import device_of, draws, logits_of, mixed, require_at_least
 from .engine.recipe import Recipe
 from .networks.weights import masked, ties
 from .train import Snapshot, fit
@@ -129,7 +129,7 @@ def example_barriers(
 def recalibrate_batchnorm(
     model:nn.Module, # gives the architecture; unchanged
     state:Solution, # whose statistics to re-estimate
-    data:ImageSet, # un-augmented, usually training images
+    data:ImageSet, # un-augmented, usually training images; class after class they are put in a random order
     batch_size:int=256 # images at a time; a last one below half of it is left out
 ) -> dict[str, Tensor]: # the state with new running statistics; the same where there are none
     "Running statistics as the mean over the batches of one pass"
@@ -142,7 +142,8 @@ def recalibrate_batchnorm(
         m.reset_running_stats()
         m.momentum = None # the mean over all batches
         m.train()
-    data = data.to(device_of(model))
+    require_at_least('batch_size', batch_size)
+    data = mixed(data, batch_size).to(device_of(model))
     batches = (x for x in data.x.split(batch_size) if len(x)*2 >= min(batch_size, len(data)))
     with torch.no_grad(), seeded(0, 'statistics', device=data.x.device):
         for x in batches: own(data.inputs(x))
@@ -206,10 +207,21 @@ def spawn(
     seed:int=0, # the replicate
     **kwargs # of `train`: mask, way, …
 ) -> list[Snapshot]: # their ends
-    "Train children of one state to the end (linear mode connectivity analysis; Data Diet, Fig. 1); raises what `train` raises"
-    start = Snapshot.of(parent).rewound()
+    "Train children of one state to the end (linear mode connectivity analysis; Data Diet, Fig. 1); raises what `train` and `require_augmented` raise"
+    start, seeds = Snapshot.of(parent).rewound(), child_seeds(seed, children, noise)
+    if noise == 'augmentation':
+        few = data.take(torch.arange(min(2, len(data)))).to(device_of(model))
+        require_augmented(recipe, bool(kwargs.get('augment')) or draws(twin(model).train(), few.inputs(few.x)))
     return [fit(model, data, recipe, start=start, seed=order, augment_seed=augment, **kwargs)
-            for order, augment in child_seeds(seed, children, noise)]
+            for order, augment in seeds]
+
+def require_augmented(
+    recipe:Recipe, # of every child
+    drawn:bool=False # something else draws by the seed of augmentation too: an augmentation of one's own, dropout
+) -> None:
+    "Raise `ValueError` where children that differ in augmentation alone would be the same to the bit, and every barrier 0"
+    if not (drawn or recipe.crop or recipe.resized_crop or recipe.flip or recipe.cutmix):
+        raise ValueError("noise='augmentation' needs images that are augmented: give the recipe crop, flip or cutmix, or choose noise='order'")
 
 # %% ../nbs/06_lmc.ipynb #3603fa03
 def instability(

@@ -169,7 +169,7 @@ class _Sets:
     fixed = 0
 
     def __init__(self, network):
-        self.network = network
+        self.network, self.once = network, set()
         self.root, self.sizes, self.sides, self.seen, self.norms = [0], [0], [[]], [[]], [[]]
 
     def new(self, size):
@@ -192,6 +192,12 @@ class _Sets:
     def free(self):
         own = [g for g in range(1, len(self.root)) if self.find(g) == g]
         return [Units(self.sizes[g], tuple(self.sides[g]), tuple(self.norms[g] or self.seen[g])) for g in own]
+
+    def use(self, name, m):
+        "A layer with weights of its own: one that is called twice, or shares a weight, would need two orders"
+        for part in (m, *m.parameters(recurse=False), *m.buffers(recurse=False)):
+            if id(part) in self.once: self.refuse(f'uses {name}, or one of its weights, at two places')
+            self.once.add(id(part))
 
     def refuse(self, why): raise ValueError(f'units of this {self.network} cannot be matched: it {why}')
 
@@ -241,6 +247,7 @@ def _keeps_units(m):
 
 def _weighted(sets, name, m, own, came, lies):
     "A layer that new units come out of"
+    sets.use(name, m)
     width, takes = m.weight.shape[1], ('maps',) if isinstance(m, nn.Conv2d) else ('rows', 'last')
     if came != sets.fixed:
         if width % sets.sizes[came]: sets.refuse(f'joins units before {name}')
@@ -253,6 +260,7 @@ def _weighted(sets, name, m, own, came, lies):
 
 def _normalized(sets, name, m, own, came, lies):
     "A layer that normalizes each unit, or each pixel of one that was flattened, by itself"
+    sets.use(name, m)
     width = m.num_features if isinstance(m, nn.modules.batchnorm._BatchNorm) else m.num_channels
     if came != sets.fixed:
         if lies == 'last' and isinstance(m, nn.BatchNorm1d) and width == sets.sizes[came]: lies = 'rows' # of more axes the second would be as long

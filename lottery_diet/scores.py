@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .core import Damaged, choose, digest, load_tensors, require_finite, save_tensors, stream, twin
 from .data import ImageSet, LazyImages, front
-from .engine.evaluation import channels_last, check_outputs, device_of, evaluating, logits_of, predict
+from .engine.evaluation import answer, channels_last, check_outputs, device_of, evaluating, logits_of, predict
 from .engine.example_gradients import gradient_lengths
 from .engine.recipe import Recipe
 from .models import initialize
@@ -50,7 +50,7 @@ def logits_by_class(
     with evaluating(net):
         for m in net.modules():
             if isinstance(m, nn.modules.batchnorm._BatchNorm): m.train()
-        logits = torch.cat([net(data.inputs(x).contiguous(memory_format=layout)) for x in data.x.split(size)]).cpu()
+        logits = torch.cat([answer(net, data.inputs(x).contiguous(memory_format=layout)) for x in data.x.split(size)]).cpu()
     check_outputs(model, logits, data.classes)
     require_finite(logits, f'outputs of this {type(model).__name__} on {data.name} are not finite numbers: its training diverged')
     return logits[order.argsort().cpu()]

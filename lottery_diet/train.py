@@ -299,7 +299,7 @@ def check_data(
     if recipe.normalization and recipe.normalization != (data.mean, data.std):
         raise ValueError('the recipe asks for other normalization than the data carries: use data.normalized_by(*recipe.normalization), for the test set too')
     with evaluating(model), torch.no_grad(): out = answer(model, data.inputs(data.x[:2]))
-    check_outputs(model, out, data.classes)
+    check_outputs(model, out, data.classes, logits=not recipe.loss)
     if shares is not None: check_shares(shares, data, recipe)
     if (recipe.cutmix or shares is not None) and out.shape[1] > data.classes:
         raise ValueError(f'{type(model).__name__} gives {tuple(out.shape[1:])} outputs for {data.classes} classes: make it for that many')

@@ -214,7 +214,8 @@ def test_a_copy_replaces_nothing_and_a_misspelled_notebook_is_named(tmp_path, mo
     assert main(['notebook', 'scores', '--out', 'nbs/mine.ipynb']) == 0, 'a folder of the same name as ours hides nothing'
 
 @pytest.mark.parametrize('words', [
-    ('pack', '{}/a.zip'), pytest.param(('gallery', '--figures', 'results', '--out', '{}/g.html'), marks=pytest.mark.long), ('notebook', 'imp', '--out', '{}/nbs'),
+    ('pack', '{}/a.zip'), pytest.param(('gallery', '--figures', 'results', '--out', '{}/g.html'), marks=pytest.mark.long),
+    ('notebook', 'imp', '--out', '{}/nbs'),
     ('imp', '--out', '{}'), ('figure', 'dd_schematic', '--out', '{}'), ('figure', 'all', '--out', '{}')])
 def test_where_nothing_can_be_written_is_named_at_once(words, tmp_path, capsys):
     "Below what is a file, whoever asks"

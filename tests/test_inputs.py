@@ -24,14 +24,15 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, snip_scores
+from lottery_diet import core
+from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, keep_best, snip_scores
 from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import begin_at
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.engine.closed_form import ClosedForm
-from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, predict
+from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, mixed, predict
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.functions import code_of
@@ -39,7 +40,7 @@ from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
 from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
-from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues
+from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues, trace
 from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
 from lottery_diet.models import cifar_resnet, find_model, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock
@@ -1394,3 +1395,238 @@ def test_complex_weights_are_on_the_path_and_in_the_distance():
     with pytest.raises(Diverged): require_finite({'waves': v*torch.nan}, 'not finite')
     mixed = lerp(state_of(flat(tail())), {k: u.bfloat16() for k, u in state_of(flat(tail())).items()}, .5)
     assert all(u.dtype == torch.float32 for u in mixed.values())
+
+@pytest.mark.parametrize('end', [nn.Softmax(1), nn.Sequential(nn.Sigmoid(), nn.Softmax(1))])
+def test_probabilities_are_not_taken_for_logits(end):
+    net = initialize(lambda: flat(nn.Linear(64, 10), end), 0)
+    looks = (evaluate, el2n, partial(el2n, mode='as released'), grand, snip_scores, partial(fit, recipe=recipe), lambda n, d: Curvature(n, n, d),
+             lambda n, d: loss_path(n, n, n, d), lambda n, d: concrete(n, d, 100))
+    for look in looks:
+        with pytest.raises(ValueError, match='Sequential gives probabilities, not logits: leave out the softmax at its end'): look(net, data)
+    own = replace(recipe, loss=lambda p, y: F.nll_loss(p.log(), y)) # a loss of one's own takes what it wants
+    logits = initialize(lambda: flat(nn.Linear(64, 10)), 0)
+    logits[1].load_state_dict(net[1].state_dict())
+    if isinstance(end, nn.Softmax): assert fit(net, data, own).loss == pytest.approx(fit(logits, data, recipe).loss, rel=1e-4)
+    assert evaluate(flat(nn.Linear(64, 10), nn.ReLU()), data).loss > 0, 'no number below zero, but rows of any sum'
+
+class Batchwise(nn.Module):
+    "BatchNorm without running statistics"
+    def __init__(self, norm):
+        super().__init__()
+        self.f, self.norm, self.head = nn.Linear(64, 8), norm(8, track_running_stats=False), tail()
+    def forward(self, x): return self.head(torch.relu(self.norm(self.f(x.flatten(1)))))
+
+def test_images_that_a_network_normalizes_by_their_neighbors():
+    net = initialize(partial(Batchwise, nn.BatchNorm1d), 0)
+    with pytest.warns(UserWarning, match='BatchNorm of this Batchwise keeps no running statistics'): together = predict(net, test)
+    assert not torch.allclose(quietly(predict, net, test, batch_size=10), together, atol=1e-3), 'the warning is not for nothing'
+    odd = ImageSet(data.x.repeat(11, 1, 1, 1)[:1025], data.y.repeat(11)[:1025], classes=10)
+    for look in (evaluate, el2n, lambda n, d: grand(n, d), lambda n, d: grand(n, d.take(torch.arange(1)))):
+        with pytest.raises(ValueError, match='Batchwise normalizes each batch by itself, which a single image is not enough for'): quietly(look, net, odd)
+    assert quietly(evaluate, net, odd, batch_size=205).loss > 0
+    with warnings.catch_warnings(action='error'): evaluate(make('convolution'), test)
+
+def test_curvature_and_planes_under_a_mask_are_those_of_the_masked_network():
+    net = initialize(lambda: flat(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 10)), 0).double()
+    images = ImageSet(data.inputs(data.x).double(), data.y)
+    mask, whole = prune_global_magnitude(state_of(net), Mask.dense(net), .8), state_of(net)
+    dead = mask.apply(net)
+    sizes = [m.numel() for m in mask.values()]
+    def loss(weights):
+        parts = {k: w.view(mask[k].shape) for k, w in zip(mask, weights.split(sizes))}
+        return F.cross_entropy(torch.func.functional_call(net, dead | parts, (images.x,)), images.y)
+    alive = torch.cat([m.flatten() for m in mask.values()])
+    hessian = torch.func.hessian(loss)(torch.cat([dead[k].flatten() for k in mask]))[alive][:, alive]
+    for state in (whole, dead):
+        torch.testing.assert_close(Curvature(net, state, images, mask).times(torch.eye(mask.kept, dtype=torch.float64)), hessian)
+    other = state_of(initialize(lambda: flat(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 10)), 1).double())
+    for x, y in ((0., 0.), (1., 0.), (.3, -.7)):
+        point = plane_of_two(whole, other, mask=mask).at(x, y)
+        assert not any(point[k][~m].any() for k, m in mask.items())
+        assert same(point, plane_of_two(dead, mask.apply(other), mask=mask).at(x, y))
+
+class Plain(nn.Module):
+    "Convolution and BatchNorm, called in `forward`"
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), tail()
+    def stem(self, x): return torch.relu(self.bn(self.conv(x)))
+    def forward(self, x): return self.fc(self.stem(x).mean((2, 3)))
+
+class ByLambda(Plain):
+    "The same by a function that closes over the network"
+    def __init__(self):
+        super().__init__()
+        self.stem = lambda x: torch.relu(self.bn(self.conv(x)))
+
+class ByLayers(Plain):
+    "By a function that closes over layers, and one that closes over it"
+    def __init__(self):
+        super().__init__()
+        conv, layers = self.conv, [self.bn, torch.relu]
+        def inner(x): return layers[1](layers[0](conv(x)))
+        self.held = dict(stem=[lambda x: inner(x)])
+    def stem(self, x): return self.held['stem'][0](x)
+
+class ByForward(Plain):
+    "By a forward of its own, and a hook"
+    def __init__(self):
+        super().__init__()
+        fc = self.fc
+        self.forward = lambda x, usual=super().forward: usual(x) - fc.bias
+        self.fc.register_forward_hook(lambda m, x, out, net=self: out + net.fc.bias)
+
+@pytest.mark.parametrize('kind', [ByLambda, ByLayers, ByForward])
+def test_functions_that_close_over_a_network_are_bound_to_its_copy(kind):
+    plain, net = initialize(Plain, 0), initialize(kind, 0)
+    before, other = state_of(net), state_of(initialize(Plain, 1))
+    assert len(core.closures(net)) == dict(ByLambda=1, ByLayers=2, ByForward=2)[kind.__name__] and core.closures(plain) == []
+    for n in (plain, net): n.train()
+    ends = [fit_many(initialize(k, 0), data, recipe, [Snapshot(0, before), Snapshot(0, other)], grouping='in turn') for k in (Plain, kind)]
+    for a, b in zip(*ends):
+        for k in a.state: torch.testing.assert_close(b.state[k], a.state[k], msg=k)
+    looks = [lambda n: recalibrate_batchnorm(n, other, data), lambda n: snip_scores(n, data), lambda n: dict(out=predict(n, test, other)),
+             lambda n: dict(out=el2n(n, test, 'as released'))] + [lambda n: flow_scores(n, data.shape), lambda n: concrete(n, data, 100)]*(kind is ByLambda)
+    for look in looks:
+        u, v = look(plain), look(net)
+        assert u.keys() == v.keys()
+        for k in u: torch.testing.assert_close(v[k], u[k])
+    assert recalibrate_batchnorm(net, other, data)['bn.running_mean'].any() and same(net.state_dict(), before), 'the user\'s own network is as it was'
+    again = twin(twin(net))
+    assert not {id(p) for p in net.parameters()} & {id(p) for p in again.parameters()}
+    again.load_state_dict(other)
+    assert torch.allclose(predict(again, test), predict(plain, test, other), atol=1e-6)
+
+by_name = ByLambda()
+def outer(x): return by_name.fc.bias + x
+
+def test_a_function_that_reaches_its_network_by_name_is_not_copied():
+    inside, hooked = initialize(Plain, 0), initialize(Plain, 0)
+    inside.stem = partial(lambda x: torch.relu(inside.bn(inside.conv(x))))
+    by_name.register_forward_hook(lambda m, x, out: outer(out))
+    for net in (by_name, inside):
+        with pytest.raises(ValueError, match=f'this {type(net).__name__} cannot be copied: <lambda> reaches its weights by a global name'): twin(net)
+        with pytest.raises(ValueError, match='cannot be copied'): recalibrate_batchnorm(net, net, data)
+    shared, seen = initialize(Plain, 1), [] # what is no part of the network is not copied with it
+    hooked.register_forward_hook(lambda m, x, out: seen.append(len(out)) or out + shared.fc.bias)
+    weighed = initialize(Plain, 0)
+    weighed.fc.weight.register_hook(lambda g: g*weighed.fc.bias.sum())
+    assert core.closures(hooked) == []
+    predict(twin(hooked), test)
+    own = twin(weighed)
+    with torch.no_grad(): own.fc.bias.fill_(0)
+    own(data.inputs(data.x[:4])).sum().backward()
+    assert sum(seen) == len(test) and not own.fc.weight.grad.any()
+
+def test_children_that_differ_in_augmentation_alone_need_some():
+    def children(net, recipe=recipe, **kwargs): return spawn(net, data, recipe, state_of(net), noise='augmentation', **kwargs)
+    with pytest.raises(ValueError, match="noise='augmentation' needs images that are augmented"): children(make('linear'))
+    def brighter(x, draws): return x + torch.rand(len(x), 1, 1, 1, generator=draws)
+    for net, kwargs in ((make('dropout'), {}), (make('linear'), dict(recipe=replace(recipe, crop=1))), (make('linear'), dict(augment=brighter))):
+        assert distance(*children(net, **kwargs)) > 0
+    assert distance(*spawn(make('linear'), data, recipe, make('linear'), noise='order')) > 0
+
+def by_class(images): return images.take(images.y.argsort(stable=True))
+
+def test_batches_are_alike_where_images_come_class_after_class():
+    net, many = initialize(lambda: flat(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), tail()), 0), splits.train
+    def spread(images): return recalibrate_batchnorm(net, net, images, 64)['2.running_var']
+    fit(net, many, Recipe(60, 64, lr=.1))
+    variance = spread(many)
+    in_order = net[1](many.inputs(many.x[many.y.argsort(stable=True)]).flatten(1)).detach()
+    within = torch.stack([part.var(0) for part in in_order.split(64) if len(part) >= 32]).mean(0)
+    assert (within/variance).mean() < .9, 'what batches of one class would give'
+    torch.testing.assert_close(spread(by_class(many)), variance, rtol=.05, atol=0.)
+    chosen = lambda images: snip_mask(net, images)
+    jaccard = lambda a, b: int(sum((a[k] & b[k]).sum() for k in a))/int(sum((a[k] | b[k]).sum() for k in a))
+    again = many.take(torch.randperm(len(many), generator=stream(0, 'another order')))
+    assert jaccard(chosen(many), chosen(by_class(many))) > jaccard(chosen(many), chosen(again)) - .1
+    assert mixed(many, 64) is many and mixed(by_class(many), len(many)) is not many # data in random order keep every digit
+    sorted_twice = mixed(by_class(many), 64)
+    assert torch.equal(sorted_twice.x, mixed(by_class(many), 64).x) and torch.equal(sorted_twice.y.bincount(), many.y.bincount())
+    one = many.take((many.y == 3).nonzero()[:, 0])
+    assert mixed(one, 64) is one
+
+def snip_mask(net, images): return keep_best(snip_scores(net, images, batch_size=64), 100, Mask.dense(net))
+
+def normed(f): return lambda: flat(f(nn.Linear(64, 8)), nn.ReLU(), f(nn.Linear(8, 8)), nn.ReLU(), tail())
+
+@pytest.mark.filterwarnings('ignore:.*spectral_norm.*:FutureWarning')
+@pytest.mark.parametrize('norm', [parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_singular_vectors_follow_from_weights(norm):
+    net, other = initialize(normed(norm), 0), initialize(normed(norm), 1)
+    a, b = fit(net, data, recipe).state, fit(other, data, recipe).state
+    turned = a | {k: -a[k] for k in core.implied(a)} # known but for a sign
+    assert len(core.implied(a)) == 4 and distance(a, turned) == 0 and distance(a, b) > 0 and angle(a, turned) == pytest.approx(0, abs=1e-12)
+    path = loss_path(net, a, turned, data, (.25, .45, .75)).table.loss
+    assert path.max() - path.min() < .02
+    for point in (lerp(a, b, .5), lerp(turned, b, .5), plane_of_two(turned, b).at(0., 0.)):
+        net.load_state_dict(point)
+        net.eval()
+        with torch.no_grad():
+            for layer in (net[1], net[3]):
+                layer(torch.zeros(1, layer.in_features))
+                assert torch.linalg.matrix_norm(layer.weight, 2) == pytest.approx(1, rel=1e-3)
+    assert not core.implied(a) & plane_of_two(a, b).right.keys() and same(lerp(a, b, 0.), a) and same(lerp(a, b, 1.), b)
+
+def test_vectors_of_a_convolution_are_of_the_axis_that_they_were_of():
+    for layer, axis in ((nn.Conv2d(4, 4, 3), 0), (nn.ConvTranspose2d(4, 4, 3), 1)):
+        normal = initialize(lambda: parametrizations.spectral_norm(layer), 0).eval()
+        changed = core.renewed(state_of(normal) | {'parametrizations.weight.original': torch.randn(4, 4, 3, 3, generator=stream(0, 'weights'))*.01
+                                              + state_of(normal)['parametrizations.weight.original']})
+        normal.load_state_dict(changed)
+        assert torch.linalg.matrix_norm(normal.weight.movedim(axis, 0).flatten(1), 2).item() == pytest.approx(1, rel=1e-3)
+
+class Counting(nn.Module):
+    "Writes to a buffer, or gives it a new tensor"
+    def __init__(self, anew=False, training_alone=False):
+        super().__init__()
+        self.anew, self.training_alone, self.f = anew, training_alone, nn.Linear(64, 10)
+        self.register_buffer('seen', torch.zeros(()))
+    def forward(self, x):
+        if self.anew: self.seen = self.seen + len(x)
+        elif self.training or not self.training_alone: self.seen += len(x)
+        return self.f(x.flatten(1))
+
+def test_a_look_leaves_buffers_as_they_were():
+    for anew in (False, True):
+        net = initialize(partial(Counting, anew), 0)
+        for look in (evaluate, predict, el2n, lambda n, d: loss_path(n, n, n, d)): look(net, test)
+        assert net.seen == 0
+        fit(net, data, recipe)
+        assert net.seen == 4*32
+    net, plain = initialize(Counting, 0), initialize(partial(Counting, training_alone=True), 0)
+    for look in (grand, lambda n, d: Curvature(n, n, d)):
+        with pytest.raises(ValueError, match="this Counting writes to its buffer 'seen' in evaluation.*if self.training"): look(net, test)
+        look(plain, test)
+    assert net.seen == 0
+
+@pytest.mark.parametrize('off', [torch.no_grad, torch.inference_mode])
+def test_gradients_that_are_switched_off(off):
+    for go in (lambda net: fit(net, data, recipe), lambda net: grand(net, test), lambda net: snip_scores(net, data), lambda net: flow_scores(net, data.shape)):
+        with off(), pytest.raises(ValueError, match='gradients are switched off here'): go(make('linear'))
+
+def test_what_else_was_an_error_of_others_is_a_sentence():
+    net = make('linear')
+    for wrapped in ('module.', '_orig_mod.'):
+        state = {wrapped + k: v for k, v in net.state_dict().items()}
+        with pytest.raises(ValueError, match=f'names of one begin with {wrapped!r}, take that off'): evaluate(net, test, state)
+    for kind in (torch.float64, torch.bfloat16): # as a network takes a state that it loads
+        assert evaluate(net, test, {k: v.to(kind) for k, v in net.state_dict().items()}).loss == pytest.approx(evaluate(net, test).loss, rel=.02)
+    curvature = Curvature(net, net, test)
+    counts = dict(batch_size=lambda n: evaluate(net, test, batch_size=n), chunk=lambda n: grand(net, test, n), draws=lambda n: trace(curvature, n))
+    for name, go in counts.items():
+        for n in (0, -1, 1.5):
+            with pytest.raises(ValueError, match=f'{name}={n} must be a whole number of at least 1'): go(n)
+    odd = ImageSet(data.x.repeat(11, 1, 1, 1)[:1001], data.y.repeat(11)[:1001], classes=10)
+    norm = initialize(lambda: flat(nn.Linear(64, 8), nn.BatchNorm1d(8), tail()), 0)
+    with pytest.raises(ValueError, match='Sequential normalizes each batch by itself, which a single image is not enough for'): el2n(norm, odd, 'as released')
+
+def test_what_gradient_matching_cannot_match():
+    net, (x, y), how = networks['convolution'][0], begin_at(data, 1), Condensing(outer=1, inner=1, factor=1, batch_real=8)
+    go = lambda net, labels, images=data: next(match_gradients(net, images, x, labels, how))
+    with pytest.raises(ValueError, match='there is no real image of class 3'): go(net, y, data.take(data.y != 3))
+    with pytest.raises(ValueError, match='soft labels'): go(net, F.one_hot(y).float())
+    with pytest.raises(ValueError, match='no convolutions that train'): go(lambda: net().requires_grad_(False), y)
+    for wrong in (dict(lr_images=-1), dict(momentum=5), dict(cutmix=3), dict(inner=1.5), dict(net_lr=float('nan'))):
+        with pytest.raises(ValueError, match=next(iter(wrong))): Condensing(**wrong)

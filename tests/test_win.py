@@ -185,6 +185,30 @@ def test_units_on_the_last_axis_are_matched_there_or_refused():
     b = reordered(a, unit_groups(net), [torch.arange(6).roll(2)])
     assert same(matched_units(net, a, b, look=look), a)
 
+class Twice(nn.Module):
+    "Layers that are called one after the other; a name may stand there again"
+    def __init__(self, *calls, tied=False):
+        super().__init__()
+        layers = dict(a=nn.Linear(6, 6), b=nn.Linear(6, 6, bias=False), norm=nn.BatchNorm1d(6), act=nn.ReLU())
+        self.calls, self.into, self.layers, self.out = calls, nn.Linear(8, 6), nn.ModuleDict({k: layers[k] for k in dict.fromkeys(calls)}), nn.Linear(6, 3)
+        if tied: self.layers['b'].weight = self.layers['a'].weight
+    def forward(self, x):
+        x = self.into(x)
+        for name in self.calls: x = self.layers[name](x)
+        return self.out(x)
+
+@pytest.mark.parametrize('calls, tied, what', [
+    (('a', 'act', 'a'), False, 'layers.a'), (('norm', 'a', 'norm'), False, 'layers.norm'), (('a', 'act', 'b'), True, 'layers.b')])
+def test_a_layer_at_two_places_would_need_two_orders(calls, tied, what):
+    with pytest.raises(ValueError, match=f'cannot be matched: it uses {what}, or one of its weights, at two places'): unit_groups(Twice(*calls, tied=tied))
+
+def test_an_activation_at_two_places_keeps_units_apart():
+    net = initialize(lambda: Twice('a', 'act', 'b', 'norm', 'act'), 0).eval()
+    a, x = {k: v.clone() for k, v in net.state_dict().items()}, torch.rand(5, 8, generator=stream(0, 'test images'))
+    before = net(x)
+    net.load_state_dict(reordered(a, unit_groups(net), [torch.arange(6).roll(2)]*3))
+    assert not torch.equal(a['out.weight'], net.out.weight) and torch.allclose(net(x), before, atol=1e-6)
+
 def test_two_values_in_a_layer_of_ones_own_both_keep_their_order():
     class Sum(nn.Module):
         def forward(self, a, b): return a + b

@@ -23,7 +23,7 @@ from torch.func import functional_call, grad, grad_and_value
 from ..core import Damaged, Diverged, State, load_tensors, save_tensors, seeded, stream
 from ..data import ImageSet
 from ..distill import Distilled, decode
-from ..engine.evaluation import differentiable, draws
+from ..engine.evaluation import differentiable, draws, require_at_least
 from ..engine.recipe import Recipe
 from ..models import initialize
 from ..networks.weights import ties
@@ -309,7 +309,10 @@ class Matching:
 
     def __post_init__(self):
         for key in ('steps', 'expert_epochs', 'max_start', 'iterations', 'patience', 'factor'):
-            if getattr(self, key) < 1: raise ValueError(f'{key}={getattr(self, key)} must be at least 1')
+            require_at_least(key, getattr(self, key))
+        for key in ('lr_images', 'lr_rate'):
+            if not getattr(self, key) >= 0: raise ValueError(f'{key}={getattr(self, key)} must be at least 0')
+        if not 0 <= self.momentum <= 1: raise ValueError(f'momentum={self.momentum} must lie in 0…1')
         if self.rate <= 0: raise ValueError(f'rate={self.rate} must be positive')
         if not 0 <= self.min_start < self.max_start: raise ValueError(f'min_start={self.min_start} must lie in 0…{self.max_start - 1}, below max_start')
         if not 0 <= self.average < 1: raise ValueError(f'average={self.average} must be at least 0 and below 1')

@@ -18,7 +18,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
 from ..data import ImageSet
-from .evaluation import answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating
+from .evaluation import answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating, require_at_least, unwritten
 
 # %% ../../nbs/engine/example_gradients.ipynb #194a979a
 def gradient_lengths(
@@ -27,11 +27,14 @@ def gradient_lengths(
     chunk:int=32 # examples at a time
 ) -> Tensor: # n, on the CPU
     "Length of each example's gradient with respect to all parameters of one network, layer by layer where the longest is then right"
+    require_at_least('chunk', chunk)
     data = data.to(device_of(model))
     check_trainable(model)
     if isinstance(model, nn.DataParallel): model = model.module
     with evaluating(model), differentiable():
-        check_outputs(model, answer(model, data.inputs(data.x[:1])), data.classes)
+        for n in (1, 2):
+            with unwritten(model, dict(model.named_buffers())): out = answer(model, data.inputs(data.x[:n]))
+            check_outputs(model, out, data.classes)
         lengths = lengths_by_layer(model, data, chunk)
         if lengths is not None:
             longest = lengths.argmax()[None]

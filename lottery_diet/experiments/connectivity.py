@@ -25,7 +25,7 @@ from .training import Pretrain, Scorer, Training, outcome_of, snapshot_of
 from ..core import distance
 from ..imp import Mask
 from ..networks.weights import prunable
-from ..lmc import LossPath, barrier, child_seeds, example_barriers, exchanged, loss_path, nudged, per_example, point_on
+from ..lmc import LossPath, barrier, child_seeds, example_barriers, exchanged, loss_path, nudged, per_example, point_on, require_augmented
 from ..regions import disagreement, distance_matrix, measures, threshold, weight_counts
 
 # %% ../../nbs/experiments/connectivity.ipynb #77691bb4
@@ -35,11 +35,9 @@ def require_children(
     ticket:Masked|Control|None # whose mask they are trained under; dense if None
 ) -> None:
     "Raises `ValueError` where the mask was found elsewhere, or children would be the same to the bit, and every barrier 0"
-    recipe = pretrain.recipe
     if ticket and not pretrain.starts_as(ticket.pretrain):
         raise ValueError('ticket starts elsewhere, but a mask is applied where it was found: give both the same pretrain, or data, network, seed and steps=0')
-    if noise == 'augmentation' and not (recipe.crop or recipe.resized_crop or recipe.flip or recipe.cutmix or pretrain.augment):
-        raise ValueError("noise='augmentation' needs images that are augmented: give the recipe crop, flip or cutmix, or choose noise='order'")
+    if noise == 'augmentation': require_augmented(pretrain.recipe, bool(pretrain.augment))
 
 # %% ../../nbs/experiments/connectivity.ipynb #1b9812c7
 class Child(Task):
