@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
-from ..data import ImageSet
+from ..data import ImageSet, require_images
 from .evaluation import answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating
 
 # %% ../../nbs/engine/example_gradients.ipynb #194a979a
@@ -27,6 +27,7 @@ def gradient_lengths(
     chunk:int=32 # examples at a time
 ) -> Tensor: # n, on the CPU
     "Length of each example's gradient with respect to all parameters of one network, layer by layer where the longest is then right"
+    require_images(data)
     data = data.to(device_of(model))
     check_trainable(model)
     if isinstance(model, nn.DataParallel): model = model.module
