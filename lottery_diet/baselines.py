@@ -10,7 +10,6 @@ __all__ = ['gates_learned', 'at_start', 'ways_on', 'keep_best', 'best_of', 'requ
 
 # %% ../nbs/11_baselines.ipynb #d6362f5f
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -20,13 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .core import Solution, State, as_state, mapped, require_finite, require_same_shapes, seeded, stream, twin
-from .data import ImageSet
+from .data import ImageSet, require_count, require_images, warn_of_ties
 from .engine.evaluation import answer, by_batch, check_outputs, device_of, differentiable, mixed, require_at_least, require_gradients
 from .engine.recipe import Recipe
 from .engine.update import make_optimizer, require_one, set_rate
 from .imp import Mask, flat, unflat
-from .networks.weights import Shape
-from .train import Snapshot, batches, check_data, check_last_batch, check_mask
+from .networks.weights import Shape, check_mask, check_names
+from .train import Snapshot, batches, check_data, check_last_batch
 
 # %% ../nbs/11_baselines.ipynb #8ae02270
 def keep_best(
@@ -36,12 +35,9 @@ def keep_best(
 ) -> Mask: # exactly `kept` of them
     "The living weights of highest score over all layers; a warning says where position decides; raises what `best_of` raises"
     best = best_of(scores, kept, among)
-    values, alive = torch.cat([scores[k].detach().flatten() for k in sorted(best)]), flat(best)
-    at_cut = flat(among) & (values == values[alive.to(values.device)].min()).to(alive.device)
-    tied = int((at_cut & alive).sum())
-    if max(1, kept/100) < tied < at_cut.sum():
-        warnings.warn(f'{int(at_cut.sum())} weights share the score at which is cut, and position decides which {tied} of them live: '
-                      'score the network after some steps of training', stacklevel=2)
+    values = torch.cat([scores[k].detach().flatten() for k in sorted(best)])
+    alive, left = (m.to(values.device) for m in (flat(best), flat(among) & ~flat(best)))
+    warn_of_ties(values[alive].min(), values[alive], values[left], 'weights share the score', 'score the network after some steps of training')
     return best
 
 def best_of(
@@ -64,7 +60,8 @@ def require_countable(
     kept:int, # how many weights shall live
     living:int # of how many
 ) -> None:
-    "Raise `ValueError` for a budget that cannot be met"
+    "Raise `ValueError` for a budget that cannot be met, `TypeError` for a share"
+    require_count(kept, 'weights', 'Mask.dense(model).size')
     if not 0 < kept <= living: raise ValueError(f'{kept} of {living} weights cannot be kept: ask for 1 to {living}')
 
 # %% ../nbs/11_baselines.ipynb #16e8fd97
@@ -137,6 +134,7 @@ def snip_scores(
     batch_size:int=256 # images at a time
 ) -> dict[str, Tensor]: # not negative, by name
     "Weight times gradient of the mean loss, without its sign (SNIP: Lee, Ajanthan & Torr 2019); raises `Diverged` where that is not finite"
+    require_images(data)
     net, weights = prepared(model, mask)
     gradients = [torch.zeros_like(w) for w in weights.values()]
     for loss in batch_losses(net, data.to(device_of(model)), batch_size):
@@ -190,6 +188,7 @@ def grasp_scores(
     temperature:float=200. # logits are divided by it
 ) -> dict[str, Tensor]: # of either sign, by name; high is kept
     "Weight times Hessian times gradient of the mean loss (GraSP: Wang, Zhang & Grosse 2020); raises `Diverged` where that is not finite"
+    require_images(data)
     net, weights = prepared(model, mask)
     data, own = data.to(device_of(model)), [*weights.values()]
     gradients, products = ([torch.zeros_like(w) for w in own] for _ in range(2))
@@ -214,6 +213,9 @@ def flow_scores(
     flow = answer(net.eval(), torch.ones(1, *shape, dtype=torch.float64)).sum()
     scores = {k: (w*g).detach() for (k, w), g in zip(weights.items(), slopes(flow, [*weights.values()]))}
     require_finite(scores, f'the flow through this {type(model).__name__} leaves the numbers: draw its weights smaller')
+    found = torch.cat([v.flatten() for v in scores.values()])
+    if flow < 0 or found.min() < -1e-9*flow or found.sum() < 1e-9*flow:
+        raise ValueError(f'the flow through this {type(model).__name__} does not grow with its weights: SynFlow wants logits, so take off a softmax at its end')
     return scores
 
 # %% ../nbs/11_baselines.ipynb #2e69b6ab
@@ -227,6 +229,7 @@ def synflow(
     mask = Mask.dense(model)
     size = mask.kept
     require_countable(kept, size)
+    if rounds < 1: raise ValueError(f'rounds={rounds} prunes nothing: give at least 1')
     for i in range(1, rounds + 1):
         number = max(kept, round(size*(kept/size)**(i/rounds)))
         mask = (keep_best if i == rounds else best_of)(flow_scores(model, shape, mask), number, mask)
@@ -253,7 +256,7 @@ def flow_network(
 ) -> nn.Module: # float64, on the CPU
     "A copy through which ones flow: weights and scales by their magnitude, no biases, no normalization"
     own, norms = twin(model).cpu().double().eval(), (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-    for name, m in [*own.named_modules()]:
+    for name, m in [*own.named_modules(remove_duplicate=False)]: # a layer that is used twice is replaced at both places
         if isinstance(m, norms): own.set_submodule(name, Scaled(m))
         if isinstance(m, nn.GELU|nn.SiLU): own.set_submodule(name, nn.ReLU())
     with torch.no_grad():
@@ -303,6 +306,7 @@ def concrete(
 ) -> Mask: # exactly `kept`
     "A mask that is learned on weights that are not (in the manner of Arora & Teuscher 2025); raises as the others do, and `Diverged` for logits not finite"
     dense = Mask.dense(model)
+    require_images(data)
     require_countable(kept, dense.size)
     if kept == dense.size: return dense
     (net, weights), data = prepared(model, None), data.to(device_of(model))
@@ -384,6 +388,8 @@ def flipped(
     after:Solution, # another, of the same network
     mask:Mask # who lives: the others are not counted
 ) -> dict[str, float]: # 0 to 1, by name; not a number for a layer without a living weight
-    "Which share of each layer's living weights has another sign"
+    "Which share of each layer's living weights has another sign; raises `ValueError` where the states, or the mask, misfit"
     before, after = as_state(before), as_state(after)
+    require_same_shapes(before, after)
+    check_names(before, mask)
     return {k: (before[k].sign() != after[k].sign().to(before[k].device))[m.to(before[k].device)].double().mean().item() for k, m in mask.items()}

@@ -6,10 +6,10 @@
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'spectral', 'implied',
            'renewed', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector', 'flat_parts',
-           'as_vectors', 'distance', 'angle', 'derive', 'stream', 'seeded', 'reseed', 'pick_device', 'cores',
-           'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of', 'save_tensors',
-           'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest',
-           'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
+           'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_several', 'stream', 'seeded', 'reseed',
+           'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of',
+           'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers',
+           'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -342,7 +342,7 @@ def as_vector(
 ) -> Tensor: # float64 vector, on the CPU; of complex numbers both parts
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
     left_out = () if names else aliases(state).keys() | implied(state)
-    chosen = sorted(names or (k for k, v in state.items() if is_continuous(v) and k not in left_out))
+    chosen = sorted(as_names(names) if names else (k for k, v in state.items() if is_continuous(v) and k not in left_out))
     return torch.cat([flat_parts(state[k]).cpu() for k in chosen])
 
 def flat_parts(
@@ -351,6 +351,12 @@ def flat_parts(
     "Its numbers one after the other; of complex ones the real and the imaginary part"
     return (torch.view_as_real(v) if v.is_complex() else v).flatten().double()
 
+def as_names(
+    names:Iterable[str]|str # several, or one
+) -> Iterable[str]: # as they are
+    "Names; a single one is not taken letter by letter"
+    return [names] if isinstance(names, str) else names
+
 def as_vectors(
     a:Solution, # one state
     b:Solution, # another, whose chosen entries have the same shapes
@@ -358,7 +364,7 @@ def as_vectors(
 ) -> tuple[Tensor, Tensor]: # float64 vectors of one length
     "Two states as vectors; raises `ValueError` where names or shapes differ"
     a, b = as_state(a), as_state(b)
-    if names is not None: a, b = ({k: state[k] for k in sorted(set(names))} for state in (a, b))
+    if names is not None: a, b = ({k: choose('entry', k, state) for k in sorted(set(as_names(names)))} for state in (a, b))
     require_same_shapes(a, b)
     left_out = aliases(a).keys() | aliases(b).keys() # a tied weight counts once
     if names is None: left_out |= implied(a)
@@ -395,6 +401,12 @@ def derive(
     if not hasattr(seed, '__index__'): raise TypeError(f'seed={seed!r} is no whole number')
     told = repr((index(seed), *(n if isinstance(n, str) else index(n) for n in names)))
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8]) >> 1
+
+def require_several(
+    seeds:Iterable[int] # of replicates
+) -> None:
+    "Raise `TypeError` for a single seed in place of several"
+    if not isinstance(seeds, Iterable): raise TypeError(f'seeds={seeds!r} is one number: give several, such as range({seeds!r})')
 
 def stream(
     seed:int, # the replicate

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['channels', 'pixels_of', 'channels_last', 'labels_of', 'names_of', 'Items', 'read_items', 'compact', 'refuse',
            'classes_of', 'rows_of', 'NotInMemory', 'LazyImages', 'refuse_what_memory_cannot_hold', 'ImageSet',
-           'pixel_statistics', 'as_tensor', 'require_count', 'front', 'warn_of_ties', 'by_class', 'Splits', 'split_off',
-           'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
+           'pixel_statistics', 'require_images', 'as_tensor', 'require_count', 'front', 'warn_of_ties', 'by_class',
+           'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
 
 # %% ../nbs/01_data.ipynb #32a8eb1f
 import math
@@ -556,6 +556,14 @@ def pixel_statistics(
     return tuple(m.item() for m in mean), tuple(s.item() for s in std)
 
 # %% ../nbs/01_data.ipynb #b84af764
+def require_images(
+    data:ImageSet # what was given as one
+) -> None:
+    "Raise `TypeError` for what is no `ImageSet`"
+    if isinstance(data, ImageSet): return
+    if isinstance(data, Splits): raise TypeError('these are Splits, of training, validation and test images: give one of them, such as splits.train')
+    raise TypeError(f'a {type(data).__name__} is no ImageSet: make one of it, ImageSet.of(dataset), or ImageSet.of(images, labels)')
+
 def as_tensor(
     values # numbers: a tensor, an array, a list, a range, a column of pandas
 ) -> Tensor: # a tensor as it is
@@ -596,7 +604,7 @@ def front(
     return torch.cat([have[:want] for have, want in zip(of_class, quota)]).sort().values
 
 def warn_of_ties(
-    cut:Tensor|float, # the last number that was chosen
+    cut:Tensor, # the last number that was chosen
     chosen:Tensor, # numbers of all that were
     left:Tensor, # numbers of those that were not
     what:str, # has numbers, and which: 'weights share the score'

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Mask', 'pruned_parts', 'share_of', 'prune_global_magnitude', 'flat', 'unflat', 'Level', 'noise_of', 'train_ticket',
-           'imp', 'check_ladder', 'imp_many', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls', 'Ticket']
+           'imp', 'check_rewind', 'check_ladder', 'imp_many', 'reinitialize', 'shuffle_layerwise', 'prune_random',
+           'controls', 'Ticket']
 
 # %% ../nbs/05_imp.ipynb #5c2b83b5
 import dataclasses
@@ -22,7 +23,7 @@ from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 
 from .core import Damaged, Solution, as_state, derive, load_tensors, mask_in, part_of, placed, provenance, same, save_tensors, stream, under_all_names
-from .data import ImageSet, warn_of_ties
+from .data import ImageSet, require_images, warn_of_ties
 from .engine.recipe import Recipe
 from .models import initialize, prunable
 from .networks.weights import Which, check_boolean, check_mask, masked, ties
@@ -121,8 +122,8 @@ class Mask(Mapping[str, Tensor]):
 
     @property
     def density(self) -> float:
-        "Share of weights that live, 0 to 1"
-        return self.kept/self.size
+        "Share of weights that live, 0 to 1; not a number where there are none"
+        return self.kept/self.size if self.size else math.nan
 
     @property
     def collapsed(self) -> tuple[str, ...]: # in the mask's order
@@ -242,10 +243,14 @@ def imp(
     "Iterative magnitude pruning with rewinding (Data Diet §2; WIN §2.2 with a rewind point at step 0); raises `ValueError` before it trains"
     if first and mask is None: raise ValueError(f'to enter at level {first}, give its mask')
     if not 0 <= first <= levels: raise ValueError(f'cannot go from level {first} to level {levels}: levels count from 0')
+    if dense and dense.step != recipe.steps:
+        raise ValueError(f'the dense run ends at step {dense.step} of {recipe.steps}: give one that was trained to the end of this recipe')
     if dense and mask: raise ValueError('a finished dense run is level 0 of the dense mask: give dense or mask, not both')
-    if mask is None: mask = Mask.dense(model)
+    mask, rewind = Mask.dense(model) if mask is None else mask if isinstance(mask, Mask) else Mask(mask), Snapshot.of(rewind)
+    require_images(data)
+    check_rewind(rewind, recipe)
     check_ladder(mask.kept, levels - first, prune_rate)
-    return _imp(model, data, recipe, Snapshot.of(rewind), levels, prune_rate, mask, first, dense, seed, kwargs)
+    return _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, seed, kwargs)
 
 def _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, seed, kwargs):
     for level in range(first, levels + 1):
@@ -255,6 +260,14 @@ def _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, se
         if level < levels: mask = prune_global_magnitude(trained.state, mask, prune_rate)
 
 # %% ../nbs/05_imp.ipynb #ce97edb5
+def check_rewind(
+    rewind:Snapshot, # where every level starts
+    recipe:Recipe # of every level
+) -> None:
+    "Raise `ValueError` where a level would be pruned and not trained"
+    if rewind.step < recipe.steps: return
+    raise ValueError(f'the rewind point is step {rewind.step} of {recipe.steps}, after which no level would be trained: rewind to an earlier one')
+
 def check_ladder(
     kept:int, # weights that live at its top
     levels:int, # how often they are pruned
@@ -281,6 +294,7 @@ def imp_many(
     seeds, masks = range(len(rewinds)) if seeds is None else seeds, [Mask.dense(model)]*len(rewinds)
     check_ladder(masks[0].kept, levels, prune_rate)
     rewinds = [Snapshot.of(rewind).rewound() for rewind in rewinds]
+    for rewind in rewinds: check_rewind(rewind, recipe)
     for level in range(levels + 1):
         noises = [noise_of(seed, level) for seed in seeds]
         ends = fit_many(model, data, recipe, rewinds, masks=masks, seeds=noises, **kwargs)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Solution, as_state, derive, lerp, seeded, stream, twin, unknown
+from .core import Solution, as_names, as_state, choose, derive, lerp, seeded, stream, twin, unknown
 from .data import ImageSet
 from .engine.evaluation import device_of, draws, logits_of, mixed, require_at_least
 from .engine.recipe import Recipe
@@ -158,7 +158,7 @@ def exchanged(
 ) -> dict[str, Tensor]: # a whole state
     "`a` with these layers of `b`, weights and statistics; raises `ValueError` for a layer that there is not"
     a, b = as_state(a), as_state(b)
-    moved = {layer: [k for k in a if k.startswith(f'{layer}.')] for layer in layers}
+    moved = {layer: [k for k in a if k.startswith(f'{layer}.')] for layer in as_names(layers)}
     for layer, keys in moved.items():
         if not keys: raise ValueError(unknown('layer', layer, dict.fromkeys(k.rpartition('.')[0] for k in a)))
     return a | {k: b[k].to(a[k].device) for keys in moved.values() for k in keys}
@@ -172,7 +172,8 @@ def nudged(
     seed:int=0 # draws them, and the sign of each step
 ) -> dict[str, Tensor]: # a whole state
     "The same state with a few weights moved; raises `ValueError` for more weights than there are"
-    state = as_state(state)
+    state, names = as_state(state), as_names(names)
+    for k in names: choose('entry', k, state)
     total, rng = sum(state[k].numel() for k in names), stream(seed, 'nudge')
     if weights is not None and not 1 <= weights <= total: raise ValueError(f'weights={weights} must lie in 1…{total}, or be None for all')
     signs = 2*torch.randint(2, (total,), generator=rng).double() - 1

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import (
-    Damaged, Solution, State, as_state, choose, copied, load_tensors, part_of, require_finite, reseed, save_tensors, seeded, stream, twin)
-from .data import ImageSet, RandomParts, crop_flip, gathered
+    Damaged, Solution, State, as_state, choose, copied, load_tensors, part_of, require_finite, require_several, reseed, save_tensors, seeded, stream, twin)
+from .data import ImageSet, RandomParts, crop_flip, gathered, require_images
 from .engine.closed_form import ClosedForm, SparseFirst, sparse_pays
 from .engine.evaluation import answer, check_outputs, check_state, check_trainable, cudnn, device_of, evaluating
 from .engine.parallel import can_run_in_parallel, in_parallel, join, parallel_cross_entropy, parallel_inputs, split
@@ -172,6 +172,7 @@ def train(
 ) -> Iterator[Snapshot]: # at the steps asked for, in order
     "Train and yield snapshots, between which the model may be used otherwise; raises `ValueError` before the first step, `Diverged` for numbers not finite"
     if not isinstance(recipe, Recipe): raise TypeError(f'the recipe is a {type(recipe).__name__}: give Recipe(steps=…), or Recipe(**it) where it is a dict')
+    require_images(data)
     start = Snapshot.of(model if start is None else start)
     at = steps_between(start.step, recipe.steps if stop is None else stop, at, recipe)
     check_state(model, start.state, 'the snapshot to start from')
@@ -394,6 +395,8 @@ def train_many(
     **kwargs # of `train`, for runs in turn: extra_loss, way
 ) -> Iterator[tuple[Snapshot, ...]]: # one of each run, at the steps asked for, in order
     "R runs as `train` would do them one by one; raises what `train` raises, and `ValueError` where the runs do not go together"
+    require_images(data)
+    require_several(() if seeds is None else seeds)
     runs = len(starts)
     masks, seeds = masks or [{}]*runs, range(runs) if seeds is None else seeds
     if not runs or len(masks) != runs or len(seeds) != runs:

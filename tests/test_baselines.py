@@ -11,6 +11,7 @@ from lottery_diet.baselines import (
     concrete,
     draw_layerwise,
     erk,
+    flipped,
     flow_scores,
     gates,
     grasp_scores,
@@ -76,6 +77,46 @@ def test_flow_does_not_depend_on_signs_biases_or_running_statistics():
             elif v.is_floating_point(): v.mul_(torch.where(torch.arange(v.numel()).view(v.shape) % 2 == 0, 1, -1))
     ours, theirs = (flow_scores(n, (1, 8, 8)) for n in (net, other))
     assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+@pytest.mark.parametrize('kind', [nn.GELU, nn.SiLU])
+def test_a_layer_that_is_used_at_several_places_flows_as_one_of_its_own_at_each(kind):
+    "A shared activation, and a shared BatchNorm, against a network without sharing: the same flow"
+    def chain(act, norm): return nn.Sequential(nn.Conv2d(1, 4, 1), norm(), act(), nn.Conv2d(4, 4, 1), norm(), act(), nn.Flatten(), nn.Linear(16, 3), act())
+    one, norm = kind(), initialize(lambda: nn.BatchNorm2d(4), 0)
+    with torch.no_grad(): norm.weight.copy_(torch.tensor([.5, -2., 1., 3.]))
+    shared, apart = initialize(lambda: chain(lambda: one, lambda: norm), 1), initialize(lambda: chain(kind, lambda: nn.BatchNorm2d(4)), 1)
+    apart.load_state_dict(shared.state_dict())
+    ours, theirs = (flow_scores(net, (1, 2, 2)) for net in (shared, apart))
+    w1, w2, w3 = (shared[i].weight.detach().double().abs().flatten(1) for i in (0, 3, 7))
+    scale = norm.weight.detach().double().abs()
+    maps = scale*(w2 @ (scale*(w1 @ torch.ones(1).double()))) # of ones, alike at each of 4 pixels
+    flow = (w3 @ maps.repeat_interleave(4)).sum()
+    for k in ours:
+        assert torch.allclose(ours[k], theirs[k], rtol=1e-12) and ours[k].sum().item() == pytest.approx(flow.item(), rel=1e-12)
+
+def test_a_flow_that_is_not_one_of_the_weights_is_refused():
+    plain = lambda *end: initialize(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10), *end), 0)
+    for end in (nn.Softmax(1), nn.LogSoftmax(1)):
+        for ask in (lambda net: flow_scores(net, (1, 8, 8)), lambda net: synflow(net, (1, 8, 8), 200, rounds=3)):
+            with pytest.raises(ValueError, match='SynFlow wants logits, so take off a softmax at its end'): ask(plain(end))
+    net = plain()
+    dead = Mask({k: torch.zeros_like(m) if k == '3.weight' else m for k, m in Mask.dense(net).items()})
+    assert not any(v.any() for v in flow_scores(net, (1, 8, 8), dead).values()), 'nothing flows where a layer is dead, which is a flow too'
+    for rounds in (0, -1):
+        with pytest.raises(ValueError, match=f'rounds={rounds} prunes nothing'): synflow(net, (1, 8, 8), 200, rounds=rounds)
+
+@pytest.mark.parametrize('method', at_start)
+def test_a_share_is_no_number_of_weights(method):
+    with pytest.raises(TypeError, match=r'0.2 is no number of weights: give a whole one, such as round\(0.2\*Mask.dense\(model\).size\)'):
+        at_start[method](initialize(nets['lenet'], 0), few, .2, 0)
+
+def test_signs_are_compared_under_a_mask_of_the_same_network():
+    state = state_of(initialize(nets['lenet'], 0))
+    after = state | {'1.weight': -state['1.weight']}
+    assert flipped(state, after, Mask.dense(initialize(nets['lenet'], 0)))['1.weight'] == 1
+    for mask, said in ((Mask({'module.1.weight': torch.ones(2).bool()}), 'does not have'), (Mask({'1.weight': torch.ones(1, 64).bool()}), r'is \(1, 64\)')):
+        with pytest.raises(ValueError, match=said): flipped(state, after, mask)
+    with pytest.raises(ValueError, match='is in one only'): flipped(state, {k: v for k, v in after.items() if k != '1.bias'}, Mask({}))
 
 def test_flow_through_a_deep_network_stays_finite_and_no_layer_is_emptied():
     net = initialize(partial(vgg16, (3, 16, 16), width=8), 0)

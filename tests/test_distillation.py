@@ -6,15 +6,25 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lottery_diet.core import stream
+from lottery_diet.core import load_tensors, same, save_tensors, stream
 from lottery_diet.distill import augmented_by
 from lottery_diet.distillation import gradient
 from lottery_diet.distillation.gradient import Condensing, match_gradients
-from lottery_diet.distillation.trajectory import Feed, Matching, Stepper, match_by_adjoint, match_unrolled
+from lottery_diet.distillation.trajectory import (
+    Feed,
+    Matching,
+    Stepper,
+    augmentation_name,
+    match_by_adjoint,
+    match_unrolled,
+    train_experts,
+)
 from lottery_diet.engine.augment import DSA
+from lottery_diet.engine.recipe import Recipe
 from lottery_diet.experiments import distilling as distillation
 from lottery_diet.experiments.distilling import Distill, ExpertRun, Inner, InnerLevel, Taught, looks_of, read_looks
 from lottery_diet.experiments.ingredients import Images, Network
@@ -98,6 +108,29 @@ def matched_with(task, run, monkeypatch):
     train, _, _ = task.data.parts(task.recipe, run.device)
     looks_of(task, run, train, torch.zeros(10, 1, 8, 8), torch.arange(10), None)
     return given['augment']
+
+class Dims:
+    "An augmentation that says what it is, where it has a `__repr__`"
+    def __init__(self, by): self.by = by
+    def __call__(self, x, draws): return x*self.by
+    def turned(self, x, draws): return -x*self.by
+class Named(Dims):
+    def __repr__(self): return f'Named({self.by})'
+
+def test_experts_of_another_augmentation_or_network_are_not_taken(tmp_path):
+    for lambda_or_nameless in (lambda x, draws: x, partial(lambda x, draws, by: x, by=2), Dims(.5), Dims(.5).turned):
+        with pytest.raises(ValueError, match='has no name of its own, so that its experts look like others'): augmentation_name(lambda_or_nameless)
+    named = [None, augmented_by(DSA('flip')), augmented_by(DSA('crop')), Named(.5), Named(.25), Named(.5).turned, Named(.25).turned]
+    assert len({augmentation_name(augment) for augment in named}) == len(named)
+    images, recipe = load_data('digits').train.take(torch.arange(32)), Recipe(2, 32, lr=.01, momentum=0.)
+    make = lambda act: lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 4), act(), nn.Linear(4, 10))
+    ours, = train_experts(make(nn.ReLU), images, recipe, [0], tmp_path)
+    with pytest.raises(ValueError, match='was trained otherwise, with layers Sequential'): train_experts(make(nn.Tanh), images, recipe, [0], tmp_path)
+    tensors, notes = load_tensors(ours.path)
+    save_tensors(ours.path, tensors, {k: v for k, v in notes.items() if k not in ('layers', 'digest')}) # as files were before
+    again, = train_experts(make(nn.ReLU), images, recipe, [0], tmp_path)
+    assert same(again.at(2), ours.at(2)) and len(again) == 3
+    with pytest.raises(TypeError, match=r'seeds=3 is one number: give several, such as range\(3\)'): train_experts(make(nn.ReLU), images, recipe, 3, tmp_path)
 
 def test_images_draw_alike_in_gradient_matching_and_each_for_itself_in_trajectory_matching(tmp_path, monkeypatch):
     "IDC compares batches under one augmentation; MTT compares none, and its code draws numbers for each image"

@@ -28,7 +28,7 @@ from lottery_diet import core
 from lottery_diet.baselines import concrete, flow_scores, gates_learned, go_on, grasp_scores, keep_best, snip_scores
 from lottery_diet.core import Diverged, aliases, angle, as_state, commit_of, distance, lerp, require_finite, same, save_tensors, seeded, state_of, stream, twin
 from lottery_diet.data import ImageSet
-from lottery_diet.distill import begin_at
+from lottery_diet.distill import begin_at, evaluate_synthetic, k_center, random_of_each, stand_in
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.engine.closed_form import ClosedForm
@@ -39,14 +39,26 @@ from lottery_diet.experiments.functions import code_of
 from lottery_diet.experiments.ingredients import Network
 from lottery_diet.experiments.records import key_of
 from lottery_diet.experiments.tasks import Config, RecipeField
-from lottery_diet.imp import Mask, Ticket, imp, prune_global_magnitude, prune_random, shuffle_layerwise
+from lottery_diet.imp import Mask, Ticket, imp, imp_many, prune_global_magnitude, prune_random, shuffle_layerwise
 from lottery_diet.landscape import Curvature, plane_of_four, plane_of_two, surface, top_eigenvalues, trace
-from lottery_diet.lmc import loss_path, recalibrate_batchnorm, spawn
+from lottery_diet.lmc import exchanged, loss_path, nudged, recalibrate_batchnorm, spawn
 from lottery_diet.models import cifar_resnet, find_model, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock
 from lottery_diet.networks.weights import check_tied, count_prunable, masked, prunable
 from lottery_diet.regions import cosines, distance_matrix, living_weights
-from lottery_diet.scores import CountOnBatches, el2n, forgetting, grand, grand_last_layer, keep_easiest, keep_hardest, keep_window
+from lottery_diet.scores import (
+    CountOnBatches,
+    Scores,
+    el2n,
+    forgetting,
+    grand,
+    grand_last_layer,
+    input_norm,
+    keep_easiest,
+    keep_hardest,
+    keep_random,
+    keep_window,
+)
 from lottery_diet.sources import load_data, read_folder
 from lottery_diet.train import Snapshot, fit, fit_many, train, train_many
 
@@ -1049,7 +1061,7 @@ assert (record.config['name'], record.metrics.arm[0], record.provenance['where']
 
 def test_forgetting_and_seeded_blocks_leave_the_generator_alone():
     before = torch.random.get_rng_state()
-    forgetting(partial(mlp, (1, 8, 8), 10, (4,)), data, Recipe(3, 32))
+    forgetting(partial(mlp, (1, 8, 8), 10, (4,)), data, Recipe(6, 32))
     with seeded(0, 'x'): torch.rand(1)
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -1159,6 +1171,82 @@ def test_what_a_notebook_shows_of_data_paths_snapshots_and_recipes():
 def test_what_is_given_in_place_of_another_is_answered_with_what_to_give(what, kind, sentence):
     with pytest.raises(kind, match=sentence): what()
 
+@pytest.mark.parametrize('wrong', [TensorDataset(data.x, data.y), (data.x, data.y), data.x, DataLoader(TensorDataset(data.x, data.y)), splits])
+def test_what_is_no_image_set_is_refused_with_how_to_make_one(wrong):
+    net = plain()
+    said = 'give one of them, such as splits.train' if wrong is splits else f'a {type(wrong).__name__} is no ImageSet: make one of it, ImageSet.of'
+    for use in (lambda: evaluate(net, wrong), lambda: predict(net, wrong), lambda: fit(net, wrong, recipe), lambda: el2n(net, wrong), lambda: grand(net, wrong),
+                lambda: grand_last_layer(net, wrong), lambda: el2n(net, wrong, 'as released'), lambda: loss_path(net, net, net, wrong),
+                lambda: fit_many(net, wrong, recipe, [Snapshot.of(net)]), lambda: imp(net, wrong, recipe, net, 1), lambda: forgetting(plain, wrong, recipe),
+                lambda: snip_scores(net, wrong), lambda: grasp_scores(net, wrong), lambda: concrete(net, wrong, 9), lambda: input_norm(wrong),
+                lambda: stand_in(wrong, 1), lambda: begin_at(wrong, 1), lambda: evaluate_synthetic(plain, data, wrong, recipe),
+                lambda: evaluate_synthetic(plain, wrong, data, recipe), lambda: Scores.of(wrong, torch.zeros(96))):
+        with pytest.raises(TypeError, match=said): use()
+
+def test_counts_masks_scores_and_names_of_other_kinds_are_taken_or_refused():
+    net, scores = plain(), torch.arange(96.)
+    state = state_of(net)
+    for share in (.5, .1):
+        for keep in (keep_easiest, keep_hardest, partial(keep_window, offset=3), lambda _, k: keep_random(96, k)):
+            with pytest.raises(TypeError, match=rf'{share} is no number of images: give a whole one, such as round\({share}\*len\(data\)\)'):
+                keep(scores, share)
+    for per_class, kind, said in ((-1, ValueError, '-1 chooses nothing'), (0, ValueError, '0 chooses nothing'), (.5, TypeError, 'no number of images of each')):
+        for choose_from in (stand_in, partial(stand_in, kind='noise'), random_of_each, k_center):
+            with pytest.raises(kind, match=said): choose_from(data, per_class)
+    for several in (scores.numpy(), scores.tolist(), pd.Series(scores.numpy(), index=range(100, 196))):
+        for keep in (keep_easiest, keep_hardest, partial(keep_window, offset=5)):
+            assert torch.equal(keep(several, 7), keep(scores, 7))
+            assert torch.equal(keep(several, 20, labels=data.y.numpy()), keep(scores, 20, labels=data.y))
+    for wrong, shape in ((torch.zeros(2, 96), r'\(2, 96\)'), (torch.zeros(96, 1), r'\(96, 1\)')):
+        for keep in (keep_easiest, keep_hardest, partial(keep_window, offset=1)):
+            with pytest.raises(ValueError, match=f'scores are {shape}: give one for each example'): keep(wrong, 2)
+    for wrong in (state, [state], Snapshot.of(net), [Snapshot.of(net)]):
+        for score in (el2n, grand, grand_last_layer):
+            with pytest.raises(TypeError, match='is no network: put a state into one first'): score(wrong, data)
+    for use in (lambda: forgetting(plain, data, recipe, seeds=3), lambda: evaluate_synthetic(plain, data, test, recipe, seeds=3),
+                lambda: fit_many(net, data, recipe, [Snapshot.of(net)]*3, seeds=3)):
+        with pytest.raises(TypeError, match=r'seeds=3 is one number: give several, such as range\(3\)'): use()
+    for use in (lambda: distance(state, state, ['x']), lambda: angle(state, state, 'x'), lambda: nudged(state, ['x'], 1.),
+                lambda: nudged(state, '1.weigh', 1.)):
+        with pytest.raises(ValueError, match="entry '(x|1.weigh)' is unknown"): use()
+    other = {k: v + 1 for k, v in state.items()}
+    assert distance(state, other, '1.weight') == pytest.approx(512**.5) and same(nudged(state, '1.weight', 1., 3), nudged(state, ['1.weight'], 1., 3))
+    assert same(exchanged(state, other, '1'), state | {k: other[k] for k in ('1.weight', '1.bias')})
+    with pytest.raises(ValueError, match="layer '11' is unknown"): exchanged(state, other, '11')
+    assert repr(Mask({})) == 'Mask(0 of 0 weights, nan%)'
+    dense = Mask.dense(net)
+    half = prune_global_magnitude(state, dense, .5)
+    ladders = [list(imp(net, data, recipe, state, 1, .5, mask=mask)) for mask in (half, dict(half))]
+    assert ladders[0][1].mask == ladders[1][1].mask and ladders[1][0].mask == half
+
+def test_a_ladder_that_would_not_train_is_refused_before_it_begins():
+    net = plain()
+    early, middle = train(net, data, recipe, stop=2, at=[1])
+    with pytest.raises(ValueError, match='the dense run ends at step 2 of 4: give one that was trained to the end'):
+        imp(net, data, recipe, early, 1, dense=middle)
+    end = fit(net, data, recipe)
+    for use in (lambda: imp(net, data, recipe, end, 1), lambda: next(imp_many(net, data, recipe, [end], 1))):
+        with pytest.raises(ValueError, match='the rewind point is step 4 of 4, after which no level would be trained'): use()
+    assert [level.trained.step for level in imp(net, data, recipe, early, 1, dense=end)] == [4, 4]
+
+def test_forgetting_needs_two_looks():
+    for every in (4, 50, 0, -1):
+        with pytest.raises(ValueError, match=f'every={every} leaves one look or none in 4 steps: choose 1 to 3'): forgetting(plain, data, recipe, every=every)
+    assert forgetting(plain, data, recipe, every=3).shape == (96,)
+
+def test_scores_that_are_equal_are_said():
+    "Sorted by class, the first classes would be kept whole"
+    counts, y = torch.zeros(90), torch.arange(90)//30
+    counts[::10] = 2.
+    with pytest.warns(UserWarning, match='81 examples share the score at which is cut, and position decides which 40 of them are kept: give labels='):
+        kept = keep_easiest(counts, 40)
+    assert torch.bincount(y[kept], minlength=3).tolist() == [27, 13, 0]
+    with pytest.warns(UserWarning, match='81 examples share the score at which is cut, and position decides which 11'): keep_hardest(counts, 20)
+    with warnings.catch_warnings(action='error'):
+        assert torch.bincount(y[keep_easiest(counts, 39, labels=y)]).tolist() == [13]*3
+        keep_hardest(counts, 9), keep_easiest(counts, 81), keep_easiest(torch.arange(90.), 40)
+        keep_easiest(torch.arange(90).clamp(min=3.), 1) # one of a few
+
 def test_sparse_pixels_are_pixels():
     dense = torch.eye(8, dtype=torch.uint8).repeat(4, 1, 1, 1)
     assert torch.equal(ImageSet.of(dense.to_sparse(), [0, 1, 0, 1]).x, dense)
@@ -1251,7 +1339,7 @@ class Between(BasicBlock):
     "Something between the first convolution and its normalization"
     def forward(self, x): return torch.relu(self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x).sin())))))
 
-def exchanged(net, name, kind):
+def with_layer(net, name, kind):
     old = net.get_submodule(name)
     new = kind(old.in_channels, old.out_channels, 3, padding=1, bias=False) if issubclass(kind, nn.Conv2d) else kind(old.num_features)
     new.load_state_dict(old.state_dict())
@@ -1272,8 +1360,8 @@ changed_layers = { # what is done to a residual network, and how many of its 9 p
     'weight_norm of old': (lambda net: nn.utils.weight_norm(net.conv1), 8),
     'hook': (lambda net: net.bn1.register_forward_hook(lambda m, x, out: out + 1), 8),
     'hook before': (lambda net: net.conv1.register_forward_pre_hook(lambda m, x: (x[0]*2,)), 8),
-    'convolution that derives': (lambda net: exchanged(net, 'conv1', Standardized), 8),
-    'BatchNorm that derives': (lambda net: exchanged(net, 'bn1', Doubled), 8),
+    'convolution that derives': (lambda net: with_layer(net, 'conv1', Standardized), 8),
+    'BatchNorm that derives': (lambda net: with_layer(net, 'bn1', Doubled), 8),
     'block that derives': (with_other_forward, 7),
     'forward of its own': (with_forward_of_its_own, 8)}
 

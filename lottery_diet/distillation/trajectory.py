@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value
 
-from ..core import Damaged, Diverged, State, load_tensors, save_tensors, seeded, stream
-from ..data import ImageSet
+from ..core import Damaged, Diverged, State, load_tensors, require_several, save_tensors, seeded, stream
+from ..data import ImageSet, require_images
 from ..distill import Distilled, decode
 from ..engine.evaluation import differentiable, draws, require_at_least
 from ..engine.recipe import Recipe
@@ -69,6 +69,8 @@ def train_experts(
     **kwargs # of `train_many`: grouping
 ) -> list[Expert]: # in the order of the seeds
     "Train what is missing, together, and open all; raises `ValueError` for networks with running statistics, and where the folder's experts are others"
+    require_several(seeds)
+    require_images(data)
     paths = {seed: Path(folder)/f'expert{seed:04}.safetensors' for seed in seeds}
     missing = [seed for seed, path in paths.items() if not path.exists()]
     every = every or recipe.steps_per_epoch(len(data))
@@ -76,7 +78,7 @@ def train_experts(
     refuse_statistics(net)
     notes = dict(recipe=repr(recipe), augment=augmentation_name(augment),
                  data=f'{data.name}, {len(data):,} images, {checksum_of(data)}, normalized by {data.mean} and {data.std}',
-                 network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype))
+                 network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype), layers=repr(net))
     if missing:
         nets = [initialize(make, seed, 'expert').to(data.x.device) for seed in missing]
         looks = range(0, recipe.steps + 1, every)
@@ -88,16 +90,20 @@ def train_experts(
             save_tensors(paths[seed], stacked, notes | dict(seed=str(seed)))
     experts = [Expert(path) for path in paths.values()]
     for expert in experts:
-        if differs := [k for k, v in notes.items() if expert.notes.get(k) != v]:
+        if differs := [k for k, v in notes.items() if expert.notes.get(k, v if k == 'layers' else None) != v]: # which files of before do not say
             raise ValueError(f'{expert.path} was trained otherwise, with {differs[0]} {expert.notes.get(differs[0])}: choose another folder')
     return experts
 
 def augmentation_name(
     augment:Callable|None # such as `partial(dsa, …)`
 ) -> str: # the same in every process
-    "What an augmentation says of itself"
-    if isinstance(augment, partial): return f'{augment.func.__qualname__}{augment.args}{augment.keywords}'
-    return getattr(augment, '__qualname__', repr(augment))
+    "What an augmentation says of itself; raises `ValueError` for one that cannot be told from another"
+    if isinstance(augment, partial): name = f'{augment.func.__qualname__}{augment.args}{augment.keywords}'
+    else: name = getattr(augment, '__qualname__', repr(augment))
+    if getattr(augment, '__self__', None) is not None: name += f' of {augment.__self__!r}'
+    if '<lambda>' in name or ' at 0x' in name:
+        raise ValueError(f'augmentation {name} has no name of its own, so that its experts look like others: write it with def, or as partial(dsa, …)')
+    return name
 
 # %% ../../nbs/distillation/trajectory.ipynb #311156a2
 def refuse_statistics(

@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..core import Solution, State, as_state, closures, require_drawn, require_finite, require_same_shapes, seeded, stream, twin
-from ..data import ImageSet
+from ..data import ImageSet, require_images
 from ..networks.weights import check_tied
 
 # %% ../../nbs/engine/evaluation.ipynb #61269450
@@ -207,6 +207,7 @@ def predict(
     batch_size:int|None=None # images at a time; chosen by device if None
 ) -> Tensor: # logits, n × classes, in dataset order
     "Outputs of `model` on `data`, in evaluation mode; raises `ValueError` where `state` is another network's"
+    require_images(data)
     if state is not None: check_state(model, state := as_state(state))
     data, layout = data.to(device_of(model)), channels_last(model)
     if batch_size is not None: require_at_least('batch_size', batch_size)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
-from ..data import ImageSet
-from .evaluation import answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating, require_at_least, unwritten
+from ..data import ImageSet, require_images
+from lottery_diet.engine.evaluation import (
+    answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating, require_at_least,
+    unwritten)
 
 # %% ../../nbs/engine/example_gradients.ipynb #194a979a
 def gradient_lengths(
@@ -28,6 +30,7 @@ def gradient_lengths(
 ) -> Tensor: # n, on the CPU
     "Length of each example's gradient with respect to all parameters of one network, layer by layer where the longest is then right"
     require_at_least('chunk', chunk)
+    require_images(data)
     data = data.to(device_of(model))
     check_trainable(model)
     if isinstance(model, nn.DataParallel): model = model.module
