@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['channels', 'pixels_of', 'channels_last', 'labels_of', 'names_of', 'Items', 'read_items', 'compact', 'refuse',
-           'classes_of', 'rows_of', 'NotInMemory', 'LazyImages', 'refuse_what_memory_cannot_hold', 'ImageSet',
-           'pixel_statistics', 'require_images', 'as_tensor', 'require_count', 'front', 'warn_of_ties', 'by_class',
+           'classes_of', 'rows_of', 'NotInMemory', 'LazyImages', 'refuse_what_memory_cannot_hold', 'as_tensor',
+           'ImageSet', 'pixel_statistics', 'require_images', 'require_count', 'front', 'warn_of_ties', 'by_class',
            'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
 
 # %% ../nbs/01_data.ipynb #32a8eb1f
@@ -359,6 +359,16 @@ def refuse_what_memory_cannot_hold(
     except (AttributeError, ValueError, OSError): return
     if size > memory: raise ValueError(f'{what} would take {size:,} bytes, more than the {memory:,} of this machine: give less')
 
+# %% ../nbs/01_data.ipynb #7c1e0a02
+def as_tensor(
+    values # numbers: a tensor, an array, a list, a range, a column of pandas
+) -> Tensor: # a tensor as it is
+    "Numbers, one after the other; raises `TypeError` for what holds none"
+    if isinstance(values, Tensor): return values
+    array = np.asarray(values)
+    if array.dtype.kind not in 'biuf': raise TypeError(f'a {type(values).__name__} of {array.dtype} holds no numbers: give a tensor, an array or a list')
+    return torch.from_numpy(array.copy())
+
 # %% ../nbs/01_data.ipynb #7eeaabde
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -563,15 +573,6 @@ def require_images(
     if isinstance(data, ImageSet): return
     if isinstance(data, Splits): raise TypeError('these are Splits, of training, validation and test images: give one of them, such as splits.train')
     raise TypeError(f'a {type(data).__name__} is no ImageSet: make one of it, ImageSet.of(dataset), or ImageSet.of(images, labels)')
-
-def as_tensor(
-    values # numbers: a tensor, an array, a list, a range, a column of pandas
-) -> Tensor: # a tensor as it is
-    "Numbers, one after the other; raises `TypeError` for what holds none"
-    if isinstance(values, Tensor): return values
-    array = np.asarray(values)
-    if array.dtype.kind not in 'biuf': raise TypeError(f'a {type(values).__name__} of {array.dtype} holds no numbers: give a tensor, an array or a list')
-    return torch.from_numpy(array.copy())
 
 def require_count(
     k:int, # what was given
