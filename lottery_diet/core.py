@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
-           'under_all_names', 'placed', 'is_continuous', 'lerp', 'require_same_shapes', 'same', 'spectral', 'implied',
-           'renewed', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector', 'flat_parts',
-           'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_several', 'stream', 'seeded', 'reseed',
-           'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu', 'part_of',
-           'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers',
-           'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
+           'under_all_names', 'placed', 'spectral', 'implied', 'renewed', 'is_continuous', 'lerp',
+           'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector',
+           'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_several', 'stream', 'seeded',
+           'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu',
+           'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose',
+           'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown',
+           'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -157,6 +158,39 @@ def placed(
     def whole(v, m): return torch.zeros(m.shape, dtype=v.dtype).masked_scatter_(m, v)
     return {k: whole(v, alive[k]) if k in alive else v for k, v in living.items()}
 
+# %% ../nbs/00_core.ipynb #c0de0012
+def spectral(
+    state:State # parameters and buffers by name
+) -> dict[str, tuple[str, str]]: # names of weights, each with those of its first singular vectors u and v
+    "Weights under spectral_norm, of either kind that PyTorch has"
+    new = {k: tuple(k.removesuffix('original') + f'0._{side}' for side in 'uv') for k in state if k.endswith('.original')}
+    old = {k: tuple(k.removesuffix('orig') + side for side in 'uv') for k in state if k.endswith('_orig')}
+    return {k: pair for k, pair in (new | old).items() if all(name in state for name in pair)}
+
+def implied(
+    state:State # parameters and buffers by name
+) -> set[str]: # of spectral_norm's vectors
+    "Names of entries that follow from others"
+    return {name for pair in spectral(state).values() for name in pair}
+
+def renewed(
+    state:State, # its weights were changed
+    rounds:int=100 # of power iteration
+) -> State: # itself where no weight is under spectral_norm
+    "The same weights with the vectors that follow from them"
+    new = dict(state)
+    for k, (u, v) in spectral(state).items(): new[u], new[v] = _first_vectors(state[k].detach(), state[u], state[v], rounds)
+    return new if spectral(state) else state
+
+def _first_vectors(weight, u, v, rounds):
+    "Singular vectors of the matrix whose rows are the axis that u runs over; of two such axes, that to which both vectors belonged"
+    axes = [i for i, n in enumerate(weight.shape) if (n, weight.numel()) == (len(u), len(u)*len(v))]
+    rows = max((weight.movedim(i, 0).flatten(1) for i in axes), key=lambda m: (u @ m @ v).abs().item())
+    for _ in range(rounds):
+        v = nn.functional.normalize(rows.T @ u, dim=0)
+        u = nn.functional.normalize(rows @ v, dim=0)
+    return u, v
+
 # %% ../nbs/00_core.ipynb #71300503
 def is_continuous(
     v:Tensor # an entry of a state
@@ -195,39 +229,6 @@ def same(
 ) -> bool: # False too where a value is not a number
     "Do two states hold the same names, types, shapes and values, to the last digit?"
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
-
-# %% ../nbs/00_core.ipynb #c0de0012
-def spectral(
-    state:State # parameters and buffers by name
-) -> dict[str, tuple[str, str]]: # names of weights, each with those of its first singular vectors u and v
-    "Weights under spectral_norm, of either kind that PyTorch has"
-    new = {k: tuple(k.removesuffix('original') + f'0._{side}' for side in 'uv') for k in state if k.endswith('.original')}
-    old = {k: tuple(k.removesuffix('orig') + side for side in 'uv') for k in state if k.endswith('_orig')}
-    return {k: pair for k, pair in (new | old).items() if all(name in state for name in pair)}
-
-def implied(
-    state:State # parameters and buffers by name
-) -> set[str]: # of spectral_norm's vectors
-    "Names of entries that follow from others"
-    return {name for pair in spectral(state).values() for name in pair}
-
-def renewed(
-    state:State, # its weights were changed
-    rounds:int=100 # of power iteration
-) -> State: # itself where no weight is under spectral_norm
-    "The same weights with the vectors that follow from them"
-    new = dict(state)
-    for k, (u, v) in spectral(state).items(): new[u], new[v] = _first_vectors(state[k].detach(), state[u], state[v], rounds)
-    return new if spectral(state) else state
-
-def _first_vectors(weight, u, v, rounds):
-    "Singular vectors of the matrix whose rows are the axis that u runs over; of two such axes, that to which both vectors belonged"
-    axes = [i for i, n in enumerate(weight.shape) if (n, weight.numel()) == (len(u), len(u)*len(v))]
-    rows = max((weight.movedim(i, 0).flatten(1) for i in axes), key=lambda m: (u @ m @ v).abs().item())
-    for _ in range(rounds):
-        v = nn.functional.normalize(rows.T @ u, dim=0)
-        u = nn.functional.normalize(rows @ v, dim=0)
-    return u, v
 
 # %% ../nbs/00_core.ipynb #08fff938
 class Diverged(ArithmeticError):

@@ -329,8 +329,9 @@ def check_last_batch(
     last, every = len(data) - (per_epoch - 1)*recipe.batch_size, recipe.batch_size == 1
     comes = stop > start if every else not recipe.drop_last and last == 1 and stop//per_epoch > start//per_epoch
     if not norms or not comes: return
+    own = twin(model).train()
     try:
-        with torch.no_grad(), seeded(0, 'last batch', device=data.x.device): twin(model).train()(data.inputs(data.x[:1]))
+        with torch.no_grad(), seeded(0, 'last batch', device=data.x.device): own(data.inputs(data.x[:1]))
     except ValueError as e:
         which, instead = ('every batch', 'set batch_size=2 or more') if every else (
             'the last batch of an epoch', f'set drop_last=True, or another batch_size than {recipe.batch_size}')
