@@ -103,7 +103,8 @@ class Diets(Study):
         run:Run # where answers lie
     ) -> pd.DataFrame: # columns that name the diet, seed, label, images
         "A row for each class of each diet that is answered"
-        return rows_of(self.diets(), run, (*self.diet, 'seed', 'label', 'images'))
+        columns = [*self.diet, 'seed', 'label', 'images']
+        return rows_of(self.diets(), run, columns)[columns]
 
 # %% ../../../nbs/papers/data_diet/studies.ipynb #1aa3c806
 training_columns = ('step', 'density', 'loss', 'accuracy', 'training_loss', 'collapsed') # of the answer of a training
