@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .core import Solution, State, as_state, mapped, require_finite, require_same_shapes, seeded, stream, twin
+from .core import Solution, State, as_state, mapped, require_at_least, require_finite, require_same_shapes, seeded, stream, twin
 from .data import ImageSet, require_count, require_images, warn_of_ties
-from .engine.evaluation import answer, by_batch, check_outputs, device_of, differentiable, mixed, require_at_least, require_gradients
+from .engine.evaluation import answer, batches_alike, by_batch, check_outputs, device_of, differentiable, require_gradients
 from .engine.recipe import Recipe
 from .engine.update import make_optimizer, require_one, set_rate
 from .imp import Mask, flat, unflat
@@ -152,7 +152,7 @@ def batch_losses(
 ) -> Iterator[Tensor]: # their sum is the mean loss, nats
     "Each batch's part in the mean cross-entropy, with its graph"
     require_at_least('batch_size', batch_size)
-    if any(map(by_batch, net.modules())): data = mixed(data, batch_size)
+    if any(map(by_batch, net.modules())): data = batches_alike(data, batch_size)
     pieces = math.ceil(len(data)/batch_size)
     with seeded(0, 'batch losses', device=data.x.device):
         for x, y in zip(data.x.tensor_split(pieces), data.y.tensor_split(pieces)):

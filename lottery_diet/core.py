@@ -6,10 +6,10 @@
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'spectral', 'implied', 'renewed', 'is_continuous', 'lerp',
            'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector',
-           'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_several', 'stream', 'seeded',
-           'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance', 'digest', 'on_cpu',
-           'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout', 'choose',
-           'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown',
+           'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_at_least', 'require_several',
+           'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance',
+           'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout',
+           'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown',
            'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
@@ -178,9 +178,9 @@ def renewed(
     rounds:int=100 # of power iteration
 ) -> State: # itself where no weight is under spectral_norm
     "The same weights with the vectors that follow from them"
-    new = dict(state)
-    for k, (u, v) in spectral(state).items(): new[u], new[v] = _first_vectors(state[k].detach(), state[u], state[v], rounds)
-    return new if spectral(state) else state
+    pairs, new = spectral(state), dict(state)
+    for k, (u, v) in pairs.items(): new[u], new[v] = _first_vectors(state[k].detach(), state[u], state[v], rounds)
+    return new if pairs else state
 
 def _first_vectors(weight, u, v, rounds):
     "Singular vectors of the matrix whose rows are the axis that u runs over; of two such axes, that to which both vectors belonged"
@@ -402,6 +402,14 @@ def derive(
     if not hasattr(seed, '__index__'): raise TypeError(f'seed={seed!r} is no whole number')
     told = repr((index(seed), *(n if isinstance(n, str) else index(n) for n in names)))
     return int.from_bytes(hashlib.sha256(told.encode()).digest()[:8]) >> 1
+
+def require_at_least(
+    name:str, # of a parameter
+    n:int, # what was given
+    least:int=1 # that makes sense
+) -> None:
+    "Raise `ValueError` for another number, or none"
+    if not hasattr(n, '__index__') or n < least: raise ValueError(f'{name}={n!r} must be a whole number of at least {least}')
 
 def require_several(
     seeds:Iterable[int] # of replicates

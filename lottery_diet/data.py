@@ -6,7 +6,7 @@
 __all__ = ['channels', 'pixels_of', 'channels_last', 'labels_of', 'names_of', 'Items', 'read_items', 'compact', 'refuse',
            'classes_of', 'rows_of', 'NotInMemory', 'LazyImages', 'refuse_what_memory_cannot_hold', 'as_tensor',
            'ImageSet', 'pixel_statistics', 'require_images', 'require_count', 'front', 'warn_of_ties', 'by_class',
-           'Splits', 'split_off', 'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
+           'Splits', 'split_off', 'in_random_order', 'shrink', 'random_labels', 'crop_flip', 'RandomParts', 'gathered']
 
 # %% ../nbs/01_data.ipynb #32a8eb1f
 import math
@@ -649,6 +649,12 @@ def split_off(
     return data.take(rest.nonzero()[:, 0]), data.take(aside)
 
 # %% ../nbs/01_data.ipynb #2c81023d
+def in_random_order(
+    data:ImageSet # in any order
+) -> ImageSet: # as many
+    "The same images in a random order, at every call the same"
+    return data.take(torch.randperm(len(data), generator=stream(0, 'mixed')))
+
 def shrink(
     data:ImageSet, # left as it is
     side:int # pixels, of which the images' sides are whole multiples

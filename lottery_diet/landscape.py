@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
 from .core import (
-    Diverged, Solution, State, aliases, as_state, flat_parts, implied, is_continuous, mapped, renewed, require_finite, require_same_shapes,
-    stream, under_all_names)
+    Diverged, Solution, State, aliases, as_state, flat_parts, implied, is_continuous, mapped, renewed, require_at_least, require_finite,
+    require_same_shapes, stream, under_all_names)
 from .data import ImageSet
-from .engine.evaluation import (
-    answer, check_outputs, check_state, device_of, differentiable, evaluate, evaluating, require_at_least, unwritten)
+from .engine.evaluation import answer, check_outputs, check_state, device_of, differentiable, evaluate, evaluating, unwritten
 from .lmc import recalibrate_batchnorm
 from .networks.weights import masked, ties
 

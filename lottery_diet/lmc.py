@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Solution, as_names, as_state, choose, derive, lerp, seeded, stream, twin, unknown
+from .core import Solution, as_names, as_state, choose, derive, lerp, require_at_least, seeded, stream, twin, unknown
 from .data import ImageSet
-from .engine.evaluation import device_of, draws, logits_of, mixed, require_at_least
+from .engine.evaluation import batches_alike, device_of, draws, logits_of
 from .engine.recipe import Recipe
 from .networks.weights import masked, ties
 from .train import Snapshot, fit
@@ -143,7 +143,7 @@ def recalibrate_batchnorm(
         m.momentum = None # the mean over all batches
         m.train()
     require_at_least('batch_size', batch_size)
-    data = mixed(data, batch_size).to(device_of(model))
+    data = batches_alike(data, batch_size).to(device_of(model))
     batches = (x for x in data.x.split(batch_size) if len(x)*2 >= min(batch_size, len(data)))
     with torch.no_grad(), seeded(0, 'statistics', device=data.x.device):
         for x in batches: own(data.inputs(x))

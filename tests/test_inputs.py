@@ -32,7 +32,7 @@ from lottery_diet.distill import begin_at, evaluate_synthetic, k_center, random_
 from lottery_diet.distillation.gradient import Condensing, match_gradients
 from lottery_diet.distillation.trajectory import Feed, Stepper, match_by_adjoint, match_unrolled
 from lottery_diet.engine.closed_form import ClosedForm
-from lottery_diet.engine.evaluation import draws, evaluate, folding_pairs, mixed, predict
+from lottery_diet.engine.evaluation import batches_alike, draws, evaluate, folding_pairs, predict
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe, in_epochs
 from lottery_diet.experiments.functions import code_of
@@ -1629,11 +1629,11 @@ def test_batches_are_alike_where_images_come_class_after_class():
     jaccard = lambda a, b: int(sum((a[k] & b[k]).sum() for k in a))/int(sum((a[k] | b[k]).sum() for k in a))
     again = many.take(torch.randperm(len(many), generator=stream(0, 'another order')))
     assert jaccard(chosen(many), chosen(by_class(many))) > jaccard(chosen(many), chosen(again)) - .1
-    assert mixed(many, 64) is many and mixed(by_class(many), len(many)) is not many # data in random order keep every digit
-    sorted_twice = mixed(by_class(many), 64)
-    assert torch.equal(sorted_twice.x, mixed(by_class(many), 64).x) and torch.equal(sorted_twice.y.bincount(), many.y.bincount())
+    assert batches_alike(many, 64) is many and batches_alike(by_class(many), len(many)) is not many # data in random order keep every digit
+    sorted_twice = batches_alike(by_class(many), 64)
+    assert torch.equal(sorted_twice.x, batches_alike(by_class(many), 64).x) and torch.equal(sorted_twice.y.bincount(), many.y.bincount())
     one = many.take((many.y == 3).nonzero()[:, 0])
-    assert mixed(one, 64) is one
+    assert batches_alike(one, 64) is one
 
 def snip_mask(net, images): return keep_best(snip_scores(net, images, batch_size=64), 100, Mask.dense(net))
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import derive, require_finite, seeded, stream
+from ..core import derive, require_at_least, require_finite, seeded, stream
 from ..data import ImageSet, by_class
 from ..distill import Distilled, decode
-from ..engine.evaluation import differentiable, require_at_least
+from ..engine.evaluation import differentiable
 from ..engine.recipe import Recipe
 from ..models import initialize
 from ..train import Snapshot, fit

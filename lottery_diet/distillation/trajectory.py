@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value
 
-from ..core import Damaged, Diverged, State, load_tensors, require_several, save_tensors, seeded, stream
+from ..core import Damaged, Diverged, State, load_tensors, require_at_least, require_several, save_tensors, seeded, stream
 from ..data import ImageSet, require_images
 from ..distill import Distilled, decode
-from ..engine.evaluation import differentiable, draws, require_at_least
+from ..engine.evaluation import differentiable, draws
 from ..engine.recipe import Recipe
 from ..models import initialize
 from ..networks.weights import ties

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['folding_pairs', 'foldable', 'is_plain', 'folds_of', 'folded', 'device_of', 'cudnn', 'evaluating', 'unwritten',
-           'by_batch', 'mixed', 'differentiable', 'draws', 'channels_last', 'breaks_in_channels_last', 'predict',
-           'portion', 'answer', 'check_outputs', 'are_probabilities', 'logits_of', 'check_state', 'check_trainable',
-           'require_gradients', 'require_at_least', 'Evaluation', 'evaluate']
+           'by_batch', 'batches_alike', 'differentiable', 'draws', 'channels_last', 'breaks_in_channels_last',
+           'predict', 'portion', 'answer', 'check_outputs', 'are_probabilities', 'logits_of', 'check_state',
+           'check_trainable', 'require_gradients', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/engine/evaluation.ipynb #82e364e3
 import math
@@ -24,8 +24,8 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..core import Solution, State, as_state, closures, require_drawn, require_finite, require_same_shapes, seeded, stream, twin
-from ..data import ImageSet, require_images
+from ..core import Solution, State, as_state, closures, require_at_least, require_drawn, require_finite, require_same_shapes, seeded, twin
+from ..data import ImageSet, in_random_order, require_images
 from ..networks.weights import check_tied
 
 # %% ../../nbs/engine/evaluation.ipynb #61269450
@@ -143,7 +143,7 @@ def by_batch(
     return isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
 
 # %% ../../nbs/engine/evaluation.ipynb #c0de0022
-def mixed(
+def batches_alike(
     data:ImageSet, # in any order
     batch_size:int # images of a batch
 ) -> ImageSet: # itself where one batch holds all of it, or labels change as often as in a random order, but for a half
@@ -151,7 +151,7 @@ def mixed(
     y = data.y.cpu()
     by_chance = (1 - (y.bincount()/len(y)).square().sum().item())*(len(y) - 1)
     if len(y) <= batch_size or int((y[1:] != y[:-1]).sum()) >= by_chance/2: return data
-    return data.take(torch.randperm(len(data), generator=stream(0, 'mixed')))
+    return in_random_order(data)
 
 # %% ../../nbs/engine/evaluation.ipynb #8d00b929
 @contextmanager
@@ -298,14 +298,6 @@ def check_trainable(
 def require_gradients() -> None:
     "Raise `ValueError` inside `torch.no_grad()` and `torch.inference_mode()`"
     if not torch.is_grad_enabled(): raise ValueError('gradients are switched off here: call it outside torch.no_grad() and torch.inference_mode()')
-
-def require_at_least(
-    name:str, # of a parameter
-    n:int, # what was given
-    least:int=1 # that makes sense
-) -> None:
-    "Raise `ValueError` for another number, or none"
-    if not hasattr(n, '__index__') or n < least: raise ValueError(f'{name}={n!r} must be a whole number of at least {least}')
 
 # %% ../../nbs/engine/evaluation.ipynb #50012aac
 class Evaluation(NamedTuple):

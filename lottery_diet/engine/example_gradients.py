@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.func import functional_call, grad, vmap
 
+from ..core import require_at_least
 from ..data import ImageSet, require_images
-from lottery_diet.engine.evaluation import (
-    answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating, require_at_least,
-    unwritten)
+from .evaluation import answer, channels_last, check_outputs, check_trainable, device_of, differentiable, evaluating, unwritten
 
 # %% ../../nbs/engine/example_gradients.ipynb #194a979a
 def gradient_lengths(

@@ -21,8 +21,8 @@ import torch
 from pydantic import Field, JsonValue, field_validator
 from torch import nn
 
-from ..core import at_home, digest, seeded, stream
-from ..data import ImageSet, Splits, shrink, split_off
+from ..core import at_home, digest, seeded
+from ..data import ImageSet, Splits, in_random_order, shrink, split_off
 from ..distillation.whitening import ZCA, whitened
 from ..engine.recipe import Recipe
 from .functions import code_of
@@ -92,7 +92,7 @@ def mixed(
     data:ImageSet # in any order
 ) -> ImageSet: # the same, or its images in a fixed random order
     "Folders are read class after class, CINIC-10 from two of them: put such a set in a random order, so that the first so many images are of all classes"
-    return data.take(torch.randperm(len(data), generator=stream(0, 'mixed'))) if 0 < int((data.y.diff() != 0).sum()) < 2*data.classes else data
+    return in_random_order(data) if 0 < int((data.y.diff() != 0).sum()) < 2*data.classes else data
 
 # %% ../../nbs/experiments/ingredients.ipynb #7c09492b
 @lru_cache
