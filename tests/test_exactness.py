@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 
 from lottery_diet.core import same, state_of, stream
 from lottery_diet.data import ImageSet
+from lottery_diet.engine import update
 from lottery_diet.engine.evaluation import evaluate, predict
 from lottery_diet.imp import Mask, flat, imp, prune_global_magnitude, prune_random, share_of, shuffle_layerwise
 from lottery_diet.models import cifar_resnet, conv_net, initialize, lenet_300_100
@@ -194,8 +195,22 @@ def test_cutmix_shares_labels_by_area():
             share = torch.bincount(mixed[i].flatten().long(), minlength=16)/100
             assert torch.allclose(share, target[i], atol=1e-6)
 
+@pytest.fixture
+def in_bfloat16(monkeypatch):
+    "Where this CPU would emulate it, it does"
+    monkeypatch.setattr(update, 'multiplies_bfloat16', lambda device: True)
+
 @pytest.mark.parametrize('way', ['autograd', 'closed form', 'sparse'])
-def test_bfloat16_follows_float32_and_leaves_nothing_behind(way):
+def test_where_bfloat16_would_be_emulated_a_training_is_in_float32(way, monkeypatch):
+    net, recipe = initialize(nets['mlp'], 0), Recipe(20, 64, lr=.05)
+    mask = prune_global_magnitude(net.state_dict(), Mask.dense(net), .9)
+    def trained(precision): return fit(initialize(nets['mlp'], 0), digits, replace(recipe, precision=precision), mask=mask, way=way).state
+    for emulated in (True, False):
+        monkeypatch.setattr(update, 'multiplies_bfloat16', lambda device, emulated=emulated: not emulated)
+        assert same(trained('bfloat16'), trained('float32')) == emulated
+
+@pytest.mark.parametrize('way', ['autograd', 'closed form', 'sparse'])
+def test_bfloat16_follows_float32_and_leaves_nothing_behind(way, in_bfloat16):
     "Autocast keeps cast weights for as long as it is open: held open over an update, it would train on stale ones"
     recipe, net = Recipe(40, 64, lr=.05), initialize(nets['mlp'], 0)
     mask = prune_global_magnitude(net.state_dict(), Mask.dense(net), .9)
@@ -205,7 +220,7 @@ def test_bfloat16_follows_float32_and_leaves_nothing_behind(way):
     if way == 'closed form': assert same(half.state, fit(net, digits, replace(recipe, precision='bfloat16'), mask=mask, way='autograd').state)
 
 @pytest.mark.long
-def test_accuracy_in_bfloat16_is_that_in_float32():
+def test_accuracy_in_bfloat16_is_that_in_float32(in_bfloat16):
     "Paired over ten seeds: the whole 95 % interval of the difference lies within a point of zero"
     recipe, test = Recipe(300, 64, lr=.05), load_data('digits').test
     def accuracy(seed, precision):

@@ -50,7 +50,7 @@ class ClosedForm(Autograd):
         mask:Mapping[str, Tensor]|None=None # True where a weight lives, by name
     ):
         super().__init__(model, recipe, mask)
-        self.layers, self.half = linear_layers(model), recipe.precision == 'bfloat16'
+        self.layers = linear_layers(model)
         for p in model.parameters(): p.grad = torch.zeros_like(p)
 
     @staticmethod
@@ -77,7 +77,7 @@ class ClosedForm(Autograd):
     def rounded(self,
         t:Tensor # what enters a product, or leaves it
     ) -> Tensor: # itself in any other precision
-        "To bfloat16, where the recipe says so"
+        "To bfloat16, where the recipe asks for it and the device multiplies it"
         return t.bfloat16() if self.half else t
 
     def forward(self,

@@ -51,7 +51,10 @@ def tune_cpu(
                 waits_asleep=os.environ.get('OMP_WAIT_POLICY', '').upper() == 'PASSIVE')
 
 # %% ../../nbs/engine/cpu.ipynb #2e8c5259
-def multiplies_bfloat16() -> bool: # False where it is emulated, or PyTorch cannot tell
-    "Does this CPU multiply bfloat16 (AVX512_BF16, AMX, or ARM's)?"
+def multiplies_bfloat16(
+    device:torch.device|str='cpu' # a CPU (AVX512_BF16, AMX, or ARM's), or a GPU of CUDA
+) -> bool: # False where it is emulated, or PyTorch cannot tell
+    "Does this device multiply bfloat16? Where it does not, trainings that ask for it are in float32"
+    if torch.device(device).type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     has = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(has.get(name, False) for name in ('avx512_bf16', 'amx_bf16', 'bf16'))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import State
+from .cpu import multiplies_bfloat16
 from .evaluation import channels_last, device_of
 from .recipe import Recipe, optimizers
 
@@ -39,7 +40,8 @@ class Autograd:
         self.runs = loss is not None # which give a number each
         self.layout = channels_last(model)
         self.network = torch.compile(model, dynamic=False) if compile else model # the same kernels in every training, whatever came before
-        self.precision = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False) if recipe.precision == 'bfloat16' else nullcontext
+        self.half = recipe.precision == 'bfloat16' and multiplies_bfloat16(device)
+        self.precision = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=False) if self.half else nullcontext
         self.tensors = {k: p for k, p in parameters.items() if p.requires_grad}
         self.masked, self.masks = [parameters[k] for k in mask], [torch.empty_like(parameters[k]).copy_(m) for k, m in mask.items()] # laid out as the weights
         self.project()

@@ -23,7 +23,7 @@ if TYPE_CHECKING: import pandas as pd
 __all__ = ['told', 'Answer', 'shipped_answer', 'answers_in', 'ship_answers']
 
 # %% ../../nbs/experiments/answers.ipynb #622ed88d
-told = ('seconds', 'finished', 'device', 'accelerator', 'commit', 'torch', 'way') # what a shipped answer says of where it came from
+told = ('seconds', 'finished', 'device', 'accelerator', 'commit', 'torch', 'way', 'bfloat16') # what a shipped answer says of where it came from
 
 @dataclass(frozen=True)
 class Answer:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..core import Damaged, load_tensors, make_folder, part_of, pick_device, provenance, runs_root, save_tensors, write_whole
 from ..data import ImageSet
+from ..engine.cpu import multiplies_bfloat16
 from ..engine.recipe import Recipe, misnamed
 from .answers import Answer, shipped_answer
 from .records import Record, failed, finished, key_of, verified, write_record
@@ -358,7 +359,7 @@ class Run(Trainer):
                 write_whole(clear_way(self.root/f'{self.task.name}.failed.json'), lambda p: p.write_text(reason, encoding='utf-8'))
                 raise TaskFailed(str(e)) from None
             seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
-            origin = provenance(self.device) | dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
+            origin = provenance(self.device) | dict(bfloat16=multiplies_bfloat16(self.device), seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
             record = write_record(self.root/self.task.name, self._question(), outcome.metrics, outcome.tensors, origin)
             shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
         return record

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['letters', 'spoken', 'in_one_sentence', 'read_parameters', 'injected_names', 'one_sentence', 'require_writable',
-           'save_results', 'title_of', 'Page', 'file_name', 'parameters_of', 'question_of', 'open_page', 'require_some',
-           'effort', 'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
+           'save_results', 'in_float32', 'title_of', 'Page', 'file_name', 'parameters_of', 'question_of', 'open_page',
+           'require_some', 'effort', 'tidied', 'notebook_of', 'run_page', 'run_figure', 'results_of', 'summary_of']
 
 # %% ../../nbs/pages/figure.ipynb #eac8f375
 import ast
@@ -105,16 +105,28 @@ spoken = dict( # data and networks, as the papers write them
 
 _means = ', mean ± 95 % t-interval' # how most figures show three replicates and more
 
+def in_float32(
+    tasks:Iterable[Task], # and what they need
+    run:Run # where answers lie
+) -> tuple[int, int]: # in float32, in all
+    "Of the answered trainings that ask for bfloat16, how many were in float32, as their CPU would have emulated it"
+    def asks(task): return (asked := task.trains()) and getattr(task, 'recipe', asked[0].recipe).precision == 'bfloat16'
+    made = [answer.provenance for task in with_needs(tasks) if asks(task) and (answer := run.rows(task))]
+    return sum(not origin.get('bfloat16', True) for origin in made), len(made) # older answers do not say: theirs was bfloat16
+
 def title_of(
     what:str, # the figure shows
     figure:Asked, # its parameters
     scale:str, # smoke, mini or paper
     done:Sweep, # of its tasks
-    shown:str=_means # of three replicates and more, said after their number
+    shown:str=_means, # of three replicates and more, said after their number
+    run:Run|None=None # where its answers lie; nothing is said of their arithmetic if None
 ) -> str: # one line, or two for distilled images
-    "A title that says scale, data, network, n and how images were distilled, and what is missing"
+    "A title that says scale, data, network, n and how images were distilled, what is missing, and what is in float32 that would be in bfloat16"
     missing = done.counts['left'] + done.counts['failed']
     part = f'; {missing} of {sum(done.counts.values())} runs missing' if missing else ''
+    full, trained = in_float32(figure.tasks(), run) if run else (0, 0)
+    if full: part += f'; {full} of {trained} trainings in float32'
     data = (f'{spoken.get(figure.data.name, figure.data.name)}{f" in {figure.data.pixels}×{figure.data.pixels} pixels" if figure.data.pixels else ""}'
             f'{", whitened" if figure.data.zca else ""}')
     network = spoken.get(figure.network.model, figure.network.model) + (f' of width {width}' if (width := figure.network.options.get('width')) else '')
@@ -150,7 +162,7 @@ class Page:
         shown:str=_means # of three replicates and more, said after their number
     ) -> str: # one line, or two for distilled images
         "A title that says scale, data, network and n, and what is missing"
-        return title_of(what, self.figure, self.asked.scale, self.done, shown)
+        return title_of(what, self.figure, self.asked.scale, self.done, shown, self.run)
 
     def published(self,
         file:str, # its name in `data/published`

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['small_net', 'distill_settings', 'syn_fields', 'idc_constants', 'idc', 'imagenet_augment', 'by_idc', 'cifar_source',
            'digits_source', 'quick_conv_net', 'conv_recipe', 'others', 'first_panels', 'one_pair', 'conv_net_3',
-           'mini_source', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor', 'on_cifar100', 'in_100_classes',
-           'panels', 'about', 'panel_networks', 'title', 'parameters', 'figures', 'LandscapeParameters', 'elsewhere']
+           'mini_source', 'own_images', 'own_taught', 'imagenet_source', 'on_imagenet10', 'by_mtt', 'predecessor',
+           'on_cifar100', 'in_100_classes', 'panels', 'about', 'panel_networks', 'title', 'parameters', 'figures',
+           'LandscapeParameters', 'elsewhere']
 
 # %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #40a2e01e
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ...distillation.gradient import Condensing
 from ...distillation.trajectory import Matching, published
 from ...engine.augment import DSA
 from ...engine.recipe import Recipe
-from ...experiments.distilling import Distill, Inner
+from ...experiments.distilling import Distill, ExpertRun, Inner
 from ...experiments.ingredients import Images, Network, four_levels, fresh, imagenet_constants
 from ...experiments.sweeps import varied
 from ...experiments.tasks import Drawing
@@ -122,6 +123,15 @@ def _sizes(source, per_class): return tuple(Inner(arm='distilled', source=_conde
 mini_source = Distill( # whitened CIFAR-10 distilled in a few iterations, for mini
     data=Images(name='cifar10', zca=True), network=quick_conv_net, method='gradient', per_class=10,
     how=Condensing(outer=10, inner=10, net_images=640, lr_images=.5), recipe=_two_thirds(500, .02), every=10)
+
+# %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #0b1c2d31
+_own_expert = dict(data=Images(name='cifar10', zca=True), network=quick_conv_net, recipe=Recipe(5*196, 256, lr=.02, momentum=0.), every=196, snapshots=6)
+own_images = dict( # CIFAR-10, whitened, ten images of each class, by method
+    trajectory=Distill(
+        data=_own_expert['data'], network=quick_conv_net, method='trajectory', per_class=10, recipe=_own_expert['recipe'],
+        how=Matching(10, 2, 4, 100., 1e-5, .02, iterations=800), experts=tuple(ExpertRun(**_own_expert, seed=i) for i in range(4)), every=50),
+    gradient=varied(mini_source, dict(how=replace(mini_source.how, outer=120))))
+own_taught = Recipe(500, 100, lr=.01, weight_decay=5e-4, cosine=True) # what fresh networks learn by: as masks are searched
 
 # %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #b7a07d10
 imagenet_source = Distill( # ImageNet-10 distilled by IDC, 10 stored images per class
