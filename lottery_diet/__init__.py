@@ -9,7 +9,7 @@ _homes = dict( # names of the package, by the modules that they come from
     ImageSet='data', load_data='sources', initialize='networks.weights', find_model='models', Recipe='engine.recipe', in_epochs='engine.recipe',
     evaluate='engine.evaluation', predict='engine.evaluation', Snapshot='train', train='train', fit='train', el2n='scores', grand='scores', Mask='imp',
     imp='imp', train_ticket='imp', controls='imp', Ticket='imp', loss_path='lmc', barrier='lmc', spawn='lmc', prunable='networks.weights',
-    load_scores='artifacts', load_ticket='artifacts', load_mask='artifacts')
+    load_scores='artifacts', load_ticket='artifacts', load_mask='artifacts', load_images='artifacts')
 
 class _Chapter(ModuleType):
     "A module that is, where it is called, its function of the same name: `ld.imp(…)` is `ld.imp.imp(…)`, and `ld.imp.Mask` is there too"

@@ -4,18 +4,21 @@
 
 # %% auto #0
 __all__ = ['baselines', 'stand_ins', 'decode', 'encode', 'check_each', 'chosen_of_each', 'random_of_each', 'k_center', 'herding',
-           'stand_in', 'synthetic', 'begin_at', 'Distilled', 'augmented_by', 'taught_by', 'evaluate_synthetic']
+           'stand_in', 'synthetic', 'begin_at', 'Distilled', 'looks_like', 'DistilledImages', 'augmented_by',
+           'taught_by', 'evaluate_synthetic']
 
 # %% ../nbs/08_distill.ipynb #0272abb5
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import choose, require_finite, require_several, stream
+from .core import Damaged, choose, load_tensors, make_folder, require_at_least, require_finite, require_several, save_tensors, stream
 from .data import ImageSet, by_class, require_count, require_images
 from .engine.augment import DSA, dsa
 from .engine.evaluation import evaluate
@@ -177,6 +180,85 @@ class Distilled:
     loss:float # mean distance since the last look
     skipped:int=0 # iterations that taught nothing, since the last look
     memory:Mapping[str, Tensor]=field(default_factory=dict) # of the optimizer, to continue as if nothing had happened
+
+# %% ../nbs/08_distill.ipynb #5a6b7c81
+def looks_like(
+    data:ImageSet # training images
+) -> Tensor: # c × h × w, on the CPU
+    "How a network sees the data: the mean of its first thousand images"
+    return data.inputs(data.x[:1000]).mean(0).cpu()
+
+@dataclass(frozen=True, eq=False)
+class DistilledImages:
+    "Images that were learned from a data set, and how they came about"
+    images:Tensor # stored ones as a network sees them, n × c × h × w
+    labels:Tensor # n, from 0
+    like:Tensor # c × h × w: what `looks_like` says of the real images
+    origin:dict # data, method, iterations, …: what a reader needs to make them again
+    factor:int=1 # f of multi-formation: each stored image holds f² tiles
+    rate:float|None=None # the learning rate that was learned with them; None where none was
+    pixels:Tensor|None=None # n × c × h × w, uint8: what they look like, whitening and normalization undone; None where that was not kept
+
+    def __post_init__(self):
+        n, shape = len(self.labels), tuple(self.like.shape)
+        require_at_least('factor', self.factor)
+        for what, x in dict(images=self.images, pixels=self.images if self.pixels is None else self.pixels).items():
+            if tuple(x.shape) != (n, *shape) or not n: raise ValueError(f'{what} {tuple(x.shape)} do not go with {n} labels: give {(n, *shape)}')
+        require_finite(self.images, 'images hold what is no finite number: their distillation diverged')
+
+    @classmethod
+    def of(cls,
+        data:ImageSet, # the real images that they were learned from
+        images:Tensor, # n × c × h × w, as a network sees them
+        labels:Tensor, # n
+        /,
+        factor:int=1, # of multi-formation
+        rate:float|None=None, # that was learned with them
+        pixels:Tensor|None=None, # what they look like
+        **origin # method, iterations, …
+    ) -> 'DistilledImages': # on the CPU
+        "Learned images of `data`; raises `ValueError` where they do not fit it"
+        require_images(data)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < data.classes:
+            raise ValueError(f'labels must be those of {data}: from 0 to {data.classes - 1}')
+        return cls(images.detach().cpu(), labels.cpu(), looks_like(data), dict(data=data.name) | origin, factor, rate, pixels)
+
+    def on(self,
+        data:ImageSet # the training images that they were learned from, whitened and normalized as they were
+    ) -> ImageSet: # f²·n images for training, on the same device
+        "As a training set beside real images; raises `ValueError` where a network would see those otherwise"
+        require_images(data)
+        seen, near = looks_like(data), .01*self.like.abs().max().item() + 1e-4
+        if seen.shape != self.like.shape or (seen - self.like).abs().max().item() > near:
+            raise ValueError(f'these images were not learned from {data} as it is: give the training images of {self.origin["data"]!r} '
+                             'in their order, whitened and normalized as they were')
+        device = data.x.device
+        return synthetic(data, decode(self.images.to(device), self.factor), self.labels.repeat(self.factor**2).to(device), f'distilled to {len(self.labels)}')
+
+    def save(self,
+        path:Path|str # file to make or replace; folders that it needs are made
+    ) -> Path: # the file
+        "Write one safetensors file, images in half precision, whole or not at all"
+        path = Path(path)
+        make_folder(path.parent)
+        pictures = {} if self.pixels is None else dict(pixels=self.pixels)
+        notes = dict(origin=json.dumps(self.origin), factor=str(self.factor), rate=json.dumps(self.rate))
+        save_tensors(path, dict(images=self.images.half(), labels=self.labels, like=self.like) | pictures, notes)
+        return path
+
+    @classmethod
+    def load(cls,
+        path:Path|str # a file that `save` wrote
+    ) -> 'DistilledImages': # images in float32
+        "What `save` wrote; raises `FileNotFoundError`, and `ValueError` for another or a damaged file"
+        if not Path(path).is_file(): raise FileNotFoundError(f'there is no file {path}: give one that `DistilledImages.save` wrote')
+        try:
+            tensors, notes = load_tensors(Path(path))
+            origin, factor, rate = (json.loads(notes[k]) for k in ('origin', 'factor', 'rate'))
+            return cls(tensors['images'].float(), tensors['labels'], tensors['like'], origin, factor, rate, tensors.get('pixels'))
+        except (Damaged, KeyError, ValueError): raise ValueError(f'{path} holds no distilled images, or is not as it was written: get it again') from None
+
+    def __repr__(self): return f'DistilledImages({len(self.labels)}: {", ".join(f"{k}={v}" for k, v in self.origin.items())})'
 
 # %% ../nbs/08_distill.ipynb #95ade9e8
 def augmented_by(

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from lottery_diet import cli
-from lottery_diet.artifacts import cards, fetch, load_mask, load_scores, load_ticket, network_of, publish
-from lottery_diet.core import load_tensors, same, save_tensors, state_of
+from lottery_diet.artifacts import cards, fetch, load_images, load_mask, load_scores, load_ticket, network_of, publish
+from lottery_diet.core import Diverged, load_tensors, same, save_tensors, state_of
+from lottery_diet.distill import DistilledImages, begin_at, decode
 from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.imp import Mask, Ticket, controls, prune_global_magnitude, train_ticket
@@ -54,6 +55,29 @@ def test_what_is_loaded_is_what_was_published(folder):
     assert [*listed] == ['digits-el2n', 'only-mask', 'small'] and all((folder/card.file).stat().st_size == card.size for card in listed.values())
     assert all(f'**{name}**' in (folder/'ARTIFACTS.md').read_text(encoding='utf-8') for name in listed)
     assert sorted(f.name for f in folder.iterdir()) == sorted(['.lock', 'ARTIFACTS.md', 'cards.json', *(card.file for card in listed.values())])
+
+def test_distilled_images_are_loaded_for_the_data_that_they_were_learned_from(tmp_path):
+    "Pixels and normalized images alike, tiles and whole ones; another normalization, other images and another shape are refused"
+    digits = load_data('digits')
+    for factor, train in ((1, digits.train), (2, digits.train), (1, digits.train.like(digits.train.inputs(digits.train.x), digits.train.y))):
+        stored, labels = begin_at(train, 2, factor=factor)
+        pixels = (stored.clamp(0, 1)*255).round().byte()
+        made = DistilledImages.of(train, stored, labels, factor=factor, rate=.03 if factor == 1 else None, pixels=pixels, method='trajectory')
+        card = publish(made, 'digits-trajectory', tmp_path, **facts)
+        found = load_images('digits-trajectory', tmp_path)
+        seen = found.on(train)
+        assert card.kind == 'images' and (found.factor, found.rate, found.origin) == (made.factor, made.rate, made.origin) and torch.equal(found.pixels, pixels)
+        assert torch.allclose(seen.x, decode(stored, factor), atol=2e-3) and torch.equal(seen.y, labels.repeat(factor**2))
+        for other in (digits.train.normalized_by((.5,), (.2,)), digits.test, train.like(train.x[:, :, :4], train.y), train.take(torch.arange(40))):
+            with pytest.raises(ValueError, match='whitened and normalized as they were'): found.on(other)
+    for wrong, sentence in ((lambda: load_mask('digits-trajectory', tmp_path), 'is no mask: it holds images'),
+                            (lambda: DistilledImages.of(train, stored[:-1], labels), 'do not go with 20 labels'),
+                            (lambda: DistilledImages.of(train, stored, labels - 1), 'labels must be those of'),
+                            (lambda: DistilledImages.of(train, stored, labels, factor=0), 'factor=0 must be at least 1'),
+                            (lambda: DistilledImages.load(fetch('cifar10-el2n')), 'holds no distilled images')):
+        with pytest.raises(ValueError, match=sentence): wrong()
+    with pytest.raises(FileNotFoundError, match='there is no file'): DistilledImages.load(tmp_path/'nothing')
+    with pytest.raises(Diverged, match='their distillation diverged'): DistilledImages.of(train, stored/0, labels)
 
 def test_living_weights_of_a_tied_network_come_back_under_both_names(tmp_path):
     class Tied(nn.Module):
@@ -180,7 +204,7 @@ def test_what_is_asked_wrongly_is_answered(folder):
             (lambda: publish(load_mask('small', folder), 'a/b', folder, **facts), "'a/b' is no name of an artifact"),
             (lambda: network_of('small', images, folder), 'does not say how its network is made')):
         with pytest.raises(ValueError, match=sentence): ask()
-    with pytest.raises(TypeError, match='a dict is no artifact: give Scores, Ticket, Mask'): publish({}, 'nothing', folder, **facts)
+    with pytest.raises(TypeError, match='a dict is no artifact: give Scores, Ticket, Mask, DistilledImages'): publish({}, 'nothing', folder, **facts)
     assert [*cards(folder)] == ['digits-el2n', 'only-mask', 'small'] and not [*folder.glob('nothing*')]
 
 def test_what_several_publish_at_once_is_listed(tmp_path):
@@ -325,7 +349,9 @@ def test_a_shipped_ticket_has_the_accuracy_of_its_card(name, real_data):
 @pytest.mark.long
 @pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'ticket' and card.data == 'mnist'])
 def test_a_shipped_ticket_trains_to_what_it_was(name, real_data):
-    card, ticket, train = shipped_cards[name], load_ticket(name), load_data('mnist', real_data).train
-    again = train_ticket(network_of(name, train), train, ticket.recipe, ticket.rewind, ticket.mask, seed=card.made['noise'])
-    gaps = [(again.state[k] - v).abs().max().item() for k, v in ticket.trained.state.items()]
-    assert max(gaps) < .2 and ticket.mask.apply(again.state).keys() == again.state.keys() # to the bit on the same processor; others round otherwise
+    "To the bit on the same processor. Others round otherwise, and small differences grow: still it ends nearer than with other SGD noise, and as good"
+    card, ticket, (train, _, test) = shipped_cards[name], load_ticket(name), load_data('mnist', real_data)
+    net, end = network_of(name, train), ticket.trained.state
+    again, other = (train_ticket(net, train, ticket.recipe, ticket.rewind, ticket.mask, seed=card.made['noise'] + i).state for i in (0, 1))
+    def apart(state): return sum((state[k] - v).square().sum() for k, v in end.items()).sqrt().item()
+    assert apart(again) < .9*apart(other) and evaluate(net, test, again).accuracy == pytest.approx(evaluate(net, test, end).accuracy, abs=5e-3)

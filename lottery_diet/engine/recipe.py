@@ -43,7 +43,7 @@ class Recipe:
     cutmix:float=0. # probability that a batch is cut and mixed
     drop_last:bool=False # leave out each epoch's incomplete batch
     normalization:tuple[tuple[float, ...], tuple[float, ...]]|None=None # mean and std that the data must carry; the data's own if None
-    precision:str='tf32' # of training: 'float32', 'tf32' convolutions where a GPU has them, or 'bfloat16' autocast where the device multiplies it; looks are in float32
+    precision:str='tf32' # of training: 'float32', 'tf32' convolutions where a GPU has them, 'bfloat16' autocast where it is no emulation; looks are in float32
     label_smoothing:float=0. # share of each label that is spread over all classes
     clip:float=0. # longest gradient of all living weights together, as a vector; 0 for no limit
     loss:Callable[[Tensor, Tensor], Tensor]|None=None # of logits and labels, b × classes where images are mixed; cross-entropy if None

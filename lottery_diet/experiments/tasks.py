@@ -359,7 +359,8 @@ class Run(Trainer):
                 write_whole(clear_way(self.root/f'{self.task.name}.failed.json'), lambda p: p.write_text(reason, encoding='utf-8'))
                 raise TaskFailed(str(e)) from None
             seconds = round(time.perf_counter() - began + self.log.get('earlier', 0.) - self.log.get('elsewhere', 0.), 3)
-            origin = provenance(self.device) | dict(bfloat16=multiplies_bfloat16(self.device), seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z')) | outcome.notes
+            ended = dict(seconds=seconds, finished=time.strftime('%Y-%m-%d %H:%M:%S %z'), bfloat16=multiplies_bfloat16(self.device))
+            origin = provenance(self.device) | ended | outcome.notes
             record = write_record(self.root/self.task.name, self._question(), outcome.metrics, outcome.tensors, origin)
             shutil.rmtree(self.checkpoint.parent, ignore_errors=True) # with what a killed process left of another
         return record
