@@ -28,6 +28,7 @@ from lottery_diet.engine.recipe import Recipe
 from lottery_diet.experiments import distilling as distillation
 from lottery_diet.experiments.distilling import Distill, ExpertRun, Inner, InnerLevel, Taught, looks_of, read_looks
 from lottery_diet.experiments.ingredients import Images, Network
+from lottery_diet.experiments.sweeps import varied
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.experiments.training import Pretrain
 from lottery_diet.models import conv_net, initialize
@@ -164,6 +165,15 @@ def test_synthetic_images_are_seen_as_they_are_whatever_normalization_real_ones_
     assert run.ask(InnerLevel(pretrain=start, recipe=recipe | constants, inner=Inner(arm='real', per_class=1), level=1, augment=None)).metrics.level.item() == 1
     with pytest.raises(ValueError, match='normalized alike'):
         InnerLevel(pretrain=start, recipe=recipe, inner=Inner(arm='distilled', source=by_gradient), level=1)
+
+def test_networks_are_asked_about_images_that_look_like_those_that_taught_them():
+    "Real images that are whitened or normalized otherwise would be judged by a network that never saw their like: silently low numbers"
+    asked = dict(network=narrow, recipe=recipe, per_class=1)
+    Taught(**asked, data=digits, source=by_gradient), Taught(**asked, data=Images(name='cifar10', zca=True), arm='ready')
+    for wrong, sentence in ((dict(data=varied(digits, dict(zca=True)), source=by_gradient), 'whitened alike'),
+                            (dict(data=digits, source=by_gradient, recipe=recipe | dict(normalization=((.5,), (.25,)))), 'normalized alike'),
+                            *((dict(data=data, arm='ready'), 'of ZCA-whitened CIFAR-10') for data in (Images(name='cifar10'), digits))):
+        with pytest.raises(ValueError, match=sentence): Taught(**asked | wrong)
 
 def test_trajectory_matching_stores_several_images_in_one(tmp_path):
     "Multi-formation with either method: four digits in each stored image, four seen for each"

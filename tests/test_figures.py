@@ -20,9 +20,9 @@ from lottery_diet.cli import main, make_parser
 from lottery_diet.core import project_root
 from lottery_diet.experiments.answers import Answer
 from lottery_diet.experiments.connectivity import Barriers, Child
-from lottery_diet.experiments.sweeps import varied, with_needs
+from lottery_diet.experiments.sweeps import Sweep, varied, with_needs
 from lottery_diet.experiments.tasks import Run, repetitions
-from lottery_diet.pages.figure import notebook_of, parameters_of, run_figure, run_page
+from lottery_diet.pages.figure import in_float32, notebook_of, parameters_of, run_figure, run_page, title_of
 from lottery_diet.pages.gallery import about_figures, drawn_in
 from lottery_diet.papers.catalogue import figures, panels_of, paper_of, preset, presets
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
@@ -42,6 +42,22 @@ def runs(tmp_path_factory):
     "One cache for the processes that test side by side: what two figures share is trained once"
     base = tmp_path_factory.getbasetemp()
     return (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base)/'figures'
+
+class Answered:
+    "Where all is answered: by a CPU that multiplies bfloat16, by one that does not, or by one of which nothing is known"
+    def __init__(self, **said): self.said = said
+    def rows(self, task): return Answer([], self.said)
+
+def test_a_title_says_which_trainings_were_in_float32():
+    "Of those that ask for bfloat16: older answers, which do not say, were in bfloat16"
+    done = Sweep(None, dict(cached=1, run=0, failed=0, left=0))
+    for name, scale in (('win_one_shot', 'mini'), ('win_barriers', 'mini'), ('dd_noisy_labels', 'smoke')):
+        study = preset(name, scale)
+        trained = sum(task.kind in ('dense', 'ticket', 'control') for task in with_needs(study.tasks())) if name == 'win_one_shot' else 0
+        for run, full in ((Answered(bfloat16=False), trained), (Answered(bfloat16=True), 0), (Answered(), 0)):
+            assert in_float32(study.tasks(), run) == (full, trained)
+            title = title_of('Accuracy', study, scale, done, run=run).replace('\u00a0', ' ')
+            assert (f'; {full} of {trained} trainings in float32' in title) == bool(full) and 'float32' not in title_of('Accuracy', study, scale, done)
 
 def stamps(runs, name):
     "When each finished run of a figure was written"

@@ -110,7 +110,7 @@ def in_float32(
     run:Run # where answers lie
 ) -> tuple[int, int]: # in float32, in all
     "Of the answered trainings that ask for bfloat16, how many were in float32, as their CPU would have emulated it"
-    def asks(task): return (asked := task.trains()) and getattr(task, 'recipe', asked[0].recipe).precision == 'bfloat16'
+    def asks(task): return (asked := task.trains()) and asked[1] and getattr(task, 'recipe', asked[0].recipe).precision == 'bfloat16'
     made = [answer.provenance for task in with_needs(tasks) if asks(task) and (answer := run.rows(task))]
     return sum(not origin.get('bfloat16', True) for origin in made), len(made) # older answers do not say: theirs was bfloat16
 

@@ -19,7 +19,7 @@ from ...distillation.gradient import Condensing
 from ...distillation.trajectory import Matching, published
 from ...engine.augment import DSA
 from ...engine.recipe import Recipe
-from ...experiments.distilling import Distill, ExpertRun, Inner
+from ...experiments.distilling import Distill, ExpertRun, Inner, Taught
 from ...experiments.ingredients import Images, Network, four_levels, fresh, imagenet_constants
 from ...experiments.sweeps import varied
 from ...experiments.tasks import Drawing
@@ -131,7 +131,10 @@ own_images = dict( # CIFAR-10, whitened, ten images of each class, by method
         data=_own_expert['data'], network=quick_conv_net, method='trajectory', per_class=10, recipe=_own_expert['recipe'],
         how=Matching(10, 2, 4, 100., 1e-5, .02, iterations=800), experts=tuple(ExpertRun(**_own_expert, seed=i) for i in range(4)), every=50),
     gradient=varied(mini_source, dict(how=replace(mini_source.how, outer=120))))
-own_taught = Recipe(500, 100, lr=.01, weight_decay=5e-4, cosine=True) # what fresh networks learn by: as masks are searched
+_taught = dict(data=_own_expert['data'], network=quick_conv_net, recipe=Recipe(500, 100, lr=.01, weight_decay=5e-4, cosine=True), per_class=10, seed=10)
+own_taught = dict( # what five fresh networks learn by the recipe of masks, from a hundred images each: by where those are from
+    ready=Taught(**_taught, arm='ready'), real=Taught(**_taught, arm='real')) | {
+    method: Taught(**_taught, source=source) for method, source in own_images.items()}
 
 # %% ../../../nbs/papers/stable_subnetworks/protocols.ipynb #b7a07d10
 imagenet_source = Distill( # ImageNet-10 distilled by IDC, 10 stored images per class
