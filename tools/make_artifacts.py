@@ -1,12 +1,16 @@
-"""Put scores and tickets of finished runs, each with its card, into results/artifacts.
+"""Put scores, tickets and distilled images of finished runs, each with its card, into results/artifacts.
 
 `python tools/make_artifacts.py [NAME …]` computes what is not finished.
 """
 import sys
 from dataclasses import asdict, replace
 
+import torch
+
 from lottery_diet.artifacts import publish
 from lottery_diet.core import project_root, provenance
+from lottery_diet.distill import DistilledImages, decode, encode
+from lottery_diet.distillation.whitening import unwhiten
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.experiments.ingredients import fresh, quick_recipe
 from lottery_diet.experiments.sweeps import sweep
@@ -16,6 +20,7 @@ from lottery_diet.experiments.training import snapshot_of
 from lottery_diet.imp import Mask, Ticket, noise_of
 from lottery_diet.papers.data_diet.protocols import on_mnist, on_quick, rewind_setting
 from lottery_diet.papers.data_diet.studies import Scoring
+from lottery_diet.papers.stable_subnetworks.protocols import own_images, own_taught
 from lottery_diet.plots import correlation, t_interval
 from lottery_diet.scores import Scores
 
@@ -64,10 +69,33 @@ def publish_tickets(data, network, study, run):
         trained, mask = replace(snapshot_of(record), optimizer={}), Mask({k: m.bool() for k, m in record.part('mask').items()})
         about = f'{mask.density:.1%} of the weights of {network} on {data}, rewound to step {steps} of {study.recipe.steps}'
         names = {'ticket': 'test accuracy of tickets', 're-initialized': 'test accuracy re-initialized'}
-        measured = {names[arm]: dict(mean=round(mean, 4), interval=round(half, 4), n=n) for arm, (mean, half, n) in reached.items()}
+        measured = {names[arm]: as_told(found) for arm, found in reached.items()}
         publish(Ticket(mask, rewind, study.recipe, trained, dict(record.provenance)), f'{data}-{network}-{100*mask.density:.0f}', about=about, data=data,
                 made=facts(study) | dict(seed=study.seeds[0], noise=noise_of(study.seeds[0], level)),
                 measured=measured | {'test accuracy of this one': float(record.metrics.accuracy.iloc[0])}, living=True, **code)
+
+def pictures_of(found, factor): # uint8; tiles are shown as networks see them, shrunk again
+    "What whitened images look like"
+    seen = unwhiten(decode(found['images'], factor), found['zca/mean'], found['zca/inverse'])
+    return (encode(seen, factor).clamp(0, 1)*255).round().byte()
+
+def publish_images(method, run):
+    "Ten images of each class of CIFAR-10, and what five fresh networks learn from them"
+    task, usual = own_images[method], asdict(Recipe(1))
+    record, (train, _) = run.ask(task), task.data.load(task.recipe, torch.device('cpu'))
+    accuracy, as_many_real = (t_interval(run.ask(own_taught[arm]).metrics.accuracy) for arm in (method, 'real'))
+    made = DistilledImages.of(train, record.tensors['images'], record.tensors['labels'], factor=task.factor, pixels=pictures_of(record.tensors, task.factor),
+                              rate=record.tensors['rate'].item() if method == 'trajectory' else None, method=method, space='whitened by ZCA, eps .1')
+    recipe = {k: v for k, v in asdict(own_taught[method].recipe).items() if k == 'steps' or v != usual[k]}
+    about = f'10 images of each class of CIFAR-10 by {method} matching' + f', {task.factor**2} tiles in each'*(task.factor > 1)
+    by = dict(network=task.network.model_dump(exclude_defaults=True), plan=asdict(task.how), seed=task.seed, taught_by=recipe,
+              minutes=round(record.provenance['seconds']/60), command=f'python tools/make_artifacts.py cifar10-{method}', commit=record.provenance['commit'])
+    return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10', made=by,
+                   measured={'test accuracy of fresh networks': as_told(accuracy), 'of networks taught by as many real images': as_told(as_many_real)},
+                   folder=folder, license='Apache-2.0; learned from CIFAR-10, which states no license')
+
+def as_told(interval): # for a card
+    return dict(mean=round(interval.mean, 4), interval=round(interval.half, 4), n=interval.n)
 
 if __name__ == '__main__':
     run = Run(shipped=False)
@@ -81,3 +109,5 @@ if __name__ == '__main__':
         study = rewind_setting('mini', data)
         sweep([task for columns, task in study.asked() if columns['pretrain_steps'] == study.rewinds[-1]], run=run)
         publish_tickets(data, network, study, run)
+    for method in own_images:
+        if wanted(f'cifar10-{method}'): publish_images(method, run)

@@ -11,6 +11,7 @@ from lottery_diet.experiments.sweeps import with_needs
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.papers.catalogue import panels_of, preset, presets
 from lottery_diet.papers.data_diet.protocols import rewind_settings, spawn_settings
+from lottery_diet.papers.stable_subnetworks.protocols import own_taught
 
 
 def studies(scale, figures):
@@ -26,6 +27,7 @@ def studies(scale, figures):
 if __name__ == '__main__':
     scale, figures = sys.argv[1], sys.argv[2:]
     run, tasks = Run(shipped=False), {}
+    if scale == 'mini' and not figures: tasks |= {task.key: task for task in own_taught.values()}
     for study in studies(scale, figures): tasks |= {task.key: task for task in with_needs(study.tasks())}
     found = [(task.kind, task.key, task.label(), Answer.of(record)) for task in tasks.values() if (record := run.read(task))]
     folder = Path(project_root())/'results'/'answers'
