@@ -18,7 +18,7 @@ from nbdev.test import test_nb as run_nb
 
 from lottery_diet.cli import main, make_parser
 from lottery_diet.core import project_root
-from lottery_diet.experiments.answers import Answer
+from lottery_diet.experiments.answers import Answer, shipped_answer
 from lottery_diet.experiments.connectivity import Barriers, Child
 from lottery_diet.experiments.sweeps import Sweep, varied, with_needs
 from lottery_diet.experiments.tasks import Run, repetitions
@@ -90,6 +90,30 @@ def test_a_figure_is_drawn_and_redrawn_without_training(name, runs, tmp_path, mo
     assert origin()['provenance'].get('answers') == effort # of the runs, not of the drawing
     state = lottery_diet('status', name, runs=runs)
     assert state.returncode == 0 and ('minutes left on cpu' if preset(name, 'smoke').tasks() else 'asks for no runs') in state.stdout
+
+def all_shipped(name):
+    "Is a figure with a committed table at mini answered whole by rows that came with the package?"
+    tasks = preset(name, 'mini').tasks()
+    return bool(tasks) and any(root.glob(f'results/*_mini/{name}_mini.csv')) and all(shipped_answer(task.kind, task.key) for task in tasks)
+
+def test_what_is_shipped_is_whole():
+    "A changed key would make rows useless, and the figures below it silently fewer"
+    assert {name for name in presets if all_shipped(name)} >= {
+        'dd_accuracy_vs_sparsity', 'dd_accuracy_vs_subset_size', 'dd_noisy_labels', 'dd_example_barriers', 'dd_el2n_vs_barrier', 'dd_early_dynamics',
+        'dd_gradient_alignment', 'win_repel', 'win_regions', 'win_weights', 'win_barriers', 'win_one_shot'}
+
+@pytest.mark.figures
+@pytest.mark.parametrize('name', [*filter(all_shipped, presets)])
+def test_a_committed_figure_is_redrawn_from_a_fresh_clone_without_a_training(name, tmp_path, monkeypatch):
+    "From an empty cache: the same table, and nothing is computed"
+    monkeypatch.setattr(Run, 'train', lambda *args, **kwargs: pytest.fail('it trains'))
+    draw_here(name, tmp_path/'runs', tmp_path, monkeypatch, scale='mini')
+    drawn, origin = (tmp_path/'runs'/'figures'/f'{name}_mini.{kind}' for kind in ('csv', 'json'))
+    counts = json.loads(origin.read_text())['parameters']['sweep']
+    assert (counts['run'], counts['failed'], counts['left']) == (0, 0, 0) and counts['shipped'] == len({task.key for task in preset(name, 'mini').tasks()})
+    assert not [*(tmp_path/'runs').glob('*/*/config.json')]
+    committed, = root.glob(f'results/*_mini/{name}_mini.csv')
+    pd.testing.assert_frame_equal(pd.read_csv(drawn), pd.read_csv(committed))
 
 @pytest.mark.figures
 def test_a_budget_draws_what_is_there_and_says_what_is_missing(tmp_path):
