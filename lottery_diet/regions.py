@@ -324,16 +324,39 @@ def orders_by_weights(
     sweeps:int=50 # over the groups, at most
 ) -> list[Tensor]: # for each of `unit_groups`, the unit of `b` that stands at each place
     "Orders in which weights of `b` are most like those of `a`: a linear assignment for each group, again and again (weight matching, Ainsworth et al. 2023)"
-    groups, learned = unit_groups(model), {k for k, _ in model.named_parameters()}
-    orders, b = [torch.arange(units.count) for units in groups], dict(b)
+    groups, learned = unit_groups(model), [k for k, _ in model.named_parameters()]
+    as_they_are = [torch.arange(units.count) for units in groups]
+    from_inputs = _swept(groups, a, b, as_they_are, _sides_of_known(groups, learned))
+    ends = [_settled(groups, a, b, start, learned, sweeps) for start in (as_they_are, from_inputs)]
+    def likeness(orders): return sum((a[k].double()*v.double()).sum().item() for k, v in reordered({k: b[k] for k in learned}, groups, orders).items())
+    return max(ends, key=likeness) # the first, where both are as good
+
+def _swept(groups, a, b, orders, sides):
+    "Each group once, by some sides of its units, beside groups as they are ordered by then"
+    orders = [*orders]
+    for i, units in enumerate(groups):
+        if not sides[i]: continue
+        now = reordered({side.name: b[side.name] for side in sides[i]}, groups, orders)
+        orders[i] = orders[i][_assigned(sum(_alike(a[side.name], now[side.name], units.count, side) for side in sides[i]))]
+    return orders
+
+def _sides_of_known(groups, learned):
+    "For each group the sides whose other axis is ordered by then: it is fixed, or belongs to a group before"
+    sides_of, before = {}, set()
+    for i, units in enumerate(groups):
+        for side in units.sides: sides_of.setdefault(side.name, set()).add(i)
+    chosen = []
+    for i, units in enumerate(groups):
+        chosen.append([side for side in units.sides if side.name in learned and sides_of[side.name] <= before | {i}])
+        before.add(i)
+    return chosen
+
+def _settled(groups, a, b, orders, learned, sweeps):
+    "Sweeps by all sides, until nothing changes"
+    sides = [[side for side in units.sides if side.name in learned] for units in groups]
     for _ in range(sweeps):
-        changed = False
-        for i, units in enumerate(groups):
-            alike = sum(_alike(a[side.name], b[side.name], units.count, side) for side in units.sides if side.name in learned)
-            order = _assigned(alike)
-            if torch.equal(order, torch.arange(units.count)): continue
-            changed, orders[i], b = True, orders[i][order], reordered(b, [units], [order])
-        if not changed: break
+        before, orders = orders, _swept(groups, a, b, orders, sides)
+        if all(map(torch.equal, before, orders)): break
     return orders
 
 def _alike(a, b, count, side):
@@ -377,9 +400,10 @@ def _listened(model, state, names, said):
     return net
 
 def _correlation(products, u, v, uu, vv, n):
-    "From sums over n numbers of each unit; 0 for one that says always the same"
-    spread = ((uu/n - (u/n).square()).clamp(min=0)*(vv/n - (v/n).square()).clamp(min=0)).sqrt()
-    return torch.where(spread > 1e-12, (products/n - u*v/n**2)/spread.clamp(min=1e-12), 0)
+    "From sums over n numbers of each unit; 0 for one that says always the same, but for rounding"
+    def spread(total, squares): return torch.where((var := squares/n - (total/n).square()) > 1e-10*squares/n, var, 0).sqrt()
+    both = spread(u, uu)*spread(v, vv)
+    return torch.where(both > 0, (products/n - u*v/n**2)/torch.where(both > 0, both, 1), 0)
 
 # %% ../nbs/09_regions.ipynb #c55ec338
 def matched_units(

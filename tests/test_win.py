@@ -16,7 +16,8 @@ from lottery_diet.imp import Mask, imp
 from lottery_diet.models import cifar_resnet, conv4, initialize, lenet_300_100, mlp, resnet20, resnet50, vgg16
 from lottery_diet.papers.catalogue import panels_of, preset
 from lottery_diet.papers.why_tickets_win.protocols import about, figures
-from lottery_diet.regions import distance_matrix, matched_units, measures, moved_mask, orders_by_weights, reordered, repulsion, unit_groups
+from lottery_diet.networks.quick import quick_net
+from lottery_diet.regions import _correlation, distance_matrix, matched_units, measures, moved_mask, orders_by_weights, reordered, repulsion, unit_groups
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
 
@@ -126,6 +127,26 @@ def test_units_of_a_network_with_statistics_change_order_and_are_found_again(mak
     there = moved_mask(net, mask, a, copied)
     assert there == Mask(reordered(mask, groups, orders)) != mask and moved_mask(net, there, copied, a) == mask
     assert all(torch.equal(u, v) for u, v in zip(orders_by_weights(net, copied, a), orders))
+
+@pytest.mark.parametrize('seed', range(12))
+def test_a_copy_is_found_again_from_wherever_matching_by_weights_begins(seed):
+    "From the orders as they are alone, some of these end elsewhere: the first units are matched beside later ones that are not matched yet"
+    make = partial(quick_net, (3, 16, 16), 10, torch.rand(64, 3, 16, 16, generator=stream(0, 'seen')), widths=(8, 16, 16))
+    a = {k: v + .02*torch.randn(v.shape, generator=stream(seed, k)) if v.is_floating_point() else v for k, v in initialize(make, seed).state_dict().items()}
+    groups = unit_groups(make())
+    orders = [torch.randperm(units.count, generator=stream(seed, 'order', i)) for i, units in enumerate(groups)]
+    assert all(map(torch.equal, orders_by_weights(make(), reordered(a, groups, orders), a), orders))
+
+def test_units_that_always_say_the_same_go_with_none():
+    "Rounding is no answer: a unit stuck at a number above zero has no spread, whatever the last digit does; correlations of others are numpy's"
+    say = torch.rand(6, 500, generator=stream(0, 'said'), dtype=torch.float64)
+    say[2], say[4] = 3. + 1e-7*say[2], 0.
+    said = torch.cat([say, say.flip(0) + .1*torch.rand(6, 500, generator=stream(1, 'said'), dtype=torch.float64)]).split(6)
+    u, v = said
+    found = _correlation(u @ v.T, u.sum(1, keepdim=True), v.sum(1), u.square().sum(1, keepdim=True), v.square().sum(1), 500)
+    stuck = torch.tensor([False, False, True, False, True, False])
+    with np.errstate(invalid='ignore', divide='ignore'): expected = torch.from_numpy(np.corrcoef(u, v)[:6, 6:])
+    assert torch.allclose(found[~stuck], expected[~stuck]) and (found[stuck] == 0).all() and found.abs().max() <= 1
 
 @pytest.mark.parametrize('net, why', [
     (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Conv2d(4, 2, 3)), 'has a Conv2d, 0'),

@@ -488,6 +488,7 @@ class SignFlips(OfTicket):
 class Moved(Task):
     "A ticket's mask on another initialization, its units matched between the two dense runs, or not (Adnan et al. 2025)"
     kind = 'moved'
+    version = 2 # units are matched from the inputs on as well, and the better orders are taken
     ticket: InstanceOf[Masked] # whose mask it is
     onto: Pretrain # another replicate's rewind point: trained from there, with the SGD noise of its own ticket
     match: Literal['weights', 'activations', 'nothing'] = 'weights' # by what units are matched; nothing leaves the mask as it is

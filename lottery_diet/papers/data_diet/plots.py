@@ -264,7 +264,7 @@ def plot_predictor(
     label:str, # of its axis, with its unit
     scale:float=1. # the predictor is drawn in these
 ) -> Axes: # the same
-    "Accuracy of tickets against a predictor: a point for each initialization, a pale one for each replicate, and both correlations of the former (Data Diet, H)"
+    "Accuracy of tickets against a predictor: a point for each initialization, pale ones for its replicates, and both correlations of the former (Data Diet, H)"
     mark_dense(ax, 100*table[table.arm == 'all'].groupby('seed').dense_accuracy.first())
     styles = {'all': ('#0072B2', 'P')} | {k: v[:2] for k, v in diet_styles.items()}
     for arm, rows in table.groupby('arm', sort=False):
