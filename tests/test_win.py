@@ -14,9 +14,9 @@ from lottery_diet.experiments.sweeps import sweep, varied
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.imp import Mask, imp
 from lottery_diet.models import cifar_resnet, conv4, initialize, lenet_300_100, mlp, resnet20, resnet50, vgg16
+from lottery_diet.networks.quick import quick_net
 from lottery_diet.papers.catalogue import panels_of, preset
 from lottery_diet.papers.why_tickets_win.protocols import about, figures
-from lottery_diet.networks.quick import quick_net
 from lottery_diet.regions import _correlation, distance_matrix, matched_units, measures, moved_mask, orders_by_weights, reordered, repulsion, unit_groups
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
