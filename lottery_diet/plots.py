@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['arms', 'rewind_colors', 'Interval', 't_interval', 'signed', 'plot_intervals', 'plot_means', 'plot_bars',
-           'plot_accuracy_vs_sparsity', 'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_dense', 'label_sparsity',
-           'legend_below', 'below_dense', 'matching', 'color_of_rewind', 'plot_rewinding', 'plot_barriers_by_level',
-           'plot_dots', 'panels', 'share_scales', 'label_outer', 'balanced', 'title_above', 'finish', 'Correlation',
-           'complete', 'correlation']
+           'plot_accuracy_vs_sparsity', 'plot_barrier_vs_step', 'plot_barrier_hist', 'mark_overflow', 'mark_dense',
+           'label_sparsity', 'legend_below', 'below_dense', 'matching', 'color_of_rewind', 'plot_rewinding',
+           'plot_barriers_by_level', 'plot_dots', 'panels', 'share_scales', 'label_outer', 'balanced', 'title_above',
+           'finish', 'Correlation', 'complete', 'correlation']
 
 # %% ../nbs/10_plots.ipynb #6b68f027
 from collections.abc import Mapping, Sequence
@@ -148,17 +148,34 @@ def plot_barrier_vs_step(
 def plot_barrier_hist(
     barriers:Mapping[int, object], # examples' barriers (nats) by spawn step
     ax:Axes, # to draw on
-    limits:tuple[float, float]|None=None # nats; what lies beyond is counted in the last bins; all of it shown if None
+    limits:tuple[float, float]|None=None # nats; what lies beyond is counted in the last bins, and marked there; all of it shown if None
 ) -> Axes: # the same
     "Histogram of single examples' barriers, one line for each spawn step (Data Diet, per-example barriers; there from -5 to 10)"
     values = {step: np.asarray(v) for step, v in sorted(barriers.items())}
     if limits is None: limits = (min(v.min() for v in values.values()), max(v.max() for v in values.values())) if values else (-1, 1)
+    edges, tallest = np.linspace(*limits, 31), np.zeros(30) # of all steps
     for (step, v), color in zip(values.items(), sns.color_palette('viridis', max(1, len(values)))):
-        ax.hist(np.clip(v, *limits), bins=np.linspace(*limits, 31), histtype='step', color=color, lw=1.4, label=f'step {step:,}')
+        counts, *_ = ax.hist(np.clip(v, *limits), bins=edges, histtype='step', color=color, lw=1.4, label=f'step {step:,}')
+        tallest = np.maximum(tallest, counts)
     ax.set(yscale='log', xlabel='barrier of an example (nats)', ylabel='examples')
+    beyond = (any((v < limits[0]).any() for v in values.values()), any((v > limits[1]).any() for v in values.values()))
+    mark_overflow(pd.Series(tallest, pd.MultiIndex.from_arrays([edges[:-1], edges[1:]])), ax, beyond)
+    if any(beyond): ax.set_ylim(top=1.6*tallest.max()) # room for the sign
     if values: ax.legend(frameon=False, fontsize=8)
     sns.despine(ax=ax)
     return ax
+
+def mark_overflow(
+    heights:pd.Series, # of bars, by the ends of their bins: left and right
+    ax:Axes, # to draw on
+    beyond:tuple[bool, bool]=(True, True) # may anything lie below the first bin, and above the last?
+) -> Axes: # the same
+    "A sign on the outermost bars, which hold all that lies beyond"
+    bars = list(heights.items())
+    for ((left, right), height), sign, some in (*zip(bars[:1], '≤', beyond[:1]), *zip(bars[-1:], '≥', beyond[1:])):
+        if some and height > .01: ax.text((left + right)/2, height, sign, ha='center', va='bottom', fontsize=8, clip_on=True)
+    return ax
+
 
 # %% ../nbs/10_plots.ipynb #22fd1aee
 def mark_dense(

@@ -22,9 +22,9 @@ from lottery_diet.experiments.answers import Answer, shipped_answer
 from lottery_diet.experiments.connectivity import Barriers, Child
 from lottery_diet.experiments.sweeps import Sweep, varied, with_needs
 from lottery_diet.experiments.tasks import Run, repetitions
-from lottery_diet.pages.figure import in_float32, notebook_of, parameters_of, run_figure, run_page, title_of
+from lottery_diet.pages.figure import in_float32, notebook_of, parameters_of, run_figure, run_page, spoken, title_of
 from lottery_diet.pages.gallery import about_figures, drawn_in
-from lottery_diet.papers.catalogue import figures, panels_of, paper_of, preset, presets
+from lottery_diet.papers.catalogue import figures, panels_of, paper_of, papers, preset, presets
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
 from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
 from lottery_diet.plots import below_dense
@@ -183,6 +183,35 @@ def test_every_figure_has_a_notebook_that_runs_by_plain_papermill():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         with pytest.raises(ValueError, match='did you mean'): run_figure('dd_accuracy_vs_sparsity', sclae='smoke')
+
+def sentences_of(page):
+    "Of all its Markdown"
+    cells = json.loads(page.read_text(encoding='utf-8'))['cells']
+    return [s for cell in cells if cell['cell_type'] == 'markdown' for s in re.split(r'(?<=\.) ', ' '.join(''.join(cell['source']).split()))]
+
+networks = {spoken[asked.network.model] for panels in figures.values() for by_scale in panels.values() for asked in by_scale.values()
+            if getattr(asked, 'network', None) and asked.network.model in spoken}
+
+def networks_in(sentences, word):
+    "Networks that are named in sentences with a word"
+    text = ' '.join(s for s in sentences if word in s)
+    return {name for name in networks if re.search(rf'(?<![\w-]){name}(?!\d)', text)}
+
+def test_a_paper_lists_no_network_that_only_another_asks_for():
+    for paper, own in papers.items():
+        asked = [by_scale['paper'] for panels in own.figures.values() for by_scale in panels.values() if hasattr(by_scale.get('paper'), 'network')]
+        said = networks_in(sentences_of(root/'nbs'/'papers'/paper/'index.ipynb'), 'At scale `paper`')
+        assert said and said <= {spoken[a.network.model] for a in asked}, paper
+
+def test_a_page_that_names_networks_of_mini_names_those_of_today_and_of_the_committed_table():
+    named = {}
+    for name in presets:
+        if said := networks_in(sentences_of(notebook_of(name)), '`mini`'):
+            tables = [json.loads(file.read_text()) for file in root.glob(f'results/*_mini/{name}_mini.json')]
+            models = {preset(name, 'mini').network.model, *(table['parameters']['figure']['network']['model'] for table in tables)}
+            assert {spoken[model] for model in models} <= said, name
+            named[name] = said
+    assert {'win_batch_size', 'win_instability'} <= {*named}
 
 def test_a_page_is_replaced_when_it_is_whole(tmp_path, monkeypatch):
     "Two processes may draw one figure into one folder, and each reads the page that stands there"

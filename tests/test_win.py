@@ -1,13 +1,15 @@
 "Why Lottery Tickets Win: the penalty in every way to train, distances against another implementation, presets against the protocol table."
 from functools import partial
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lottery_diet.core import distance, same, stream
+from lottery_diet.core import distance, project_root, same, stream
 from lottery_diet.experiments.connectivity import level_of, levels_of
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.sweeps import sweep, varied
@@ -15,7 +17,10 @@ from lottery_diet.experiments.tasks import Run
 from lottery_diet.imp import Mask, imp
 from lottery_diet.models import cifar_resnet, conv4, initialize, lenet_300_100, mlp, resnet20, resnet50, vgg16
 from lottery_diet.networks.quick import quick_net
+from lottery_diet.pages.claims import read_claims
 from lottery_diet.papers.catalogue import panels_of, preset
+from lottery_diet.papers.why_tickets_win.figures import draw_instability
+from lottery_diet.papers.why_tickets_win.plots import whose_dense_learns
 from lottery_diet.papers.why_tickets_win.protocols import about, figures
 from lottery_diet.regions import _correlation, distance_matrix, matched_units, measures, moved_mask, orders_by_weights, reordered, repulsion, unit_groups
 from lottery_diet.sources import load_data
@@ -276,6 +281,27 @@ def test_panels_are_named_and_refused_where_they_are_not_drawn():
     with pytest.raises(ValueError, match='panel B of win_repel is drawn at paper only'): preset('win_repel', 'mini', panel='B')
     with pytest.raises(ValueError, match="panel 'E' is unknown"): preset('win_repel', 'paper', panel='E')
     with pytest.raises(ValueError, match='has no panels'): preset('win_one_shot', 'smoke', panel='A')
+
+def test_the_picture_of_instability_says_what_its_claims_say():
+    "Its correlations are those of the claims, of the same recipes, and its axes fit these; where the dense network of no recipe learned, it says so"
+    root = project_root()
+    source = 'results/win_mini/win_instability_mini.csv'
+    table, claims = pd.read_csv(root/source), read_claims(root/'results'/'claims.csv')
+    claimed = [*claims[(claims.source == source) & claims.says.str.contains('Spearman')].itertuples()]
+    asked = varied(preset('win_instability', 'mini'), dict(levels=6, prune_rate=.36, rounds=(2, 6)))
+    compared = whose_dense_learns(table)
+    fig = draw_instability(table, asked, title='Made anew')
+    for ax, claim, (_, rows) in zip(fig.axes[1:], claimed, compared.groupby('level'), strict=True):
+        assert f'Spearman of means {claim.ours:+.2f} ({claim.low:+.2f} to {claim.high:+.2f}, n={claim.n})' in ax.get_title()
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        assert right < 1 and high - low < 1.3*100*max(np.ptp([*rows.quality, 0]), .01) and left < 0
+    assert 'quality in 5 of 10 recipes' in fig.get_suptitle() and compared.dense.min() > .95 and claimed[0].n == 5
+    assert 'dense network did not always learn' in fig.axes[0].get_legend_handles_labels()[1]
+    none = draw_instability(table.assign(dense=.1), asked)
+    assert 'quality in 0 of 10 recipes' in none.get_suptitle() and all('too few recipes' in ax.get_title() for ax in none.axes[1:])
+    all_learn = draw_instability(table.assign(dense=.9), asked, title='Made anew')
+    assert all_learn.get_suptitle() == 'Made anew' and 'n=10' in all_learn.axes[1].get_title()
+    for drawn in (fig, none, all_learn): plt.close(drawn)
 
 def test_one_shot_pruning_on_a_made_folder(tmp_path):
     "The ImageNet table on any folder of images per class: here two classes that shade tells apart"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['columns', 'Steiger', 'compare_correlations', 'Claim', 'in_numbers', 'claim', 'as_table', 'claims_file',
-           'write_claims', 'read_claims', 'adjusted', 'in_markdown', 'by_verdict', 'claims_about']
+           'write_claims', 'read_claims', 'adjusted', 'stays', 'in_markdown', 'by_verdict', 'claims_about']
 
 # %% ../../nbs/pages/claims.ipynb #2dd92a9b
 from collections.abc import Callable, Iterable, Sequence
@@ -194,26 +194,47 @@ def adjusted(
     return [c.holds if c.holds in ('not testable', 'no verdict') else c.holds if next(left) else 'not seen' for c in claims]
 
 # %% ../../nbs/pages/claims.ipynb #6a96f299
+def stays(
+    holds:str, # the verdict by itself
+    bh:str, # what is left of it after Benjamini and Hochberg
+    holm:str # and after Holm
+) -> str: # such as 'after Benjamini-Hochberg, not after Holm'; empty where nothing was found that could be by chance
+    "Is a verdict left when all comparisons are counted?"
+    if holds not in ('seen', 'the opposite'): return ''
+    if holds == bh == holm: return 'after both corrections'
+    if holds not in (bh, holm): return 'after neither correction'
+    kept, lost = ('Benjamini-Hochberg', 'Holm') if holds == bh else ('Holm', 'Benjamini-Hochberg')
+    return f'after {kept}, not after {lost}'
+
 def in_markdown(
-    claims:Iterable[Claim] # a row each
+    claims:Iterable[Claim], # a row each
+    counted:pd.DataFrame|None=None # rows of `read_claims`, these and all others: says which verdicts are left when all are counted
 ) -> str: # Markdown
     "A table to read: statement, what the paper finds, what ours do, the verdict, and the likely reason where it is not seen"
-    rows = ['| claim | paper | ours, 95 % interval | scale | | likely because |', '|-|-|-|-|-|-|']
+    rows = ['| claim | paper | ours, 95 % interval | scale | verdict | likely because |', '|-|-|-|-|-|-|']
+    def same(c): return (c.figure, c.says, c.scale, c.setting, c.holds)
+    left = {same(c): stays(c.holds, c.bh, c.holm) for c in (counted if counted is not None else as_table([])).itertuples()}
+    def verdict(c): return f'**{c.holds}**' + (f' ({said})' if (said := left.get(same(c))) else '')
     def reason(c): return c.why if c.met else f'would need: {c.needs}'
     return '\n'.join([*rows, *(f'| {c.says}{" *Our question.*" if c.by == "ours" else ""} | {c.published or "–"} | {in_numbers(c)} '
-                               f'| {c.scale} | **{c.holds}** | {reason(c)} |' for c in claims)])
+                               f'| {c.scale} | {verdict(c)} | {reason(c)} |' for c in claims)])
 
 def by_verdict(
     claims:pd.DataFrame # rows of `read_claims`
 ) -> str: # Markdown
-    "How many claims came out how, and each of them with its numbers, the opposite first"
+    "How many claims came out how, and each of them with its numbers and whether its verdict stays when all are counted, the opposite first"
     said = {'the opposite': 'The opposite', 'seen': 'Seen', 'not seen': 'Not seen', 'no verdict': 'No verdict', 'not testable': 'Not testable'}
     counts = claims.holds.value_counts()
     parts = [' · '.join(f'**{counts[verdict]}** {verdict}' for verdict in said if verdict in counts)]
     for verdict, title in said.items():
-        rows = [f'- {c.says} *{c.setting}, {c.scale}: {in_numbers(c)}.* `{c.figure}`' + _reason(c) for c in claims[claims.holds == verdict].itertuples()]
+        own = claims[claims.holds == verdict].itertuples()
+        rows = [f'- {c.says} *{c.setting}, {c.scale}: {in_numbers(c)}{_left(c)}.* `{c.figure}`{_reason(c)}' for c in own]
         if rows: parts.append('\n'.join([f'### {title}\n', *rows]))
     return '\n\n'.join(parts)
+
+def _left(c):
+    "Whether a verdict stays, after its numbers"
+    return f'; {said}' if (said := stays(c.holds, c.bh, c.holm)) else ''
 
 def _reason(c):
     "Why a claim is not testable, or likely not seen"

@@ -6,8 +6,8 @@
 __all__ = ['all_data', 'diet_styles', 'by_score', 'score_names', 'arm_colors', 'ways', 'dash_of', 'diet_lines', 'dense_accuracy',
            'plot_diets', 'lines_of_published', 'plot_with_std', 'plot_pale', 'as_published', 'plot_published_diets',
            'plot_diet_sizes', 'label_sizes', 'plot_level', 'plot_published_sizes', 'shares_of', 'plot_barrier_counts',
-           'shown_range', 'mark_overflow', 'print_shares', 'plot_score_vs_barrier', 'said_of', 'both_correlations',
-           'plot_predictor', 'plot_published_early', 'plot_early']
+           'shown_range', 'print_shares', 'plot_score_vs_barrier', 'said_of', 'both_correlations', 'plot_predictor',
+           'plot_published_early', 'plot_early']
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #a24356b5
 from collections.abc import Collection, Iterator
@@ -19,7 +19,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from ...plots import Correlation, complete, correlation, label_sparsity, mark_dense, plot_bars, plot_means, t_interval
+from ...plots import Correlation, complete, correlation, label_sparsity, mark_dense, mark_overflow, plot_bars, plot_means, t_interval
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #3ddfe8b0
 all_data = (('#0072B2', '', '--'), ('#E69F00', '', '--'), ('#888888', '', '--')) # from the latest rewind point to the earliest
@@ -199,16 +199,6 @@ def shown_range(
     lefts = shares.index[shares.cumsum() > beyond].get_level_values('bin_left')
     rights = shares.index[shares[::-1].cumsum()[::-1] > beyond].get_level_values('bin_right')
     return min([0, *lefts[:1]]) - .25, max([1, *rights[-1:]]) + .25
-
-def mark_overflow(
-    shares:pd.Series, # by bin_left and bin_right
-    ax:Axes # to draw on
-) -> Axes: # the same
-    "A sign on the outermost bars, which hold all that lies beyond"
-    bars = list(shares.items())
-    for ((left, right), share), sign in (*zip(bars[:1], '≤'), *zip(bars[-1:], '≥')):
-        if share > .01: ax.text((left + right)/2, share, sign, ha='center', va='bottom', fontsize=8, clip_on=True)
-    return ax
 
 def print_shares(
     table:pd.DataFrame, # columns bin_left, bin_right, count, and mean (nats): else taken from the middles of bins

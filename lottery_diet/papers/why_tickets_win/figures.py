@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from .plots import (
     against_imp, arm_style, means_of_recipes, plot_arms, plot_barriers, plot_claim, plot_instability, plot_matrix, plot_recipes, plot_round_paths,
-    plot_weights, recipe_name, say_below, together, varied_columns)
-from .studies import Basins, Ladders, Regions, Stability, Weights
+    plot_weights, recipe_name, say_below, together, varied_columns, whose_dense_learns)
+from .studies import Basins, Ladders, Regions, Stability, Weights, recipe_columns
 from ...plots import finish, label_outer, panels, plot_bars, share_scales, title_above
 
 # %% ../../../nbs/papers/why_tickets_win/figures.ipynb #d125b44b
@@ -132,15 +132,18 @@ def draw_instability(
     title:str='', # says scale and n
     epochs_fixed:bool=True # by batch size, leave out recipes of fewer epochs
 ) -> Figure:
-    "Instability by batch size, then quality against instability, a panel for each round (WIN, Figs. 1 and 2)"
+    "Instability by batch size, then quality against instability where dense networks learn, a panel for each round (WIN, Figs. 1 and 2)"
     fig, axes = panels(1 + len(study.rounds), size=(3.8, 3.4), apart=1 + len(study.rounds))
     one_rate = study.by_batch(table, epochs_fixed)
     plot_instability(one_rate, axes[0]).set_title(', '.join(['by batch size', *(f'rate {rate:g}' for rate in one_rate.lr.unique())]), fontsize=9)
     name_lines(axes[:1])
+    compared = whose_dense_learns(table)
     for ax, level in zip(axes[1:], study.rounds):
-        rows, kept = table[table.level == level], 100*(1 - study.prune_rate)**level
+        rows, kept = compared[compared.level == level], 100*(1 - study.prune_rate)**level
         told = together(means_of_recipes(rows)) or 'of too few recipes'
         plot_claim(rows, ax).set_title(f'round {level}: {kept:.3g} % remaining\nSpearman of means {told}', fontsize=9)
+    asked, left = (part.groupby(list(recipe_columns)).ngroups for part in (table, compared))
+    if left < asked: title += f'\nquality in {left} of {asked} recipes: the dense networks of the others did not always learn'
     finish(fig, axes[1:], title, apart=len(study.rounds), fontsize=8)
     return fig
 
