@@ -552,10 +552,24 @@ def save_tensors(
     tensors:State, # by name, on any device
     notes:Mapping[str, str] # read back with them
 ) -> None:
-    "Tensors and notes with the digest of both, whole or not at all"
+    "Tensors and notes with the digest of both, whole or not at all; the same contents are the same bytes"
     from safetensors.torch import save_file
     tensors = on_cpu(tensors)
-    write_whole(path, lambda p: save_file(tensors, p, metadata=dict(notes, digest=digest(tensors, notes))))
+    def write(file):
+        save_file(tensors, file, metadata=dict(notes, digest=digest(tensors, notes)))
+        _in_order(file)
+    write_whole(path, write)
+
+def _in_order(file):
+    "Notes by name: safetensors writes them in any order"
+    with open(file, 'r+b') as f:
+        size = int.from_bytes(f.read(8), 'little')
+        header = json.loads(f.read(size))
+        header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+        if len(text) > size: return # written otherwise than here: any order will do
+        f.seek(8)
+        f.write(text.ljust(size))
 
 def load_tensors(
     path:Path # what `save_tensors` wrote

@@ -22,7 +22,7 @@ from lottery_diet.engine.evaluation import evaluate
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.imp import Mask, Ticket, controls, prune_global_magnitude, train_ticket
 from lottery_diet.models import initialize, mlp
-from lottery_diet.scores import Scores
+from lottery_diet.scores import Scores, checksum_of
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many
 
@@ -185,6 +185,14 @@ def test_a_folder_that_nobody_may_write_to_is_named(folder):
     with pytest.raises(OSError, match='nothing can be written to'): publish(Mask.dense(make()), 'm', folder, **facts)
     folder.chmod(0o755)
 
+def test_the_same_contents_are_the_same_bytes(tmp_path):
+    "safetensors writes notes in any order; what is published twice would have two names"
+    tensors, notes = dict(b=torch.arange(6.).view(2, 3), a=torch.ones(2, dtype=torch.int64)), {f'note {i}': 'ä"\n\\/é'*i for i in range(12)}
+    for i in range(8): save_tensors(tmp_path/str(i), tensors, notes)
+    assert len({(tmp_path/str(i)).read_bytes() for i in range(8)}) == 1
+    found, said = load_tensors(tmp_path/'0')
+    assert same(found, tensors) and said == notes and [*found] == [*load_tensors(tmp_path/'7')[0]]
+
 def test_files_are_readable_as_the_file_before_or_the_umask_says(tmp_path):
     file, before = tmp_path/'a.safetensors', os.umask(0o027)
     try:
@@ -328,6 +336,14 @@ def test_what_comes_with_the_package_is_whole_small_and_described(name):
         each = scores.each.float()[:, scores.each.isfinite().all(0)]
         gap = each.mean(0) - scores.values[scores.each.isfinite().all(0)]
         assert len(each) == card.measured['networks'] and (gap.abs() <= 5e-3*each.abs().mean(0) + 1e-6).all() # bfloat16 has three digits
+
+@pytest.mark.parametrize('name', shipped_cards)
+def test_a_card_says_what_its_file_belongs_to(name, real_data):
+    card, (train, *_) = shipped_cards[name], load_data(shipped_cards[name].data, real_data)
+    net = network_of(name, train)
+    assert card.made['data_checksum'] == checksum_of(train)
+    assert card.made['parameters'] == {k: '×'.join(map(str, p.shape)) for k, p in net.named_parameters()}
+    if card.kind == 'ticket': assert {*load_ticket(name).mask} <= {*card.made['parameters']}
 
 @pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'scores'])
 def test_shipped_scores_are_of_the_real_data(name, real_data):

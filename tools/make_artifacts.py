@@ -22,10 +22,11 @@ from lottery_diet.papers.data_diet.protocols import on_mnist, on_quick, rewind_s
 from lottery_diet.papers.data_diet.studies import Scoring
 from lottery_diet.papers.stable_subnetworks.protocols import own_images, own_taught
 from lottery_diet.plots import correlation, t_interval
-from lottery_diet.scores import Scores
+from lottery_diet.scores import Scores, checksum_of
 
 folder = project_root()/'results'/'artifacts'
 code = dict(license='Apache-2.0', folder=folder) # no pixel of the data is in these files
+called = dict(lenet='LeNet-300-100', quick='the quick network', mnist='MNIST', cifar10='CIFAR-10')
 says = dict(el2n='EL2N: length of the difference between probabilities and label', grand="GraNd: length of the gradient of an image's loss",
             forgetting='How often an image was forgotten, looking once an epoch; infinite where one of the networks never learned it',
             barrier='Loss barrier of each image between two children of one early step, nats')
@@ -43,11 +44,17 @@ def scorings():
         yield name, 'barrier', scoring(setting, scores=('barrier',), recipe=setting['recipe'], steps=early)
         yield name, 'forgetting', scoring(setting, scores=('forgetting',), recipe=long[name], steps=long[name].steps)
 
+def what_for(data, network): # what a file belongs to
+    "Checksum of the training images and labels in their order, and the network's parameters by name"
+    train, _ = data.load(Recipe(1), torch.device('cpu'))
+    return dict(data_checksum=checksum_of(train), parameters={k: '×'.join(map(str, p.shape)) for k, p in network.maker(train)().named_parameters()})
+
 def facts(study): # plain data; of the recipe what is not the default
     usual, own = asdict(Recipe(study.recipe.steps)), provenance()
     recipe = {k: v for k, v in asdict(study.recipe).items() if k == 'steps' or v != usual[k]}
     network = study.network.model_dump(exclude_defaults=True) | dict(model=study.network.model)
-    return dict(network=network, recipe=recipe, seeds=list(study.seeds), command='python tools/make_artifacts.py', commit=own['commit'])
+    made = dict(network=network, recipe=recipe, seeds=list(study.seeds), command='python tools/make_artifacts.py', commit=own['commit'])
+    return made | what_for(study.data, study.network)
 
 def publish_scores(data, score, study, run):
     each, images = study.found(run)[score], study.images(run)
@@ -67,7 +74,7 @@ def publish_tickets(data, network, study, run):
         start = study.start(study.seeds[0], steps)
         record, rewind = run.ask(at_level(start, level, study.prune_rate)), snapshot_of(run.ask(start)).rewound()
         trained, mask = replace(snapshot_of(record), optimizer={}), Mask({k: m.bool() for k, m in record.part('mask').items()})
-        about = f'{mask.density:.1%} of the weights of {network} on {data}, rewound to step {steps} of {study.recipe.steps}'
+        about = f'{mask.density:.1%} of the weights of {called[network]} on {called[data]}, rewound to step {steps} of {study.recipe.steps}'
         names = {'ticket': 'test accuracy of tickets', 're-initialized': 'test accuracy re-initialized'}
         measured = {names[arm]: as_told(found) for arm, found in reached.items()}
         publish(Ticket(mask, rewind, study.recipe, trained, dict(record.provenance)), f'{data}-{network}-{100*mask.density:.0f}', about=about, data=data,
@@ -90,7 +97,7 @@ def publish_images(method, run):
     about = f'10 images of each class of CIFAR-10 by {method} matching' + f', {task.factor**2} tiles in each'*(task.factor > 1)
     by = dict(network=task.network.model_dump(exclude_defaults=True), plan=asdict(task.how), seed=task.seed, taught_by=recipe,
               minutes=round(record.provenance['seconds']/60), command=f'python tools/make_artifacts.py cifar10-{method}', commit=record.provenance['commit'])
-    return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10', made=by,
+    return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10', made=by | what_for(task.data, task.network),
                    measured={'test accuracy of fresh networks': as_told(accuracy), 'of networks taught by as many real images': as_told(as_many_real)},
                    folder=folder, license='Apache-2.0; learned from CIFAR-10, which states no license')
 
