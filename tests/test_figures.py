@@ -25,8 +25,11 @@ from lottery_diet.experiments.tasks import Run, repetitions
 from lottery_diet.pages.figure import in_float32, notebook_of, parameters_of, run_figure, run_page, title_of
 from lottery_diet.pages.gallery import about_figures, drawn_in
 from lottery_diet.papers.catalogue import figures, panels_of, paper_of, preset, presets
+from lottery_diet.papers.data_diet.protocols import rewind_settings
+from lottery_diet.papers.data_diet.studies import DietAccuracy
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
 from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
+from lottery_diet.papers.why_tickets_win.studies import recipe_columns
 from lottery_diet.plots import below_dense
 
 root = project_root(Path(__file__).parent)
@@ -186,6 +189,39 @@ def test_what_a_committed_table_says_it_is_by_tells_its_rows_apart():
         table, by = d.table, d.origin['by']
         assert by and set(by) <= set(table) and not set(by) & {*repetitions, 'accuracy', 'loss', 'density', 'barrier'}, d.picture
         assert not table.duplicated([*by, *table.columns.intersection(repetitions)]).any(), d.picture
+
+def committed():
+    "Tables of figures and of both lessons on rewinding, by path, with the columns that name a ladder; those alone that hold dense networks"
+    ladders = dict(dd=DietAccuracy.diet, win=recipe_columns, syn=[], accuracy=['pretrain_steps'])
+    for path in sorted((root/'results').rglob('*.csv')):
+        name, _, scale = path.stem.rpartition('_')
+        if not (name in presets and scale in presets[name]) and path.parent.name not in ('rewinding', 'rewind_mnist') or path.stem == 'barriers': continue
+        if not {'accuracy', 'dense'} & set(pd.read_csv(path, nrows=0)): continue
+        table = pd.read_csv(path)
+        if 'dense' in table or 'level' in table and (table.level == 0).any() and 'alpha' not in table: yield path, table, ladders[path.stem.split('_')[0]]
+
+def test_committed_tables_say_how_far_each_network_lies_below_its_dense_one():
+    "In points, as `below_dense` has it today, also where a table is older than the column"
+    found = list(committed())
+    assert len(found) > 25
+    for path, table, ladder in found:
+        assert 'drop' in table, path
+        trained = table[table.bin_left.isna()] if 'bin_left' in table else table
+        expected = 100*(table.dense - table.ticket) if 'dense' in table else below_dense(trained, ladder)['drop'].reindex(table.index)
+        assert expected.notna().any() and (expected - table['drop']).abs().max() < 1e-9 and (expected.isna() == table['drop'].isna()).all(), path
+
+def test_the_chapter_on_tickets_measures_from_the_dense_network_of_the_same_ladder(tmp_path):
+    "Two rewind points whose dense networks differ, as those of diets do"
+    study = varied(rewind_settings['smoke', 'any'], dict(levels=1, controls=('shuffled',)))
+    class Told(Run):
+        def rows(self, task):
+            ticket = getattr(task, 'ticket', task)
+            on_diet, level = hasattr(ticket, 'pretrain') and ticket.pretrain.steps > 0, getattr(ticket, 'level', 0)
+            return Answer([dict(step=250, density=1., loss=0., accuracy=.9 + .05*on_diet - .1*level, training_loss=0., collapsed='')], {})
+    found = study.table(Told(root=tmp_path, shipped=False))
+    assert list(found) == list(study.columns) == list(study.table(Run(root=tmp_path, shipped=False)))
+    assert set(found[found.level == 0].accuracy.round(9)) == {.9, .95}
+    assert {arm: {round(v, 9) for v in rows['drop']} for arm, rows in found.groupby('arm')} == dict(ticket={0., 10.}, shuffled={10.})
 
 def test_initializations_against_barriers_are_counted_as_published():
     "At two replicates three rewind points, and two steps of random and easiest images, and barriers seen at two steps, each in three sizes"
