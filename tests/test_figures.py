@@ -30,7 +30,7 @@ from lottery_diet.papers.data_diet.studies import DietAccuracy
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
 from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
 from lottery_diet.papers.why_tickets_win.studies import recipe_columns
-from lottery_diet.plots import below_dense
+from lottery_diet.plots import below_dense, plot_accuracy_vs_sparsity, plot_barriers_by_level, plot_dots, plot_rewinding
 
 root = project_root(Path(__file__).parent)
 
@@ -440,3 +440,34 @@ def test_what_the_predecessor_logged_says_that_re_initialized_weights_do_as_well
     found = gain(logs_of(logs, 'A'), 'imp, k=1 epoch, re-initialized', 'imp, k=1 epoch').iloc[:13]
     assert [v.n for v in found] == [2]*13 and max(abs(v.mean) for v in found) < .6
     for panel, (_, _, methods) in logged.items(): assert set(logs_of(logs, panel).method) == set(methods.values())
+
+# what all figures are drawn with
+
+def names_on(ax):
+    "What its legend says"
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+@pytest.mark.parametrize('replicates', [1, 2, 3])
+def test_a_legend_names_each_kind_of_band_and_dot_that_is_drawn(replicates):
+    "Bands of means are t-intervals, the gray one of dense networks is a standard deviation, dots are replicates"
+    table = pd.DataFrame([dict(arm='ticket', pretrain_steps=0, seed=seed, level=level, density=.4**level, accuracy=.8 - .01*level + .004*seed)
+                          for seed in range(replicates) for level in range(3)]).assign(loss_middle=lambda t: .1*t.seed)
+    _, axes = plt.subplots(1, 3)
+    plot_rewinding(table, axes[0]), plot_accuracy_vs_sparsity(table, axes[1]), plot_barriers_by_level(table, table.groupby('level').density.mean(), axes[2])
+    for ax, line in zip(axes, ('rewound to step 0', 'ticket')):
+        assert names_on(ax) == [line, *['colored bands: 95 % t-interval']*(replicates > 2), 'dense' if replicates == 1 else 'dense ± std']
+        assert bool(ax.collections) == (replicates > 2)
+    assert names_on(axes[2]) == ['children of step 0', *['a replicate; lines are means']*(replicates > 1)]
+    plt.close('all')
+
+def test_panels_that_share_an_axis_have_numbers_where_they_have_a_label():
+    fig, axes = plt.subplots(2, 1, sharex=True)
+    for ax in axes: plot_dots(pd.DataFrame(dict(arm=['a', 'b'], accuracy=[.8, .9])), ax, 'arm')
+    fig.draw_without_rendering()
+    for ax in axes: assert ax.get_xlabel() and any(tick.label1.get_visible() and tick.label1.get_text() for tick in ax.xaxis.get_major_ticks())
+    plt.close(fig)
+
+def test_no_page_leaves_a_title_to_break_anywhere():
+    "`title_above` breaks it where its lines are about equally long: matplotlib's own wrapping may orphan a word"
+    pages = [page for page in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in page.parts]
+    assert not [page for page in pages for c in json.loads(page.read_text())['cells'] if c['cell_type'] == 'code' and 'wrap=True' in ''.join(c['source'])]
