@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from lottery_diet.core import project_root
+from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.tasks import Config
+from lottery_diet.models import alexnet_mtt
+from lottery_diet.pages.chapters import DistillParameters
 from lottery_diet.papers.catalogue import panels_of, preset, presets
 from lottery_diet.papers.data_diet.protocols import rewind_settings, score_settings, spawn_settings
-from lottery_diet.papers.stable_subnetworks.protocols import distill_settings
+from lottery_diet.papers.stable_subnetworks.protocols import distill_setting, distill_settings, mnist_conv_net
 
 protocols = pd.read_csv(project_root()/'data'/'protocols.csv', keep_default_na=False)
 chapter_settings = {'04_scores': score_settings, '05_imp': rewind_settings, '06_lmc': spawn_settings, '08_distill': distill_settings}
@@ -93,3 +96,18 @@ def test_recipes_of_a_figure_differ():
     for figure, panel in asked:
         recipes = getattr(setting_of(figure, panel), 'recipes', ())
         assert len(set(recipes)) == len(recipes)
+
+def parameters_of(net): return sum(p.numel() for p in net.parameters())
+
+def test_mnist_is_distilled_with_the_network_of_the_papers_code(monkeypatch):
+    "It pads further, so that 28×28 pixels become 32×32; no other setting is changed by that, and no network by default"
+    class Digits: shape, classes = (1, 28, 28), 10
+    default, padded = (net.maker(Digits)() for net in (Network(model='conv_net'), mnist_conv_net))
+    assert (parameters_of(default), parameters_of(padded)) == (308_746, 317_706)
+    assert [parameters_of(alexnet_mtt((1, 28, 28), **padding)) for padding in ({}, dict(padding=4))] == [1_852_362, 1_865_802]
+    assert distill_setting('paper', 'mnist').network == mnist_conv_net
+    for scale, setting in distill_settings.items():
+        assert all(distill_setting(scale, data) == setting for data in (None, 'cifar10', 'cifar100', 'digits', *['mnist']*(scale != 'paper')))
+    monkeypatch.setattr(Images, 'read', lambda self: None) # the data need not be at hand
+    asked = DistillParameters(scale='paper', dataset='mnist', method='gradient').question()
+    assert asked.data.name == 'mnist' and all(asker.network == mnist_conv_net for asker in (asked, *asked.tasks()))
