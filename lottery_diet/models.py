@@ -96,7 +96,7 @@ def conv_net(
     classes:int=10, # outputs
     width:int=128, # channels of every block
     depth:int=3, # blocks
-    padding:int=1, # pixels around the image; 3 for MNIST, as in MTT and IDC, which makes 28×28 pixels 32×32
+    padding:int=1, # pixels around the image; on MNIST give 3 for the network of MTT and IDC: 28×28 pixels become 32×32
     init:Init=None # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "ConvNet-3, ConvNet-D3 in the distillation literature: 3×3 convolution, instance norm, ReLU, average pool, `depth` times (SYN §2.3)"
@@ -109,7 +109,7 @@ def conv_net(
 def alexnet_mtt(
     shape:Shape=(3, 32, 32), # of an image
     classes:int=10, # outputs
-    padding:int=2, # pixels around the image; 4 for MNIST, as in MTT, which makes 28×28 pixels 32×32
+    padding:int=2, # pixels around the image; on MNIST give 4 for the network of MTT: 28×28 pixels become 32×32
     init:Init=None # of each layer
 ) -> nn.Module: # gives logits, b × classes
     "The AlexNet of trajectory matching (MTT) and Distilled Pruning (2023): 1,871,232 weights on CIFAR-10"

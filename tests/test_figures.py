@@ -25,9 +25,12 @@ from lottery_diet.experiments.tasks import Run, repetitions
 from lottery_diet.pages.figure import in_float32, notebook_of, parameters_of, run_figure, run_page, spoken, title_of
 from lottery_diet.pages.gallery import about_figures, drawn_in
 from lottery_diet.papers.catalogue import figures, panels_of, paper_of, papers, preset, presets
+from lottery_diet.papers.data_diet.protocols import rewind_settings
+from lottery_diet.papers.data_diet.studies import DietAccuracy
 from lottery_diet.papers.stable_subnetworks import figures as syn_figures
 from lottery_diet.papers.stable_subnetworks.plots import gain, logged, logs_of
-from lottery_diet.plots import below_dense
+from lottery_diet.papers.why_tickets_win.studies import recipe_columns
+from lottery_diet.plots import below_dense, plot_accuracy_vs_sparsity, plot_barriers_by_level, plot_dots, plot_rewinding
 
 root = project_root(Path(__file__).parent)
 
@@ -239,6 +242,39 @@ def test_what_a_committed_table_says_it_is_by_tells_its_rows_apart():
         table, by = d.table, d.origin['by']
         assert by and set(by) <= set(table) and not set(by) & {*repetitions, 'accuracy', 'loss', 'density', 'barrier'}, d.picture
         assert not table.duplicated([*by, *table.columns.intersection(repetitions)]).any(), d.picture
+
+def committed():
+    "Tables of figures and of both lessons on rewinding, by path, with the columns that name a ladder; those alone that hold dense networks"
+    ladders = dict(dd=DietAccuracy.diet, win=recipe_columns, syn=[], accuracy=['pretrain_steps'])
+    for path in sorted((root/'results').rglob('*.csv')):
+        name, _, scale = path.stem.rpartition('_')
+        if not (name in presets and scale in presets[name]) and path.parent.name not in ('rewinding', 'rewind_mnist') or path.stem == 'barriers': continue
+        if not {'accuracy', 'dense'} & set(pd.read_csv(path, nrows=0)): continue
+        table = pd.read_csv(path)
+        if 'dense' in table or 'level' in table and (table.level == 0).any() and 'alpha' not in table: yield path, table, ladders[path.stem.split('_')[0]]
+
+def test_committed_tables_say_how_far_each_network_lies_below_its_dense_one():
+    "In points, as `below_dense` has it today, also where a table is older than the column"
+    found = list(committed())
+    assert len(found) > 25
+    for path, table, ladder in found:
+        assert 'drop' in table, path
+        trained = table[table.bin_left.isna()] if 'bin_left' in table else table
+        expected = 100*(table.dense - table.ticket) if 'dense' in table else below_dense(trained, ladder)['drop'].reindex(table.index)
+        assert expected.notna().any() and (expected - table['drop']).abs().max() < 1e-9 and (expected.isna() == table['drop'].isna()).all(), path
+
+def test_the_chapter_on_tickets_measures_from_the_dense_network_of_the_same_ladder(tmp_path):
+    "Two rewind points whose dense networks differ, as those of diets do"
+    study = varied(rewind_settings['smoke', 'any'], dict(levels=1, controls=('shuffled',)))
+    class Told(Run):
+        def rows(self, task):
+            ticket = getattr(task, 'ticket', task)
+            on_diet, level = hasattr(ticket, 'pretrain') and ticket.pretrain.steps > 0, getattr(ticket, 'level', 0)
+            return Answer([dict(step=250, density=1., loss=0., accuracy=.9 + .05*on_diet - .1*level, training_loss=0., collapsed='')], {})
+    found = study.table(Told(root=tmp_path, shipped=False))
+    assert list(found) == list(study.columns) == list(study.table(Run(root=tmp_path, shipped=False)))
+    assert set(found[found.level == 0].accuracy.round(9)) == {.9, .95}
+    assert {arm: {round(v, 9) for v in rows['drop']} for arm, rows in found.groupby('arm')} == dict(ticket={0., 10.}, shuffled={10.})
 
 def test_initializations_against_barriers_are_counted_as_published():
     "At two replicates three rewind points, and two steps of random and easiest images, and barriers seen at two steps, each in three sizes"
@@ -457,3 +493,34 @@ def test_what_the_predecessor_logged_says_that_re_initialized_weights_do_as_well
     found = gain(logs_of(logs, 'A'), 'imp, k=1 epoch, re-initialized', 'imp, k=1 epoch').iloc[:13]
     assert [v.n for v in found] == [2]*13 and max(abs(v.mean) for v in found) < .6
     for panel, (_, _, methods) in logged.items(): assert set(logs_of(logs, panel).method) == set(methods.values())
+
+# what all figures are drawn with
+
+def names_on(ax):
+    "What its legend says"
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+@pytest.mark.parametrize('replicates', [1, 2, 3])
+def test_a_legend_names_each_kind_of_band_and_dot_that_is_drawn(replicates):
+    "Bands of means are t-intervals, the gray one of dense networks is a standard deviation, dots are replicates"
+    table = pd.DataFrame([dict(arm='ticket', pretrain_steps=0, seed=seed, level=level, density=.4**level, accuracy=.8 - .01*level + .004*seed)
+                          for seed in range(replicates) for level in range(3)]).assign(loss_middle=lambda t: .1*t.seed)
+    _, axes = plt.subplots(1, 3)
+    plot_rewinding(table, axes[0]), plot_accuracy_vs_sparsity(table, axes[1]), plot_barriers_by_level(table, table.groupby('level').density.mean(), axes[2])
+    for ax, line in zip(axes, ('rewound to step 0', 'ticket')):
+        assert names_on(ax) == [line, *['colored bands: 95 % t-interval']*(replicates > 2), 'dense' if replicates == 1 else 'dense ± std']
+        assert bool(ax.collections) == (replicates > 2)
+    assert names_on(axes[2]) == ['children of step 0', *['a replicate; lines are means']*(replicates > 1)]
+    plt.close('all')
+
+def test_panels_that_share_an_axis_have_numbers_where_they_have_a_label():
+    fig, axes = plt.subplots(2, 1, sharex=True)
+    for ax in axes: plot_dots(pd.DataFrame(dict(arm=['a', 'b'], accuracy=[.8, .9])), ax, 'arm')
+    fig.draw_without_rendering()
+    for ax in axes: assert ax.get_xlabel() and any(tick.label1.get_visible() and tick.label1.get_text() for tick in ax.xaxis.get_major_ticks())
+    plt.close(fig)
+
+def test_no_page_leaves_a_title_to_break_anywhere():
+    "`title_above` breaks it where its lines are about equally long: matplotlib's own wrapping may orphan a word"
+    pages = [page for page in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in page.parts]
+    assert not [page for page in pages for c in json.loads(page.read_text())['cells'] if c['cell_type'] == 'code' and 'wrap=True' in ''.join(c['source'])]

@@ -173,7 +173,7 @@ def parameters_of(
 class Network(Config):
     "A network, ours by name or the user's own as package.module:function"
     model: str = 'lenet_300_100' # a name in `models`, or package.module:function
-    options: dict[str, JsonValue] = {} # of the function that makes it: width, depth, …
+    options: dict[str, JsonValue] = {} # of the function that makes it: width, depth, … On MNIST MTT and IDC pad conv_net by padding=3, alexnet_mtt by 4
 
     @field_validator('model')
     @classmethod

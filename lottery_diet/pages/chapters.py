@@ -26,7 +26,7 @@ from .notebooks import notebook
 from ..papers.data_diet.protocols import rewind_setting, score_settings, spawn_setting
 from ..papers.data_diet.studies import BarriersBySpawn, Rewinding, Scoring
 from ..papers.parameters import FigureParameters
-from ..papers.stable_subnetworks.protocols import distill_settings
+from ..papers.stable_subnetworks.protocols import distill_setting
 from ..papers.stable_subnetworks.studies import Distilling
 from ..sources import is_own_data
 
@@ -173,7 +173,7 @@ class DistillParameters(FigureParameters):
     @in_one_sentence()
     def question(self) -> Distilling: # its data is there and can be read
         "What is asked: the scale's setting with what was given in its place; raises `ValueError` in one sentence"
-        setting, given = distill_settings[self.scale], dict(method=self.method, per_class=self.per_class)
+        setting, given = distill_setting(self.scale, self.dataset), dict(method=self.method, per_class=self.per_class)
         if self.iterations:
             given |= dict(matching=replace(setting.matching, iterations=self.iterations), condensing=replace(setting.condensing, outer=self.iterations))
         return put_together(setting, self, given)

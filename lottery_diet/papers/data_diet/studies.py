@@ -380,7 +380,7 @@ class ExampleBarriers(Diets, Children):
 # %% ../../../nbs/papers/data_diet/studies.ipynb #d1b2c3d5
 class Rewinding(Study, Children):
     "Tickets by the step that they are rewound to, their controls, and barriers between children, dense and under each mask (Data Diet §2; WIN §2.2, §2.4)"
-    columns: ClassVar[tuple[str, ...]] = ('pretrain_steps', 'seed', 'level', 'arm', *training_columns)
+    columns: ClassVar[tuple[str, ...]] = ('pretrain_steps', 'seed', 'level', 'arm', *training_columns, 'drop')
     data: Images # images that all are trained on
     network: Network # whose weights are pruned
     recipe: RecipeField # of the dense run, of every level and of every child
@@ -450,9 +450,10 @@ class Rewinding(Study, Children):
 
     def table(self,
         run:Run # where answers lie
-    ) -> pd.DataFrame: # accuracy from 0 to 1
-        "A row for each ticket and control that is answered"
-        return rows_of(self.asked(), run, self.columns)
+    ) -> pd.DataFrame: # accuracy from 0 to 1, and drop in points
+        "A row for each ticket and control that is answered, with how far it lies below the dense network of its own ladder"
+        from lottery_diet.plots import below_dense
+        return below_dense(rows_of(self.asked(), run, self.columns[:-1]), ['pretrain_steps'])
 
     def instability(self,
         run:Run # where answers lie
