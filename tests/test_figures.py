@@ -524,3 +524,92 @@ def test_no_page_leaves_a_title_to_break_anywhere():
     "`title_above` breaks it where its lines are about equally long: matplotlib's own wrapping may orphan a word"
     pages = [page for page in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in page.parts]
     assert not [page for page in pages for c in json.loads(page.read_text())['cells'] if c['cell_type'] == 'code' and 'wrap=True' in ''.join(c['source'])]
+# published values beside ours, and committed tables drawn by today's code
+
+published_accuracy = pd.read_csv(root/'data'/'published'/'data_diet_accuracy.csv')
+def committed(name): return pd.read_csv(root/'results'/f'{name.split("_")[0]}_mini'/f'{name}_mini.csv').fillna(dict(score=''))
+def is_published(ax): return ax.get_title().startswith('published')
+def labels_of(axes): return {label for ax in axes for label in ax.get_legend_handles_labels()[1]}
+
+dense_of_panels = {'A': 400, 'C': 800, 'D': 400, 'E': 400} # rewind point of all data whose level 0 the paper draws as a line
+
+@pytest.mark.parametrize('name, panel', [
+    *((f'dd_accuracy_vs_{what}', panel) for what in ('sparsity', 'subset_size') for panel in dense_of_panels), ('dd_noisy_labels', None)])
+def test_the_published_dense_line_has_the_papers_rewind_point_and_std(name, panel, tmp_path):
+    "Beside ours at small scales, under ours at the paper's: without it nobody reads from published curves what matches"
+    theirs, t = preset(name, 'paper', panel=panel), published_accuracy
+    of_all = t[(t.dataset == theirs.data.name) & (t.arm == 'all') & (t.level == 0) & (t.label_noise == 0)]
+    dense = of_all[of_all.pretrain_steps == dense_of_panels[panel or 'A']]
+    mean, std = (100*dense[column].item() for column in ('accuracy_mean', 'accuracy_std'))
+    for study, beside in ((preset(name, 'smoke', panel=panel), theirs), (theirs, None)):
+        fig = draw_of(name)(study.table(Run(root=tmp_path, device='cpu', shipped=False)), study, published_accuracy, beside, 'none of ours')
+        axes = [ax for ax in fig.axes if ax.axison and (is_published(ax) or not beside)]
+        assert axes
+        for ax in axes:
+            assert [line.get_ydata()[0] for line in ax.lines if line.get_ls() == '-.'] == pytest.approx([mean])
+            assert (ax.patches[0].get_y(), ax.patches[0].get_height()) == pytest.approx((mean - std, 2*std))
+        assert any('dense ± std' in label for label in labels_of(axes))
+        plt.close(fig)
+
+def test_curves_of_one_network_are_not_drawn_for_another(tmp_path):
+    "No results of VGG-16 are published"
+    study = preset('dd_accuracy_vs_sparsity', 'paper', panel='V')
+    fig = draw_of('dd_accuracy_vs_sparsity')(study.table(Run(root=tmp_path, device='cpu', shipped=False)), study, published_accuracy)
+    assert not any(ax.lines for ax in fig.axes)
+    plt.close(fig)
+
+def test_published_wrong_labels_stand_beside_ours_by_their_share():
+    "A tenth is all that is published of wrong labels: it has panels of its own, and no arm or size that the figure does not ask for"
+    study, theirs = preset('dd_noisy_labels', 'mini'), preset('dd_noisy_labels', 'paper')
+    fig = draw_of('dd_noisy_labels')(committed('dd_noisy_labels'), study, published_accuracy, theirs, 'made up')
+    beside = [ax for ax in fig.axes if is_published(ax)]
+    assert [f'{share} % of labels random' in ax.get_title() for ax, share in zip(beside, (0, 10, 0, 10))] == [True]*4
+    assert all(ax.axison and ax.lines for ax in fig.axes) and not any('hardest' in label for label in labels_of(fig.axes))
+    drawn = next(line for line in beside[1].lines if 'easiest' in line.get_label())
+    tenth = published_accuracy.query("label_noise == .1 and arm == 'easiest' and subset_size == 2048 and level <= 12")
+    assert list(drawn.get_ydata()) == pytest.approx(list(100*tenth.accuracy_mean))
+    assert {*beside[3].get_xticks()} == {*theirs.sizes}
+    plt.close(fig)
+    fig = draw_of('dd_noisy_labels')(committed('dd_noisy_labels')[:0], theirs, published_accuracy)
+    assert labels_of(fig.axes) and not any('hardest' in label for label in labels_of(fig.axes))
+    plt.close(fig)
+
+def test_type_is_legible_at_the_width_of_a_page():
+    "Seven inches of text: panels of sizes are in two columns"
+    name, study = 'dd_accuracy_vs_subset_size', preset('dd_accuracy_vs_subset_size', 'mini')
+    fig = draw_of(name)(committed(name), study, published_accuracy, preset(name, 'paper'), 'made up')
+    assert fig.get_figwidth() < 8 and len(fig.axes) == 4
+    plt.close(fig)
+
+def test_what_predicts_a_ticket_is_drawn_without_dense_networks_and_beside_published_correlations():
+    "Over means of initializations, from the committed table, whatever it knows of dense networks"
+    table = committed('dd_barrier_vs_accuracy').drop(columns='dense_accuracy', errors='ignore')
+    fig = draw_of('dd_barrier_vs_accuracy')(table, preset('dd_barrier_vs_accuracy', 'mini'), pd.read_csv(root/'data'/'published'/'data_diet_correlations.csv'))
+    titles, ways = [ax.get_title() for ax in fig.axes], table.groupby(['arm', 'pretrain_steps', 'size', 'scored_at']).ngroups
+    assert all(f'n={ways})' in title for title in titles) and not any(ax.lines for ax in fig.axes)
+    assert ['Pearson -0.91, Spearman -0.84' in titles[0], 'Pearson +0.60, Spearman +0.65' in titles[1]] == [True, True]
+    plt.close(fig)
+
+@pytest.mark.parametrize('name', [name for name in presets if hasattr(preset(name, 'mini'), 'judges_each')])
+def test_a_page_says_whose_the_judges_are(name):
+    "Intervals hold how subsets vary only where each replicate has judges of its own"
+    text = ' '.join(''.join(json.loads(notebook_of(name).read_text(encoding='utf-8'))['cells'][0]['source']).split())
+    each = preset(name, 'mini').judges_each
+    assert ('At `mini` each replicate has judges of its own' in text) == each and ('at `mini`, replicates share the judges' in text) != each
+
+def test_costs_that_are_not_known_have_no_frame():
+    table, logs, wall_clock = (pd.read_csv(root/file) for file in (
+        'results/syn_mini/syn_predecessor_mini.csv', 'data/published/distilled_pruning_accuracy.csv', 'data/published/distilled_pruning_wall_clock.csv'))
+    fig = syn_figures.draw_predecessor(below_dense(table), preset('syn_predecessor', 'mini'), logs, None, wall_clock, title='made up')
+    assert len(fig.axes) == 1 + 1 + len(logged) and all(ax.has_data() for ax in fig.axes)
+    plt.close(fig)
+
+def test_overlaps_are_drawn_as_the_claims_ask_for_them():
+    "Odds over chance, which mean the same at every density; layers of masks are drawn where they are known"
+    table, claims = committed('syn_masks'), pd.read_csv(root/'results'/'claims.csv').query("figure == 'syn_masks'")
+    fig = syn_figures.draw_masks(table, preset('syn_masks', 'mini'), title='made up')
+    ax, = fig.axes
+    by_label = {line.get_label(): list(line.get_ydata()) for line in ax.lines}
+    assert [by_label['ready distilled images'][i] for i in (0, -1)] == pytest.approx(list(claims.ours), abs=1e-5)
+    assert by_label['chance'] == [1, 1] and 'odds' in ax.get_ylabel() and 'chance' in ax.get_ylabel()
+    plt.close(fig)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['all_data', 'diet_styles', 'by_score', 'score_names', 'arm_colors', 'ways', 'dash_of', 'diet_lines', 'dense_accuracy',
-           'plot_diets', 'lines_of_published', 'plot_with_std', 'plot_pale', 'as_published', 'plot_published_diets',
-           'plot_diet_sizes', 'label_sizes', 'plot_level', 'plot_published_sizes', 'shares_of', 'plot_barrier_counts',
-           'shown_range', 'print_shares', 'plot_score_vs_barrier', 'said_of', 'both_correlations', 'plot_predictor',
-           'plot_published_early', 'plot_early']
+           'plot_diets', 'lines_of_published', 'plot_with_std', 'plot_pale', 'name_of_pale', 'mark_published_dense',
+           'as_published', 'plot_published_diets', 'plot_diet_sizes', 'label_sizes', 'plot_level',
+           'plot_published_sizes', 'shares_of', 'plot_barrier_counts', 'shown_range', 'print_shares',
+           'plot_score_vs_barrier', 'said_of', 'both_correlations', 'plot_predictor', 'plot_published_early',
+           'plot_early']
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #a24356b5
 from collections.abc import Collection, Iterator
@@ -49,12 +50,14 @@ def dense_accuracy(
 def plot_diets(
     table:pd.DataFrame, # columns arm, score, pretrain_steps, seed, level, density, accuracy (0 to 1); all data, and subsets of one size
     ax:Axes, # to draw on
-    published:pd.DataFrame|None=None # columns arm, pretrain_steps, level, weights_remaining, accuracy_mean, accuracy_std; all data, and subsets of that size
+    published:pd.DataFrame|None=None, # columns arm, pretrain_steps, level, weights_remaining, accuracy_mean, accuracy_std; all data, and subsets of that size
+    their_dense:pd.DataFrame|None=None # the published dense network, as for `mark_published_dense`
 ) -> Axes: # the same
     "Test accuracy of tickets pre-trained on all data and on subsets, and of the dense network (Data Diet, accuracy against sparsity)"
     mark_dense(ax, 100*dense_accuracy(table))
     for rows, _, _, style in diet_lines(table):
         plot_means(rows, 'level', 100*rows.accuracy, ax, 100*rows.density, (0, 100), **style)
+    mark_published_dense(ax, their_dense, pale=True)
     for rows, _, _, style in lines_of_published(published): plot_pale(100*rows.weights_remaining, rows, ax, style)
     remaining = table.groupby('level').density.mean()
     if published is not None: remaining = remaining.combine_first(published.groupby('level').weights_remaining.mean())
@@ -87,10 +90,29 @@ def plot_pale(
     style:dict # of our line of the same arm: its color, and its name
 ) -> Axes: # the same
     "A published curve under ours: one entry in the legend for all that have a line of ours, one for each other"
-    named = ax.get_legend_handles_labels()[1]
-    label = 'published ± std' if style['label'] in named else f'{style["label"]}, published'
-    pale = dict(marker='x', ls='-', lw=2.5, alpha=.3, ms=3.5, zorder=0, label='_' if label in named else label)
+    pale = dict(marker='x', ls='-', lw=2.5, alpha=.3, ms=3.5, zorder=0, label=name_of_pale(ax, style['label']))
     return plot_with_std(x, published, ax, .08, color=style['color'], **pale)
+
+def name_of_pale(
+    ax:Axes, # on which our own lines are drawn
+    *ours:str # what our line of the same arm may be called
+) -> str: # '_' where the legend has it
+    "What the legend calls a published line under ours"
+    named = ax.get_legend_handles_labels()[1]
+    label = 'published ± std' if {*ours} & {*named} else f'{ours[0]}, published'
+    return '_' if label in named else label
+
+def mark_published_dense(
+    ax:Axes, # to draw on
+    dense:pd.DataFrame|None, # one row or none: columns accuracy_mean and accuracy_std (0 to 1; of the population of replicates)
+    pale:bool=False # under ours
+) -> Axes: # the same
+    "The published dense network as `mark_dense` draws ours: a line, and a band of its standard deviation"
+    for mean, std in () if dense is None else 100*dense[['accuracy_mean', 'accuracy_std']].to_numpy():
+        look = dict(lw=2.5, alpha=.3, label=name_of_pale(ax, 'dense ± std', 'dense')) if pale else dict(lw=.9, label='published: dense ± std')
+        ax.axhline(mean, color='gray', ls='-.', zorder=0, **look)
+        ax.axhspan(*np.clip([mean - std, mean + std], 0, 100), color='gray', alpha=.08 if pale else .15, lw=0, zorder=0)
+    return ax
 
 def as_published(
     style:dict # of an arm's line
@@ -100,9 +122,11 @@ def as_published(
 
 def plot_published_diets(
     published:pd.DataFrame, # as for `plot_diets`, with column level
-    ax:Axes # to draw on
+    ax:Axes, # to draw on
+    dense:pd.DataFrame|None=None # as for `mark_published_dense`
 ) -> Axes: # the same
     "Published curves by themselves, where our axes are others (Data Diet, accuracy against sparsity)"
+    mark_published_dense(ax, dense)
     for rows, _, _, style in lines_of_published(published): plot_with_std(100*rows.weights_remaining, rows, ax, **as_published(style))
     return label_sparsity(ax, 100*published.groupby('level').weights_remaining.mean().to_numpy(), legend=False)
 
@@ -111,7 +135,8 @@ def plot_diet_sizes(
     table:pd.DataFrame, # as for `plot_diets`, at one level, subsets of any size
     ax:Axes, # to draw on
     published:pd.DataFrame|None=None, # columns arm, pretrain_steps, size, accuracy_mean, accuracy_std; at that level
-    dense:pd.Series|None=None # accuracy of the dense network (0 to 1), one per replicate
+    dense:pd.Series|None=None, # accuracy of the dense network (0 to 1), one per replicate
+    their_dense:pd.DataFrame|None=None # the published dense network, as for `mark_published_dense`
 ) -> Axes: # the same
     "Test accuracy of tickets against the size of the subset that was pre-trained on; all data as horizontal lines (Data Diet, accuracy against subset size)"
     if dense is not None: mark_dense(ax, 100*dense)
@@ -120,6 +145,7 @@ def plot_diet_sizes(
         if arm == 'all': plot_level(100*rows.accuracy.mean(), ax, style)
         elif rows['size'].nunique() > 2: plot_means(rows, 'size', 100*rows.accuracy, ax, limits=(0, 100), **style)
         else: plot_bars(rows['size']*next(beside), 100*rows.accuracy, ax, (0, 100), **style) # two sizes are no trend
+    mark_published_dense(ax, their_dense, pale=True)
     for rows, arm, _, style in lines_of_published(published):
         if arm != 'all': plot_pale(rows['size'], rows, ax, style)
     return label_sizes(ax, {size for part in (table, *([] if published is None else [published])) for size in part[part.arm != 'all']['size']})
@@ -151,9 +177,11 @@ def plot_level(
 # %% ../../../nbs/papers/data_diet/plots.ipynb #e440dc9b
 def plot_published_sizes(
     published:pd.DataFrame, # as for `plot_diet_sizes`
-    ax:Axes # to draw on
+    ax:Axes, # to draw on
+    dense:pd.DataFrame|None=None # as for `mark_published_dense`
 ) -> Axes: # the same
     "Published curves by themselves, where our axes are others (Data Diet, accuracy against subset size)"
+    mark_published_dense(ax, dense)
     for rows, arm, _, style in lines_of_published(published):
         if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), ax, as_published(style))
         else: plot_with_std(rows['size'], rows, ax, **as_published(style))
@@ -248,21 +276,25 @@ def both_correlations(
             if complete(means[predictor], means.ticket_accuracy).shape[1] > 3}
 
 def plot_predictor(
-    table:pd.DataFrame, # columns `ways`, seed, ticket_accuracy and dense_accuracy (0 to 1) and the predictor's
+    table:pd.DataFrame, # columns `ways`, seed, ticket_accuracy (0 to 1) and the predictor's; dense_accuracy, too, where it is known
     predictor:str, # name of its column
     ax:Axes, # to draw on
     label:str, # of its axis, with its unit
-    scale:float=1. # the predictor is drawn in these
+    scale:float=1., # the predictor is drawn in these
+    published:pd.Series|None=None # pearson and spearman of the paper's points, and n, how many they are
 ) -> Axes: # the same
-    "Accuracy of tickets against a predictor: a point for each initialization, pale ones for its replicates, and both correlations of the former (Data Diet, H)"
-    mark_dense(ax, 100*table[table.arm == 'all'].groupby('seed').dense_accuracy.first())
+    "Accuracy of tickets against a predictor: a point for each initialization, a pale one for each replicate, and both correlations of the means (H)"
+    if 'dense_accuracy' in table: mark_dense(ax, 100*table[table.arm == 'all'].groupby('seed').dense_accuracy.first())
     styles = {'all': ('#0072B2', 'P')} | {k: v[:2] for k, v in diet_styles.items()}
     for arm, rows in table.groupby('arm', sort=False):
         color, marker = styles[arm]
         ax.scatter(scale*rows[predictor], 100*rows.ticket_accuracy, color=color, marker=marker, s=14, alpha=.3, lw=0)
         means = rows.groupby(ways)[[predictor, 'ticket_accuracy']].mean()
         ax.scatter(scale*means[predictor], 100*means.ticket_accuracy, color=color, marker=marker, s=40, lw=0, label=arm)
-    ax.set_title('\n'.join(f'{kind.capitalize()} {found}' for kind, found in both_correlations(table, predictor).items()), fontsize=8)
+    if len(table): ax.scatter([], [], color='gray', s=14, alpha=.3, lw=0, label='one replicate')
+    said = [f'{kind.capitalize()} {found}' for kind, found in both_correlations(table, predictor).items()]
+    if published is not None: said.append(f'published: Pearson {published.pearson:+.2f}, Spearman {published.spearman:+.2f} ({published.n:.0f} replicates)')
+    ax.set_title('\n'.join(said), fontsize=8)
     ax.set(xlabel=label, ylabel='test accuracy of the ticket (%)')
     sns.despine(ax=ax)
     return ax

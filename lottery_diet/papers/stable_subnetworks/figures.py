@@ -21,7 +21,7 @@ from lottery_diet.papers.stable_subnetworks.plots import (
     plot_curvature, plot_images, plot_layers, plot_logs, plot_loss_paths, plot_masks, plot_overlap, plot_path_surface, plot_plane, plot_published_curvature,
     plot_ratios, ratio_points)
 from .studies import CompressionRatio, DistilledPruning, HessianStatistics, Landscapes, MaskPaths, Overlaps, Searches
-from ...plots import finish, title_above
+from ...plots import finish, panels, title_above
 
 # %% ../../../nbs/papers/stable_subnetworks/figures.ipynb #f6265576
 def draw_accuracy_vs_sparsity(
@@ -103,14 +103,14 @@ def draw_hessian(
 def draw_masks(
     table:pd.DataFrame, # of the study
     study:Overlaps, # what was asked
-    layers:pd.DataFrame|None=None, # of the study, too
+    layers:pd.DataFrame|None=None, # of the study, too; it is of masks, which no table holds
     title:str='' # above all panels
-) -> Figure: # of three panels
+) -> Figure: # of three panels, or of the first where nothing is known of layers
     "What masks share, which layers they thin, and whether they keep large weights (SYN, text)"
-    fig, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4.3), layout='constrained')
-    plot_overlap(table, left).set_title('dashed: expected by chance', fontsize=9)
-    if layers is not None: draw_layers(layers[layers.level == max(study.levels)], max(study.levels), middle, right)
-    return finish(fig, [middle], title)
+    fig, axes = panels(1, size=(5.4, 3.4)) if layers is None else panels(3, size=(3.7, 3.4), apart=3)
+    plot_overlap(table, axes[0]).set_title('weights that masks share with ordinary ones', fontsize=9)
+    if layers is not None: draw_layers(layers[layers.level == max(study.levels)], max(study.levels), *axes[1:])
+    return finish(fig, axes, title, apart=len(axes))
 
 def draw_layers(
     layers:pd.DataFrame, # of `Overlaps.layers`, one level
@@ -171,8 +171,8 @@ def draw_predecessor(
     table:pd.DataFrame, # of the study
     study:Searches, # what was asked
     published:pd.DataFrame|None=None, # distilled_pruning_accuracy.csv, the logs
-    seconds:pd.DataFrame|None=None, # of the study, too
-    wall_clock:pd.DataFrame|None=None, # distilled_pruning_wall_clock.csv
+    seconds:pd.DataFrame|None=None, # of the study, too; no panel of ours where they are not known
+    wall_clock:pd.DataFrame|None=None, # distilled_pruning_wall_clock.csv; likewise
     under:str|None=None, # the published panel of the same setting, which lies under ours; none at other scales
     title:str='' # above all panels
 ) -> Figure: # ours and what trainings cost above, published panels below
@@ -180,11 +180,12 @@ def draw_predecessor(
     below = [panel for panel in logged if panel != under]
     fig = plt.figure(figsize=(14, 8.6), layout='constrained')
     rows = fig.add_gridspec(2, 1)
-    ours, cost, their_cost = rows[0].subgridspec(1, 3, width_ratios=(2, 1, 1)).subplots()
+    costs = [(our_costs, seconds, '#0072B2', 'cost of a level, ours'), (their_costs, wall_clock, '#777777', 'cost of a level, published, on a GPU')]
+    known = [cost for cost in costs if cost[1] is not None]
+    ours, *beside = rows[0].subgridspec(1, 1 + len(known), width_ratios=(2, *[1]*len(known))).subplots(squeeze=False)[0]
     plot_masks(table, 'accuracy', ours, 'test accuracy (%)').set_title('ours', fontsize=9)
     if under: plot_logs(logs_of(published, under), ours, pale=True)
-    if seconds is not None: plot_costs(our_costs(seconds), cost, '#0072B2').set_title('cost of a level, ours', fontsize=9)
-    if wall_clock is not None: plot_costs(their_costs(wall_clock), their_cost, '#777777').set_title('published, on a GPU', fontsize=9)
+    for ax, (of, measured, color, what) in zip(beside, known): plot_costs(of(measured), ax, color).set_title(what, fontsize=9)
     for ax, panel in zip(rows[1].subgridspec(1, len(below)).subplots(), below):
         ax.set_title(f'published: {logged[panel][0]}, mean ± std', fontsize=9)
         if published is not None: plot_logs(logs_of(published, panel), ax)

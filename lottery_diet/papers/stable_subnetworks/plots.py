@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['found_with', 'names', 'controlled', 'controls', 'said', 'compared', 'per_class', 'network_styles', 'curvatures',
            'logged', 'size_style', 'arm_style', 'plot_masks', 'gain', 'plot_images', 'above_line', 'plot_path_surface',
-           'label_path_surface', 'plot_loss_paths', 'plot_plane', 'contour_levels', 'plot_overlap', 'plot_layers',
-           'ratio_interval', 'ratio_points', 'measurable', 'plot_ratios', 'plot_search', 'search_styles',
-           'curvature_style', 'plot_curvature', 'plot_published_curvature', 'logs_of', 'plot_logs', 'plot_costs',
-           'draw_distilled_pruning']
+           'label_path_surface', 'plot_loss_paths', 'plot_plane', 'contour_levels', 'odds', 'odds_over_chance',
+           'plot_overlap', 'plot_layers', 'ratio_interval', 'ratio_points', 'measurable', 'plot_ratios', 'plot_search',
+           'search_styles', 'curvature_style', 'plot_curvature', 'plot_published_curvature', 'logs_of', 'plot_logs',
+           'plot_costs', 'draw_distilled_pruning']
 
 # %% ../../../nbs/papers/stable_subnetworks/plots.ipynb #a7afbf25
 from collections.abc import Mapping, Sequence
@@ -174,17 +174,29 @@ def contour_levels(
     return np.geomspace(low, max(high, 1.01*low), n)
 
 # %% ../../../nbs/papers/stable_subnetworks/plots.ipynb #f60a7204
+def odds(
+    jaccard:pd.Series|float # weights in both of two masks of one density over those in either, 0 to 1
+) -> pd.Series|float: # 0 and more; infinite for equal masks
+    "A weight that one mask keeps: how likely the other keeps it, too, over how likely it does not"
+    return 2*jaccard/(1 - jaccard)
+
+def odds_over_chance(
+    table:pd.DataFrame # columns jaccard, jaccard_by_chance (0 to 1); a row for two masks of one density
+) -> pd.Series: # 1 by chance
+    "The odds that a kept weight is shared, over those between two random masks with as many weights in each layer"
+    return odds(table.jaccard)/odds(table.jaccard_by_chance)
+
 def plot_overlap(
     table:pd.DataFrame, # columns arm, other, seed, density (0 to 1), level, jaccard, jaccard_by_chance
     ax:Axes # to draw on
 ) -> Axes: # the same
-    "Shared weights of ordinary masks and those of each other search, against the share of weights that remain; dashed what is expected by chance"
+    "Odds that a weight which ordinary masks keep is kept by those of each other search, over chance, against the share of weights that remain"
     imp = table[table.arm == 'imp']
     for arm, rows in imp.groupby('other', sort=False):
-        for column, look in dict(jaccard=dict(ls='-'), jaccard_by_chance=dict(ls='--', marker='', label='_')).items():
-            plot_means(rows, 'level', rows[column], ax, 100*rows.density, (0, 1), **arm_style(arm) | look)
+        plot_means(rows, 'level', odds_over_chance(rows), ax, 100*rows.density, (0, np.inf), **arm_style(arm))
+    ax.axhline(1, color='gray', lw=.9, ls='--', zorder=0, label='chance')
     label_sparsity(ax, 100*np.sort(imp.groupby('level').density.mean())[::-1], legend=False)
-    ax.set(ylabel='shared with the mask of IMP (Jaccard, 0 to 1)', ylim=(0, 1))
+    ax.set_ylabel('odds of a shared weight (ratio to chance)')
     return ax
 
 def plot_layers(
