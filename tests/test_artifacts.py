@@ -73,7 +73,7 @@ def test_distilled_images_are_loaded_for_the_data_that_they_were_learned_from(tm
     for wrong, sentence in ((lambda: load_mask('digits-trajectory', tmp_path), 'is no mask: it holds images'),
                             (lambda: DistilledImages.of(train, stored[:-1], labels), 'do not go with 20 labels'),
                             (lambda: DistilledImages.of(train, stored, labels - 1), 'labels must be those of'),
-                            (lambda: DistilledImages.of(train, stored, labels, factor=0), 'factor=0 must be at least 1'),
+                            (lambda: DistilledImages.of(train, stored, labels, factor=0), 'factor=0 must be a whole number of at least 1'),
                             (lambda: DistilledImages.load(fetch('cifar10-el2n')), 'holds no distilled images')):
         with pytest.raises(ValueError, match=sentence): wrong()
     with pytest.raises(FileNotFoundError, match='there is no file'): DistilledImages.load(tmp_path/'nothing')
