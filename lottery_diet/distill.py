@@ -202,8 +202,9 @@ class DistilledImages:
     def __post_init__(self):
         n, shape = len(self.labels), tuple(self.like.shape)
         require_at_least('factor', self.factor)
-        for what, x in dict(images=self.images, pixels=self.images if self.pixels is None else self.pixels).items():
-            if tuple(x.shape) != (n, *shape) or not n: raise ValueError(f'{what} {tuple(x.shape)} do not go with {n} labels: give {(n, *shape)}')
+        for what, x in dict(images=self.images, pixels=self.pixels).items():
+            if x is not None and (tuple(x.shape) != (n, *shape) or not n):
+                raise ValueError(f'{what} {tuple(x.shape)} do not go with {n} labels: give {(n, *shape)}')
         require_finite(self.images, 'images hold what is no finite number: their distillation diverged')
 
     @classmethod

@@ -342,14 +342,8 @@ def _swept(groups, a, b, orders, sides):
 
 def _sides_of_known(groups, learned):
     "For each group the sides whose other axis is ordered by then: it is fixed, or belongs to a group before"
-    sides_of, before = {}, set()
-    for i, units in enumerate(groups):
-        for side in units.sides: sides_of.setdefault(side.name, set()).add(i)
-    chosen = []
-    for i, units in enumerate(groups):
-        chosen.append([side for side in units.sides if side.name in learned and sides_of[side.name] <= before | {i}])
-        before.add(i)
-    return chosen
+    last = {side.name: i for i, units in enumerate(groups) for side in units.sides} # group whose units order a tensor at last
+    return [[side for side in units.sides if side.name in learned and last[side.name] == i] for i, units in enumerate(groups)]
 
 def _settled(groups, a, b, orders, learned, sweeps):
     "Sweeps by all sides, until nothing changes"

@@ -13,7 +13,7 @@ from lottery_diet.distill import DistilledImages, decode, encode
 from lottery_diet.distillation.whitening import unwhiten
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.experiments.ingredients import fresh, quick_recipe
-from lottery_diet.experiments.sweeps import sweep
+from lottery_diet.experiments.sweeps import sweep, varied
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.experiments.tickets import at_level
 from lottery_diet.experiments.training import snapshot_of
@@ -49,12 +49,18 @@ def what_for(data, network): # what a file belongs to
     train, _ = data.load(Recipe(1), torch.device('cpu'))
     return dict(data_checksum=checksum_of(train), parameters={k: '×'.join(map(str, p.shape)) for k, p in network.maker(train)().named_parameters()})
 
-def facts(study): # plain data; of the recipe what is not the default
-    usual, own = asdict(Recipe(study.recipe.steps)), provenance()
-    recipe = {k: v for k, v in asdict(study.recipe).items() if k == 'steps' or v != usual[k]}
-    network = study.network.model_dump(exclude_defaults=True) | dict(model=study.network.model)
-    made = dict(network=network, recipe=recipe, seeds=list(study.seeds), command='python tools/make_artifacts.py', commit=own['commit'])
-    return made | what_for(study.data, study.network)
+def unusual(recipe): # steps, and what is not the default
+    "A recipe as a card says it"
+    usual = asdict(Recipe(recipe.steps))
+    return {k: v for k, v in asdict(recipe).items() if k == 'steps' or v != usual[k]}
+
+def plain(network): # as `network_of` makes it again
+    "A network as a card says it"
+    return network.model_dump(exclude_defaults=True) | dict(model=network.model)
+
+def facts(study): # plain data
+    made = dict(network=plain(study.network), recipe=unusual(study.recipe), seeds=list(study.seeds), command='python tools/make_artifacts.py')
+    return made | dict(commit=provenance()['commit']) | what_for(study.data, study.network)
 
 def publish_scores(data, score, study, run):
     each, images = study.found(run)[score], study.images(run)
@@ -88,16 +94,16 @@ def pictures_of(found, factor): # uint8; tiles are shown as networks see them, s
 
 def publish_images(method, run):
     "Ten images of each class of CIFAR-10, and what five fresh networks learn from them"
-    task, usual = own_images[method], asdict(Recipe(1))
+    task = own_images[method]
     record, (train, _) = run.ask(task), task.data.load(task.recipe, torch.device('cpu'))
     accuracy, as_many_real = (t_interval(run.ask(own_taught[arm]).metrics.accuracy) for arm in (method, 'real'))
     made = DistilledImages.of(train, record.tensors['images'], record.tensors['labels'], factor=task.factor, pixels=pictures_of(record.tensors, task.factor),
                               rate=record.tensors['rate'].item() if method == 'trajectory' else None, method=method, space='whitened by ZCA, eps .1')
-    recipe = {k: v for k, v in asdict(own_taught[method].recipe).items() if k == 'steps' or v != usual[k]}
     about = f'10 images of each class of CIFAR-10 by {method} matching' + f', {task.factor**2} tiles in each'*(task.factor > 1)
-    by = dict(network=task.network.model_dump(exclude_defaults=True), plan=asdict(task.how), seed=task.seed, taught_by=recipe,
+    by = dict(network=plain(task.network), plan=asdict(task.how), seed=task.seed, taught_by=unusual(own_taught[method].recipe),
               minutes=round(record.provenance['seconds']/60), command=f'python tools/make_artifacts.py cifar10-{method}', commit=record.provenance['commit'])
-    return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10', made=by | what_for(task.data, task.network),
+    return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10',
+                   made=by | what_for(varied(task.data, dict(zca=False)), task.network), # pixels do not round: their checksum is the same everywhere
                    measured={'test accuracy of fresh networks': as_told(accuracy), 'of networks taught by as many real images': as_told(as_many_real)},
                    folder=folder, license='Apache-2.0; learned from CIFAR-10, which states no license')
 

@@ -142,7 +142,7 @@ own_images = dict( # CIFAR-10, whitened, ten images of each class, by method
         data=_own_expert['data'], network=quick_conv_net, method='trajectory', per_class=10, recipe=_own_expert['recipe'],
         how=Matching(10, 2, 4, 100., 1e-5, .02, iterations=800), experts=tuple(ExpertRun(**_own_expert, seed=i) for i in range(4)), every=50),
     gradient=varied(mini_source, dict(how=replace(mini_source.how, outer=120))))
-_taught = dict(data=_own_expert['data'], network=quick_conv_net, recipe=Recipe(500, 100, lr=.01, weight_decay=5e-4, cosine=True), per_class=10, seed=10)
+_taught = dict(data=_own_expert['data'], network=quick_conv_net, recipe=first_panels['syn_accuracy_vs_sparsity']['mini'].inner_recipe, per_class=10, seed=10)
 own_taught = dict( # what five fresh networks learn by the recipe of masks, from a hundred images each: by where those are from
     ready=Taught(**_taught, arm='ready'), real=Taught(**_taught, arm='real')) | {
     method: Taught(**_taught, source=source) for method, source in own_images.items()}
