@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -29,6 +29,11 @@ from lottery_diet.train import Snapshot, fit, fit_many
 images = load_data('digits').train.take(torch.arange(60))
 facts = dict(about='made for a test', data='digits', license='CC0', made={}, measured={})
 shipped_cards = cards()
+
+@lru_cache
+def real_images(name, root): return load_data(name, root).train
+@lru_cache
+def real_checksum(name, root): return checksum_of(real_images(name, root))
 
 def make(): return mlp((1, 8, 8), 10, (12,))
 
@@ -339,16 +344,16 @@ def test_what_comes_with_the_package_is_whole_small_and_described(name):
 
 @pytest.mark.parametrize('name', shipped_cards)
 def test_a_card_says_what_its_file_belongs_to(name, real_data):
-    card, (train, *_) = shipped_cards[name], load_data(shipped_cards[name].data, real_data)
-    net = network_of(name, train)
-    assert card.made['data_checksum'] == checksum_of(train)
+    card = shipped_cards[name]
+    net = network_of(name, real_images(card.data, real_data))
+    assert card.made['data_checksum'] == real_checksum(card.data, real_data)
     assert card.made['parameters'] == {k: '×'.join(map(str, p.shape)) for k, p in net.named_parameters()}
     if card.kind == 'ticket': assert {*load_ticket(name).mask} <= {*card.made['parameters']}
 
 @pytest.mark.parametrize('name', [name for name, card in shipped_cards.items() if card.kind == 'scores'])
 def test_shipped_scores_are_of_the_real_data(name, real_data):
     card = shipped_cards[name]
-    values = load_scores(card.data, name.removeprefix(f'{card.data}-')).on(load_data(card.data, real_data).train)
+    values = load_scores(card.data, name.removeprefix(f'{card.data}-')).on(real_images(card.data, real_data))
     assert len(values) in (50_000, 60_000) and not values.isnan().any()
 
 tickets = [name for name, card in shipped_cards.items() if card.kind == 'ticket']
@@ -357,7 +362,7 @@ tickets = [name for name, card in shipped_cards.items() if card.kind == 'ticket'
 def test_a_shipped_ticket_has_the_accuracy_of_its_card(name, real_data):
     card, ticket = shipped_cards[name], load_ticket(name)
     train, _, test = load_data(card.data, real_data)
-    net = network_of(name, load_data(card.data, real_data).train)
+    net = network_of(name, train)
     told = card.measured['test accuracy of this one']
     assert evaluate(net, test, ticket.trained).accuracy == pytest.approx(told, abs=1e-3) # another processor rounds otherwise
     assert same(ticket.mask.apply(ticket.trained.state), ticket.trained.state)

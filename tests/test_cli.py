@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -239,6 +238,7 @@ def test_results_are_found_though_a_picture_follows_them(tmp_path):
 
 def test_a_page_whose_process_is_killed_is_one_sentence(tmp_path):
     "As where memory runs out: while it computes, and before it answers"
+    import nbformat  # seconds: it compiles a grammar of addresses
     source, page = tmp_path/'source.ipynb', tmp_path/'out'/'page.ipynb'
     cells = [nbformat.v4.new_code_cell(code) for code in ('6*7', 'import os, signal; os.kill(os.getpid(), signal.SIGKILL)')]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name='python3', language='python', display_name='Python 3'))), source)

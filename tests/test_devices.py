@@ -3,8 +3,6 @@
 These are faults that only tensors of two devices show.
 """
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pages import run_here
 
 from lottery_diet.baselines import at_start
 from lottery_diet.core import distance, stream
@@ -263,7 +262,8 @@ def rivals():
 
 def one_of_each_kind():
     "Of all figures at smoke, of both ways to distill and of rivals: of each kind the task that needs the fewest others, each behind what it needs"
-    plan = dict(matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=10), condensing=Condensing(outer=1, inner=3, net_images=64), every=5)
+    plan = dict(matching=Matching(10, 1, 4, 4., 1e-4, .05, iterations=10), condensing=Condensing(outer=1, inner=3, net_images=64), every=5,
+                expert_recipe=Recipe(36, 64, lr=.1, momentum=0.), expert_every=6, experts=2)
     shortest, distilled = {}, [varied(distill_settings['smoke'], plan | dict(method=method)) for method in ('trajectory', 'gradient')]
     for asked in (*distilled, *(preset(figure, 'smoke') for figure in presets), SimpleNamespace(tasks=rivals)):
         for task in {k: t for asked_for in asked.tasks() for k, t in chain(asked_for).items()}.values():
@@ -290,15 +290,9 @@ def test_every_kind_of_task_is_answered_elsewhere(there, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize('notebook, shorter', [ # 08_distill takes minutes; its tasks are answered above
-    ('04_scores', dict(dataset='digits')), ('05_imp', dict(dataset='digits', levels=1)), ('06_lmc', dict(children=2, spawns='0 20'))])
-def test_notebooks_take_the_device_that_is_there(tmp_path, monkeypatch, notebook, shorter):
-    folder = Path(__file__).parent
-    startup = tmp_path/'ipython'/'profile_default'/'startup'/'elsewhere.py'
-    startup.parent.mkdir(parents=True)
-    startup.write_text(f'import sys\nsys.path.insert(0, {str(folder)!r})\nimport elsewhere\nelsewhere.begin()\n')
-    for name, value in dict(IPYTHONDIR=tmp_path/'ipython', LOTTERY_DIET_RUNS=tmp_path/'runs').items(): monkeypatch.setenv(name, str(value))
-    page, out = folder.parent/'nbs'/f'{notebook}.ipynb', tmp_path/'out.ipynb'
-    given = [word for name, value in (shorter | dict(out_dir=tmp_path/'results')).items() for word in ('-p', name, str(value))]
-    subprocess.run([sys.executable, '-m', 'papermill', page, out, '--no-progress-bar', *given], check=True)
+    ('04_scores', dict(dataset='digits', steps=60, seeds=2)), ('05_imp', dict(dataset='digits', levels=1)), ('06_lmc', dict(children=2, spawns='0 20'))])
+def test_notebooks_take_the_device_that_is_there(there, tmp_path, notebook, shorter):
+    page = Path(__file__).parents[1]/'nbs'/f'{notebook}.ipynb'
+    there.submit(partial(run_here, page, tmp_path/'runs', tmp_path, out_dir=str(tmp_path/'results'), **shorter)).result()
     origins = [json.loads(p.read_text()) for p in (*tmp_path.glob('results/*.json'), *tmp_path.glob('runs/*/*/provenance.json'))]
     assert origins and {o.get('provenance', o)['device'] for o in origins} == {elsewhere.device_name}

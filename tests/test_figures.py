@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from nbdev.test import test_nb as run_nb
+from pages import run_here
 
 from lottery_diet.cli import main, make_parser
 from lottery_diet.core import project_root
@@ -76,23 +76,28 @@ def test_what_a_notebook_lists_is_what_it_can_be_asked(name):
 
 @pytest.mark.figures
 @pytest.mark.parametrize('name', presets)
-def test_a_figure_is_drawn_and_redrawn_without_training(name, runs, tmp_path, monkeypatch):
-    first = lottery_diet('figure', name, runs=runs)
-    assert first.returncode == 0, first.stderr[-2000:]
-    written = {p.name for p in (runs/'figures').iterdir()}
-    assert {f'{name}_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')} <= written
+def test_a_figure_is_drawn_and_redrawn_without_training(name, runs, tmp_path, capsys):
+    draw_here(name, runs, tmp_path)
+    assert {f'{name}_smoke.{e}' for e in ('csv', 'json', 'png', 'pdf')} <= {p.name for p in (runs/'figures').iterdir()}
     before = stamps(runs, name)
     def origin(): return json.loads((runs/'figures'/f'{name}_smoke.json').read_text())
     table, effort = pd.read_csv(runs/'figures'/f'{name}_smoke.csv'), origin()['provenance'].get('answers')
     asked = {task.key for task in preset(name, 'smoke').tasks()}
     if asked: assert effort['tasks'] == len(before) and effort['minutes'] > 0
-    draw_here(name, runs, tmp_path, monkeypatch)
+    draw_here(name, runs, tmp_path)
     if asked: assert origin()['parameters']['sweep'] == dict(cached=len(asked), run=0, failed=0, left=0)
     assert stamps(runs, name) == before and len(before) >= len(asked)
     pd.testing.assert_frame_equal(table, pd.read_csv(runs/'figures'/f'{name}_smoke.csv'))
     assert origin()['provenance'].get('answers') == effort # of the runs, not of the drawing
-    state = lottery_diet('status', name, runs=runs)
-    assert state.returncode == 0 and ('minutes left on cpu' if preset(name, 'smoke').tasks() else 'asks for no runs') in state.stdout
+    assert ('minutes left on cpu' if asked else 'asks for no runs') in said('status', name, runs=runs, capsys=capsys)
+
+@pytest.mark.figures
+@pytest.mark.parametrize('name', ['dd_gradient_alignment', 'win_regions', 'syn_masks'])
+def test_the_command_draws_a_figure_beside_its_executed_page(name, runs, tmp_path):
+    "One of each paper: its own process, a kernel, papermill"
+    drawn = lottery_diet('figure', name, '--out', tmp_path, runs=runs)
+    assert drawn.returncode == 0, drawn.stderr[-2000:]
+    assert {f'{name}_smoke.{e}' for e in ('ipynb', 'csv', 'json', 'png', 'pdf')} <= {p.name for p in tmp_path.iterdir()}
 
 def all_shipped(name):
     "Is a figure with a committed table at mini answered whole by rows that came with the package?"
@@ -110,7 +115,7 @@ def test_what_is_shipped_is_whole():
 def test_a_committed_figure_is_redrawn_from_a_fresh_clone_without_a_training(name, tmp_path, monkeypatch):
     "From an empty cache: the same table, and nothing is computed"
     monkeypatch.setattr(Run, 'train', lambda *args, **kwargs: pytest.fail('it trains'))
-    draw_here(name, tmp_path/'runs', tmp_path, monkeypatch, scale='mini')
+    draw_here(name, tmp_path/'runs', tmp_path, scale='mini')
     drawn, origin = (tmp_path/'runs'/'figures'/f'{name}_mini.{kind}' for kind in ('csv', 'json'))
     counts = json.loads(origin.read_text())['parameters']['sweep']
     assert (counts['run'], counts['failed'], counts['left']) == (0, 0, 0) and counts['shipped'] == len({task.key for task in preset(name, 'mini').tasks()})
@@ -131,7 +136,7 @@ def test_a_budget_draws_what_is_there_and_says_what_is_missing(tmp_path):
 @pytest.mark.figures
 def test_what_one_machine_computed_another_draws(runs, tmp_path):
     archive, name = tmp_path/'runs.zip', 'dd_accuracy_vs_sparsity'
-    assert lottery_diet('figure', name, runs=runs).returncode == 0
+    smoke(runs, name, tmp_path)
     packed = lottery_diet('pack', archive, runs=runs)
     assert packed.returncode == 0 and archive.is_file(), packed.stderr
     taken = lottery_diet('unpack', archive, runs=tmp_path/'laptop')
@@ -295,35 +300,30 @@ def test_a_panel_is_drawn_from_the_command_line(runs):
 @pytest.mark.figures
 @pytest.mark.long
 @pytest.mark.parametrize('name', [name for name in presets if presets[name]['paper'].tasks()])
-def test_a_figure_of_which_nothing_is_computed_is_drawn_empty(name, tmp_path, monkeypatch):
+def test_a_figure_of_which_nothing_is_computed_is_drawn_empty(name, tmp_path):
     "At the paper's scale, without its data or a GPU: published values lie in an empty frame, and the title says what is missing"
-    draw_here(name, tmp_path, tmp_path, monkeypatch, scale='paper', budget='0s')
+    draw_here(name, tmp_path, tmp_path, scale='paper', budget='0s')
     assert json.loads((tmp_path/'figures'/f'{name}_paper.json').read_text())['parameters']['sweep']['left'] > 0
 
-def draw_here(name, runs, folder, monkeypatch, **parameters):
-    "A page, run with parameters as papermill puts them, in this process: no kernel is started"
-    page = json.loads(notebook_of(name).read_text(encoding='utf-8'))
-    at = next(i for i, c in enumerate(page['cells']) if 'parameters' in c['metadata'].get('tags', ()))
-    given = ''.join(f'{k} = {v!r}\n' for k, v in parameters.items())
-    page['cells'].insert(at + 1, dict(cell_type='code', id='given', metadata={}, outputs=[], execution_count=None, source='# Parameters\n' + given))
-    (folder/f'{name}.ipynb').write_text(json.dumps(page), encoding='utf-8')
-    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(runs))
-    ok, _ = run_nb(folder/f'{name}.ipynb', basepath=root)
-    plt.close('all')
-    assert ok
+def draw_here(name, runs, folder, **parameters): run_here(notebook_of(name), runs, folder, **parameters)
 
-def smoke(runs, name):
+def said(*words, runs, capsys):
+    "What a command that does well prints, in this process"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('LOTTERY_DIET_RUNS', str(runs))
+        assert main([*words]) == 0
+    return capsys.readouterr().out
+
+def smoke(runs, name, folder):
     "A figure's table, drawn before or now"
-    if not (file := runs/'figures'/f'{name}_smoke.csv').is_file():
-        drawn = lottery_diet('figure', name, runs=runs)
-        assert drawn.returncode == 0, drawn.stderr[-2000:]
+    if not (file := runs/'figures'/f'{name}_smoke.csv').is_file(): draw_here(name, runs, folder)
     return pd.read_csv(file)
 
 @pytest.mark.figures
-def test_figures_of_distilled_pruning_hold_what_they_say(runs):
+def test_figures_of_distilled_pruning_hold_what_they_say(runs, tmp_path):
     "Points, arms and levels; what each looks at lies in the same runs"
     names = ('barrier_surface', 'landscape', 'hessian', 'masks', 'ratio', 'then_imp', 'predecessor')
-    paths, planes, curves, masks, ratios, first, before = (smoke(runs, f'syn_{name}') for name in names)
+    paths, planes, curves, masks, ratios, first, before = (smoke(runs, f'syn_{name}', tmp_path) for name in names)
     assert (paths.groupby(['arm', 'level', 'pair']).alpha.apply(list).map(len) == 11).all()
     assert set(paths.arm) == {'dense', 'imp', 'distilled'} and set(paths.level) == {0, 1, 3, 5}
     assert (planes.groupby(['arm', 'level']).size() == 15**2).all() and set(planes.arm) == {'dense', 'imp', 'distilled'}
@@ -413,7 +413,7 @@ def test_a_study_says_what_it_measures_before_anything_is_answered(name, tmp_pat
 @pytest.mark.figures
 @pytest.mark.parametrize('name', drawn)
 def test_an_answered_table_has_the_columns_that_its_study_says(name, runs, tmp_path):
-    smoke(runs, name)
+    smoke(runs, name, tmp_path)
     study = preset(name, 'smoke')
     for method, table_of in tables_of(study):
         empty, filled = (table_of(Run(root=root, device='cpu', shipped=False)) for root in (tmp_path, runs))
@@ -468,7 +468,7 @@ def test_tables_of_distilled_pruning_have_columns_without_answers(name, tmp_path
 @pytest.mark.figures
 @pytest.mark.parametrize('name', syn_names)
 def test_columns_of_distilled_pruning_are_the_same_with_answers(name, runs, tmp_path):
-    smoke(runs, f'syn_{name}')
+    smoke(runs, f'syn_{name}', tmp_path)
     study, (full, empty) = preset(f'syn_{name}', 'smoke'), (Run(root=root, shipped=False) for root in (runs, tmp_path))
     for of in ('table', 'barriers', 'layers', 'solutions', 'seconds'):
         if not hasattr(study, of): continue
