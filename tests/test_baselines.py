@@ -1,4 +1,5 @@
 "Masks at the start: exact on every network that is pruned here, found without a trace, and the same however the images are cut into batches."
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -136,6 +137,17 @@ def test_layerwise_numbers_are_whole_and_exact():
     by_hand = {'conv.weight': 4 + 3 + 3 + 3, 'hidden.weight': 130, 'fc.weight': 30} # expected numbers are proportional to the sums of the sides
     assert erk(like, 173) == pytest.approx(by_hand)
     assert erk(like, 1800) == pytest.approx({'conv.weight': 108., 'hidden.weight': 1492., 'fc.weight': 200.}) # two layers are whole
+
+def test_uniform_plus_is_the_published_rule_in_exact_fractions():
+    "A whole first convolution, at least a fifth of the last layer, and one share of all between (Gale et al. 2019)"
+    sizes = dict(first=108, middle=3000, wide=500, last=200)
+    like = Mask({'first': torch.ones(4, 3, 3, 3).bool()} | {k: torch.ones(n, 1).bool() for k, n in sizes.items() if k != 'first'})
+    for kept in range(160, 3808, 97):
+        alike = Fraction(kept - 108, 3700)
+        share = dict.fromkeys(('middle', 'wide', 'last'), alike) if alike >= Fraction(1, 5) else dict.fromkeys(
+            ('middle', 'wide'), Fraction(kept - 108 - 40, 3500)) | dict(last=Fraction(1, 5))
+        assert uniform_plus(like, kept) == pytest.approx({k: float(sizes[k]*share.get(k, 1)) for k in sizes}, rel=1e-12)
+        assert sum(sizes[k]*share.get(k, 1) for k in sizes) == kept
 
 def test_the_best_are_kept_over_all_layers():
     scores = dict(b=torch.tensor([[5., 1.], [4., 9.]]), a=torch.tensor([6., -7.]))

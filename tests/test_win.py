@@ -22,7 +22,18 @@ from lottery_diet.papers.catalogue import panels_of, preset
 from lottery_diet.papers.why_tickets_win.figures import draw_instability
 from lottery_diet.papers.why_tickets_win.plots import whose_dense_learns
 from lottery_diet.papers.why_tickets_win.protocols import about, figures
-from lottery_diet.regions import _correlation, distance_matrix, matched_units, measures, moved_mask, orders_by_weights, reordered, repulsion, unit_groups
+from lottery_diet.regions import (
+    _correlation,
+    distance_matrix,
+    matched_units,
+    measures,
+    moved_mask,
+    orders_by_activations,
+    orders_by_weights,
+    reordered,
+    repulsion,
+    unit_groups,
+)
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot, fit
 
@@ -210,6 +221,24 @@ def test_units_on_the_last_axis_are_matched_there_or_refused():
     a, look = {k: v.clone() for k, v in initialize(lambda: net, 0).state_dict().items()}, digits.test.take(torch.arange(50))
     b = reordered(a, unit_groups(net), [torch.arange(6).roll(2)])
     assert same(matched_units(net, a, b, look=look), a)
+
+@pytest.mark.parametrize('make', [partial(mlp, (1, 8, 8), hidden=(20, 15)), partial(conv4, (1, 8, 8)), partial(cifar_resnet, (1, 8, 8), depth=8)])
+def test_orders_by_activations_are_an_assignment_by_numpys_correlations(make):
+    "Over all images at once, where ours adds sums up batch by batch"
+    from scipy.optimize import linear_sum_assignment
+    look, (a, b) = digits.test.take(torch.arange(70)), (initialize(make, seed).state_dict() for seed in (0, 1))
+    net, said = make().eval(), []
+    for name, m in net.named_modules():
+        m.register_forward_hook(lambda m, x, y, name=name: said[-1].update({name: y.detach().movedim(-1 if y.ndim == 2 else 1, 0).flatten(1).double().numpy()}))
+    for state in (a, b):
+        said.append({})
+        net.load_state_dict(state)
+        net(look.inputs(look.x))
+    for units, order in zip(unit_groups(make()), orders_by_activations(make(), a, b, look, batch_size=32), strict=True):
+        of_a, of_b = (np.concatenate([heard[name] for name in units.seen], 1) for heard in said)
+        alike = np.nan_to_num(np.corrcoef(of_a, of_b)[:units.count, units.count:])
+        best = linear_sum_assignment(alike, maximize=True)[1]
+        assert alike[range(units.count), order.numpy()].sum() == pytest.approx(alike[range(units.count), best].sum(), abs=1e-4)
 
 class Twice(nn.Module):
     "Layers that are called one after the other; a name may stand there again"
