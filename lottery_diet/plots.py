@@ -12,7 +12,7 @@ __all__ = ['arms', 'rewind_colors', 'Interval', 't_interval', 'signed', 'plot_in
 # %% ../nbs/10_plots.ipynb #6b68f027
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -139,16 +139,18 @@ def plot_accuracy_vs_sparsity(
 
 # %% ../nbs/10_plots.ipynb #ddf99d8b
 def plot_barrier_vs_step(
-    table:pd.DataFrame, # columns step, seed and, in the share of examples, error_highest; rows of pairs
-    ax:Axes # to draw on
+    table:pd.DataFrame, # columns step, seed and `height`; rows of pairs
+    ax:Axes, # to draw on
+    height:Literal['error_highest', 'loss_middle']='error_highest' # in the share of examples, or in nats
 ) -> Axes: # the same
-    "Error barrier between children against the step at which they were spawned, mean over pairs and replicates; no bar that would pass zero (WIN §2.4)"
-    per_seed = table.groupby(['step', 'seed']).error_highest.mean().mul(100)
+    "Barrier between children against the step at which they were spawned, mean over pairs and replicates; no bar that would pass zero (WIN §2.4)"
+    scale, named = dict(error_highest=(100, 'error barrier (points)'), loss_middle=(1, 'barrier of the training loss (nats)'))[height]
+    per_seed = table.groupby(['step', 'seed'])[height].mean().mul(scale)
     found = per_seed.groupby('step').agg(t_interval)
     half = [i.half if i.n > 2 and i.half <= i.mean else np.nan for i in found]
     ax.errorbar(found.index, [i.mean for i in found], yerr=half, color='#0072B2', marker='o', ms=4.5, lw=1.6, capsize=2)
     for _, one in per_seed.groupby('seed'): ax.plot(one.index.get_level_values('step'), one, '.', color='gray', ms=3, zorder=0)
-    ax.set(xlabel='spawn step', ylabel='error barrier (points)')
+    ax.set(xlabel='spawn step', ylabel=named)
     ax.axhline(0, color='gray', lw=.6, zorder=0)
     sns.despine(ax=ax)
     return ax
