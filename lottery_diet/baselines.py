@@ -109,9 +109,13 @@ def in_whole(
     numbers:Mapping[str, float], # expected numbers, by name, whose sum is a whole number
     sizes:Mapping[str, int] # at most so many of each
 ) -> dict[str, int]: # of the same sum
-    "Rounded down, what is left given to the largest remainders"
+    "Rounded down, what is left given to the largest remainders; raises `ValueError` for numbers that leave 0…size, and for a sum that is not whole"
+    for k, v in numbers.items():
+        if not -1e-6 <= v <= sizes[k] + 1e-6: raise ValueError(f'{k!r} cannot keep {v:g} of {sizes[k]} weights: give numbers from 0 to its size')
+    total = sum(numbers.values())
+    if abs(total - round(total)) > 1e-6*max(1, total): raise ValueError(f'numbers of living weights sum to {total:.6g}: let their sum be a whole number')
     counts = {k: min(sizes[k], math.floor(v + 1e-9)) for k, v in numbers.items()}
-    left = round(sum(numbers.values())) - sum(counts.values())
+    left = round(total) - sum(counts.values())
     room = sorted((k for k in numbers if counts[k] < sizes[k]), key=lambda k: counts[k] - numbers[k])
     for k in room[:left]: counts[k] += 1
     return counts
@@ -270,7 +274,8 @@ def gates(
     uniform:Tensor, # a draw from 0 to 1 for each
     temperature:float=2/3 # the lower, the nearer to 0 or 1
 ) -> Tensor: # 0 to 1, more than a half where a gate is open
-    "Binary concrete numbers, whose gradient reaches the logits (Maddison, Mnih & Teh 2017; Louizos, Welling & Kingma 2018)"
+    "Binary concrete numbers, whose gradient reaches the logits (Louizos, Welling & Kingma 2018); raises `ValueError` for no temperature"
+    if not temperature > 0: raise ValueError(f'temperature={temperature!r} must be above 0')
     return ((logits + uniform.logit())/temperature).sigmoid()
 
 # %% ../nbs/11_baselines.ipynb #b9cdab67
@@ -279,7 +284,8 @@ def shift_to(
     density:float, # between 0 and 1
     near:float=1e-3 # how near the density is wanted, as a share of it
 ) -> float: # to be added to each
-    "By how much logits are shifted alike, so that gates are open with this density in the mean: Newton's steps, halved where they leave the bracket"
+    "By how much logits are shifted alike, so that gates are open with this density in the mean, by Newton's steps; raises `ValueError` for no gate, or all"
+    if not 0 < density < 1: raise ValueError(f'density={density!r} must lie between 0 and 1: no shift opens no gate, or all')
     target = math.log(density/(1 - density))
     low, high = target - logits.max().item(), target - logits.min().item()
     shift = min(max(0., low), high)

@@ -7,6 +7,7 @@ __all__ = ['noises', 'LossPath', 'loss_path', 'point_on', 'per_example', 'Barrie
            'recalibrate_batchnorm', 'exchanged', 'nudged', 'child_seeds', 'spawn', 'require_augmented', 'instability']
 
 # %% ../nbs/06_lmc.ipynb #174751aa
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -171,7 +172,8 @@ def nudged(
     weights:int|None=1, # how many weights are moved, drawn from all entries together; all if None
     seed:int=0 # draws them, and the sign of each step
 ) -> dict[str, Tensor]: # a whole state
-    "The same state with a few weights moved; raises `ValueError` for more weights than there are"
+    "The same state with a few weights moved; raises `ValueError` for more weights than there are, and for a size below 0 or not finite"
+    if not 0 <= size < math.inf: raise ValueError(f'size={size!r} must be a number from 0 on: signs are drawn')
     state, names = as_state(state), as_names(names)
     for k in names: choose('entry', k, state)
     total, rng = sum(state[k].numel() for k in names), stream(seed, 'nudge')

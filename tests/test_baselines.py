@@ -149,6 +149,15 @@ def test_uniform_plus_is_the_published_rule_in_exact_fractions():
         assert uniform_plus(like, kept) == pytest.approx({k: float(sizes[k]*share.get(k, 1)) for k in sizes}, rel=1e-12)
         assert sum(sizes[k]*share.get(k, 1) for k in sizes) == kept
 
+@pytest.mark.parametrize('asked, says', [
+    (lambda: in_whole({'a': 9.}, {'a': 5}), "'a' cannot keep 9 of 5 weights"), (lambda: in_whole({'a': -1.}, {'a': 5}), "'a' cannot keep -1 of 5 weights"),
+    (lambda: in_whole({'a': float('nan')}, {'a': 5}), "'a' cannot keep nan"), (lambda: in_whole({'a': 1.4}, {'a': 5}), 'numbers of living weights sum to 1.4'),
+    (lambda: shift_to(torch.zeros(3), 0.), 'density=0.0 must lie between'), (lambda: shift_to(torch.zeros(3), 1.), 'density=1.0 must lie between'),
+    (lambda: gates(torch.zeros(3), torch.rand(3), 0.), 'temperature=0.0 must be above 0'),
+    (lambda: gates(torch.zeros(3), torch.rand(3), float('nan')), 'temperature=nan must be above 0')])
+def test_numbers_that_mean_nothing_are_refused(asked, says):
+    with pytest.raises(ValueError, match=f'^{says}'): asked()
+
 def test_the_best_are_kept_over_all_layers():
     scores = dict(b=torch.tensor([[5., 1.], [4., 9.]]), a=torch.tensor([6., -7.]))
     everyone = Mask({k: torch.ones_like(v).bool() for k, v in scores.items()})

@@ -1209,6 +1209,9 @@ def test_counts_masks_scores_and_names_of_other_kinds_are_taken_or_refused():
     for use in (lambda: distance(state, state, ['x']), lambda: angle(state, state, 'x'), lambda: nudged(state, ['x'], 1.),
                 lambda: nudged(state, '1.weigh', 1.)):
         with pytest.raises(ValueError, match="entry '(x|1.weigh)' is unknown"): use()
+    for size in (-1., float('nan'), float('inf')):
+        with pytest.raises(ValueError, match=f'^size={size} must be a number from 0 on'): nudged(state, '1.weight', size)
+    assert same(nudged(state, '1.weight', 0.), state)
     other = {k: v + 1 for k, v in state.items()}
     assert distance(state, other, '1.weight') == pytest.approx(512**.5) and same(nudged(state, '1.weight', 1., 3), nudged(state, ['1.weight'], 1., 3))
     assert same(exchanged(state, other, '1'), state | {k: other[k] for k in ('1.weight', '1.bias')})
