@@ -192,11 +192,11 @@ def mark_dense(
     ax:Axes, # to draw on
     percent:pd.Series # test accuracy of the dense network, one per replicate
 ) -> Axes:
-    "A thin line at the accuracy of the dense network, and a band of one standard deviation over replicates, as the papers draw it, between 0 and 100 %"
+    "A thin line at the accuracy of the dense network, and a band of its standard deviation (of these replicates, as the papers draw it), between 0 and 100 %"
     if not len(percent): return ax
-    several = len(percent) > 1
-    ax.axhline(percent.mean(), color='gray', lw=.9, ls='-.', zorder=0, label='dense ± std' if several else 'dense')
-    if several: ax.axhspan(*np.clip([percent.mean() - percent.std(), percent.mean() + percent.std()], 0, 100), color='gray', alpha=.15, lw=0, zorder=0)
+    several, mean, std = len(percent) > 1, percent.mean(), percent.std(ddof=0)
+    ax.axhline(mean, color='gray', lw=.9, ls='-.', zorder=0, label='dense ± std' if several else 'dense')
+    if several: ax.axhspan(*np.clip([mean - std, mean + std], 0, 100), color='gray', alpha=.15, lw=0, zorder=0)
     return ax
 
 def label_sparsity(
@@ -246,13 +246,13 @@ def below_dense(
 def matching(
     table:pd.DataFrame, # columns level, seed, accuracy (0 to 1) of one ladder; several rows of a level and seed are averaged
     dense:pd.Series, # accuracy of dense networks (0 to 1) by seed; several of a seed are averaged
-    within:float|None=None # points that a matching ticket may lose; the standard deviation of the dense networks if None, as the papers draw it
+    within:float|None=None # points that a matching ticket may lose; the standard deviation of the dense networks (ddof 0) if None, as the papers draw it
 ) -> pd.DataFrame: # by level: drop, half (of its 95 % interval), n, within, matches ('yes', 'no' or 'unclear')
     "Does each level match the dense network? Raises `ValueError` for a single dense network without `within`"
     dense = dense.groupby(level=0).mean()
     if within is None:
         if len(dense) < 2: raise ValueError('one dense network has no standard deviation: give within=, in points')
-        within = float(100*dense.std())
+        within = float(100*dense.std(ddof=0))
     rows = {}
     for level, own in table.groupby('level'):
         drop = (100*(dense - own.groupby('seed').accuracy.mean())).dropna()

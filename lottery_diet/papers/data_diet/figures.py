@@ -151,13 +151,12 @@ def draw_their_side(
 def draw_forgetting_vs_el2n(
     table:pd.DataFrame, # of the study
     study:DietAccuracy, # what was asked
-    published:pd.DataFrame|None=None, # nothing ships
+    published:pd.DataFrame|None=None, # data_diet_accuracy.csv: all data, and the easiest by EL2N; of forgetting nothing ships
+    theirs:DietAccuracy|None=None, # the paper's protocol, where our axes are others
     title:str='' # says scale and n
 ) -> Figure:
     "Accuracy against weights remaining of diets by two scores, a panel for each subset size (Data Diet, rebuttal)"
-    fig, axes = panels(len(study.sizes), size=(4.4, 3.))
-    for ax, size in zip(axes, study.sizes): plot_diets(of_size(table, size), ax).set_title(f'{size:,} images', fontsize=10)
-    return finish(fig, axes, title, columns=3)
+    return draw_accuracy_vs_sparsity(table, study, published, theirs, title)
 
 # %% ../../../nbs/papers/data_diet/figures.ipynb #ec783700
 def draw_noisy_labels(

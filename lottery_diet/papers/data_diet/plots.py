@@ -140,9 +140,11 @@ def plot_diet_sizes(
 ) -> Axes: # the same
     "Test accuracy of tickets against the size of the subset that was pre-trained on; all data as horizontal lines (Data Diet, accuracy against subset size)"
     if dense is not None: mark_dense(ax, 100*dense)
-    beside = (1.06**i for i in count(-1)) # arms side by side
+    beside, edges = (1.06**i for i in count(-1)), count() # arms side by side
     for rows, arm, _, style in diet_lines(table):
-        if arm == 'all': plot_level(100*rows.accuracy.mean(), ax, style)
+        if arm == 'all':
+            found = t_interval(100*rows.accuracy)
+            plot_level(found.mean, found.half if found.n > 2 else np.nan, ax, style, next(edges))
         elif rows['size'].nunique() > 2: plot_means(rows, 'size', 100*rows.accuracy, ax, limits=(0, 100), **style)
         else: plot_bars(rows['size']*next(beside), 100*rows.accuracy, ax, (0, 100), **style) # two sizes are no trend
     mark_published_dense(ax, their_dense, pale=True)
@@ -167,11 +169,15 @@ def label_sizes(
 
 def plot_level(
     percent:float, # accuracy
+    half:float, # of its interval, or its standard deviation; not a number where it has none
     ax:Axes, # to draw on
-    style:dict # of the arm
+    style:dict, # of the arm
+    place:int=0 # of its interval, counted from the right edge of the axis
 ) -> Axes: # the same
-    "A horizontal line: all data have no size of a subset"
+    "A horizontal line, and its interval as a bar at the right edge: all data have no size of a subset"
     ax.axhline(percent, color=style['color'], ls='--', lw=1.4, label=style['label'])
+    at = dict(transform=ax.get_yaxis_transform(), solid_capstyle='butt', lw=3, alpha=.45)
+    ax.plot([.985 - .02*place]*2, np.clip([percent - half, percent + half], 0, 100), color=style['color'], **at)
     return ax
 
 # %% ../../../nbs/papers/data_diet/plots.ipynb #e440dc9b
@@ -182,8 +188,9 @@ def plot_published_sizes(
 ) -> Axes: # the same
     "Published curves by themselves, where our axes are others (Data Diet, accuracy against subset size)"
     mark_published_dense(ax, dense)
+    edges = count()
     for rows, arm, _, style in lines_of_published(published):
-        if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), ax, as_published(style))
+        if arm == 'all': plot_level(100*rows.accuracy_mean.mean(), 100*rows.accuracy_std.mean(), ax, as_published(style), next(edges))
         else: plot_with_std(rows['size'], rows, ax, **as_published(style))
     return label_sizes(ax, set(published[published.arm != 'all']['size']))
 

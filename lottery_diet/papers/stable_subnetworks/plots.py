@@ -334,10 +334,10 @@ def plot_published_curvature(
     called:Mapping[str, str], # arm → its subnetwork
     ax:Axes # to draw on
 ) -> Axes: # the same
-    "The published numbers, pale and large: of ConvNet-3 on CIFAR-10, one network each"
+    "The published numbers, pale, large and without a line, which two sparsities do not make: of ConvNet-3 on CIFAR-10, one network each"
     for arm, subnetwork in called.items():
         own, label = published[published.subnetwork == subnetwork], 'published (pale): ConvNet-3, CIFAR-10, n = 1' if arm == 'dense' else '_'
-        ax.plot(own.sparsity_pct, own[column], ls=':', lw=1, ms=11, alpha=.3, zorder=0, **curvature_style(arm) | dict(label=label))
+        ax.plot(own.sparsity_pct, own[column], lw=0, ms=11, alpha=.3, zorder=0, **curvature_style(arm) | dict(label=label))
     return ax
 
 # %% ../../../nbs/papers/stable_subnetworks/plots.ipynb #6ea08cd6

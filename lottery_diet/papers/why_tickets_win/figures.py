@@ -53,7 +53,7 @@ def draw_repel(
     study:Ladders, # what was asked
     published:pd.DataFrame|None=None, # no values are published
     title:str='', # says scale and n
-    bottom:float=-12. # points below IMP: what lies lower leaves the frame, and is named
+    bottom:float=-6. # points below IMP: what lies lower leaves the frame, and is named
 ) -> Figure:
     "Accuracy less that of IMP, and how near each arm came to a solution before (WIN, Figs. 3, 13 and 14)"
     fig, (left, right) = panels(2, size=(5., 3.6), apart=2)
