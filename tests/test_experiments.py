@@ -429,7 +429,8 @@ wrong = {
         steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
         recipe=[dict(steps=0), dict(step=10), {}, 5, None, *(dict(steps=10) | field for field in (
             dict(lr=-1), dict(lr='high'), dict(momentum=2), dict(optimizer='adamw'), dict(cosine=True, milestones=(5,))))],
-        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits', dict(label_noise=1.5), dict(draw=1), dict(examples=100, draw=-1)],
+        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits',
+              dict(label_noise=1.5), dict(draw=1), dict(examples=100, draw=-1)],
         network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
     TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]),
     Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100'], learned=[recipe, 3]),
