@@ -27,7 +27,7 @@ from lottery_diet.distillation.trajectory import Matching, match_trajectories, t
 from lottery_diet.distillation.whitening import ZCA, whitened
 from lottery_diet.engine.augment import DSA, dsa, operations
 from lottery_diet.engine.evaluation import evaluate, predict
-from lottery_diet.experiments.connectivity import LayerPaths, Nudged
+from lottery_diet.experiments.connectivity import LayerPaths, Memorized, Nudged
 from lottery_diet.experiments.distilling import pixel_limits
 from lottery_diet.experiments.dynamics import Walk
 from lottery_diet.experiments.landscapes import Sharpness
@@ -257,7 +257,7 @@ def rivals():
     learned = AtStart(**deep, method='concrete', examples=50, learned=Recipe(20, 20, lr=.1, optimizer='adam'))
     return [AtStart(**deep, method='GraSP', examples=50), learned, Retrained(**deep, way='fine-tuning'),
             Signed(ticket=ticket, signs='final', magnitudes='fresh'), SignFlips(ticket=ticket), shuffled,
-            InputNorm(data=start.data, recipe=start.recipe), Nudged(pretrain=start, size=1.),
+            InputNorm(data=start.data, recipe=start.recipe), Nudged(pretrain=start, size=1.), Memorized(trained=ticket),
             Moved(ticket=ticket, onto=other, match='activations', examples=50)]
 
 def one_of_each_kind():

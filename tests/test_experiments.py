@@ -30,6 +30,7 @@ from lottery_diet.engine.augment import DSA
 from lottery_diet.experiments import distilling
 from lottery_diet.experiments import tasks as experiments
 from lottery_diet.experiments.answers import Answer, ship_answers
+from lottery_diet.experiments.connectivity import Memorized
 from lottery_diet.experiments.distilling import Taught
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import key_of, record_files, verified, write_record
@@ -428,18 +429,27 @@ wrong = {
         steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
         recipe=[dict(steps=0), dict(step=10), {}, 5, None, *(dict(steps=10) | field for field in (
             dict(lr=-1), dict(lr='high'), dict(momentum=2), dict(optimizer='adamw'), dict(cosine=True, milestones=(5,))))],
-        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits'],
+        data=[dict(name='digit'), dict(name='digits', examples=0), dict(names='digits'), 'digits',
+              dict(label_noise=1.5), dict(draw=1), dict(examples=100, draw=-1)],
         network=[dict(model='lenet'), dict(model='no.such:thing'), dict(modle='x')], stepps=[1]),
     TicketLevel: dict(level=[-1, 1.5, 201, '1'], prune_rate=[0., 1., '0.2', None], pretrain=[None, 3, recipe]),
     Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100'], learned=[recipe, 3]),
     Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]), SignFlips: dict(ticket=[begin, None]),
     Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]),
-    Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin])}
+    Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin]), Memorized: dict(trained=[begin, None, 3])}
 a_ticket = TicketLevel(pretrain=begin, level=1)
 good = {
     Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=a_ticket, arm='random'),
     AtStart: dict(pretrain=begin, level=1, method='SNIP'), Retrained: dict(pretrain=begin, level=1, way='fine-tuning'), SignFlips: dict(ticket=a_ticket),
-    Signed: dict(ticket=a_ticket, signs='final', magnitudes='fresh'), Moved: dict(ticket=a_ticket, onto=Pretrain(recipe=recipe, steps=50, seed=1))}
+    Signed: dict(ticket=a_ticket, signs='final', magnitudes='fresh'), Moved: dict(ticket=a_ticket, onto=Pretrain(recipe=recipe, steps=50, seed=1)),
+    Memorized: dict(trained=a_ticket)}
+
+def test_where_all_images_are_asked_classes_need_not_be_alike(tmp_path):
+    "Random labels are not equally many of each class; as many as there are, or more, are all of them"
+    start = Pretrain(data=Images(examples=300, label_noise=1.), recipe=Recipe(10, 60, lr=.1), steps=0)
+    few, all_, more = (AtStart(pretrain=start, level=2, prune_rate=.5, method='SNIP', examples=n) for n in (20, 300, 1000))
+    masks = [run_in(tmp_path).ask(task).part('mask') for task in (few, all_, more)]
+    assert same(*masks[1:]) and not same(*masks[:2])
 
 def test_a_job_holds_one_rewind_point_and_judges_go_first():
     "Of the largest figure, at the published scale: its ladders share the judges of their diets"

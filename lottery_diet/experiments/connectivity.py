@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['require_children', 'Child', 'barriers_on', 'Barriers', 'Paths', 'BarrierCounts', 'training_of', 'level_of',
-           'levels_of', 'Distances', 'Between', 'Line', 'LinePoints', 'LayerPaths', 'Nudged', 'Threshold',
+           'levels_of', 'Memorized', 'Distances', 'Between', 'Line', 'LinePoints', 'LayerPaths', 'Nudged', 'Threshold',
            'WeightCounts', 'with_mask']
 
 # %% ../../nbs/experiments/connectivity.ipynb #c74c9768
@@ -20,9 +20,10 @@ from pydantic import Field, InstanceOf, model_validator
 from .ingredients import Images
 from .records import Record
 from .tasks import Outcome, Run, Task, View
-from .tickets import Control, Masked, at_level
+from .tickets import AtStart, Control, Dense, Masked, TicketLevel, at_level
 from .training import Pretrain, Scorer, Training, outcome_of, snapshot_of
 from ..core import distance
+from ..engine.evaluation import evaluate
 from ..imp import Mask
 from ..networks.weights import prunable
 from ..lmc import LossPath, barrier, child_seeds, example_barriers, exchanged, loss_path, nudged, per_example, point_on, require_augmented
@@ -36,7 +37,7 @@ def require_children(
 ) -> None:
     "Raises `ValueError` where the mask was found elsewhere, or children would be the same to the bit, and every barrier 0"
     if ticket and not pretrain.starts_as(ticket.pretrain):
-        raise ValueError('ticket starts elsewhere, but a mask is applied where it was found: give both the same pretrain, or data, network, seed and steps=0')
+        raise ValueError('ticket starts elsewhere, but a mask is applied where it was found: give both the same pretrain, or images, network, seed and steps=0')
     if noise == 'augmentation': require_augmented(pretrain.recipe, bool(pretrain.augment))
 
 # %% ../../nbs/experiments/connectivity.ipynb #1b9812c7
@@ -193,6 +194,34 @@ def levels_of(
 ) -> list[Task]: # from the dense run down
     "All levels of the ladder that a task is the last of"
     return [last.at(level) for level in range(level_of(last) + 1)] if level_of(last) else [last]
+
+# %% ../../nbs/experiments/connectivity.ipynb #k1a2b3c5
+class Memorized(Task):
+    "Loss and accuracy on the training images, un-augmented, with the labels that were trained on"
+    kind = 'memorized'
+    trained: InstanceOf[Task] # whose last training was on all of its data
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse what was trained on other images, or on nothing"
+        if not isinstance(self.trained, (Dense, Child, TicketLevel, AtStart, Control)):
+            raise ValueError('only what was trained on all of its data can know it by heart: give a Dense, a Child, a TicketLevel, an AtStart or a Control')
+        return self
+
+    def needs(self) -> Sequence[Task]:
+        "The training"
+        return [self.trained]
+
+    def label(self) -> str: # begins with the kind of the training
+        "Whose memory it is"
+        return f'{self.trained.kind}-{self.trained.label()}'
+
+    def compute(self,
+        run:Run # asks the training
+    ) -> Outcome: # columns images, loss (nats), accuracy (0 to 1)
+        "One row"
+        net, _, train, _ = training_of(self.trained).prepare(run)
+        return Outcome([dict(images=len(train)) | evaluate(net, train, run.ask(self.trained).part('state'))._asdict()])
 
 # %% ../../nbs/experiments/connectivity.ipynb #8842a837
 class Distances(Task):

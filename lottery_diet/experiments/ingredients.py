@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 from torch import nn
 
 from ..core import at_home, digest, seeded
-from ..data import ImageSet, Splits, in_random_order, shrink, split_off
+from ..data import ImageSet, Splits, in_random_order, random_labels, shrink, split_off
 from ..distillation.whitening import ZCA, whitened
 from ..engine.recipe import Recipe
 from .functions import code_of
@@ -34,13 +34,15 @@ from ..sources import is_own_data, load_data, source_named
 # %% ../../nbs/experiments/ingredients.ipynb #c84cb710
 class Images(Config):
     "A data set, or a fixed random part of its training images; a name is one set: keep others under a path of their own, told by a checksum"
-    later = ('hold_out', 'zca')
+    later = ('hold_out', 'zca', 'label_noise', 'draw')
     name: str = 'digits' # digits, mnist5k, mnist, cifar10, cifar100, cinic10, a folder or an .npz
     root: Annotated[str|None, Field(exclude=True)] = None # where named sets lie; LOTTERY_DIET_DATA if None
     examples: Annotated[int, Field(ge=1)]|None = None # of the training images; all if None
     pixels: Annotated[int, Field(ge=1)]|None = None # side to which images are shrunk; as they are if None
     hold_out: Annotated[int, Field(ge=0)] = 0 # training images set aside to choose by, class-balanced: nothing is trained on them
     zca: bool = False # whitened by what the training images have in common
+    label_noise: Annotated[float, Field(ge=0, le=1)] = 0. # share of the training labels that are drawn at random once, and then are the data's own
+    draw: Annotated[int, Field(ge=0)] = 0 # another number, another random part and other wrong labels
 
     @field_validator('name')
     @classmethod
@@ -48,6 +50,13 @@ class Images(Config):
         "Refuse a name that is neither a data set's nor a path"
         if not is_own_data(v): source_named(v)
         return v
+
+    @model_validator(mode='after')
+    def drawn(self):
+        "Refuse another draw where nothing is drawn"
+        if self.draw and not self.examples and not self.label_noise:
+            raise ValueError(f'draw={self.draw} says which images or wrong labels are drawn, and none are: give examples or label_noise, or leave draw=0')
+        return self
 
     def identity(self) -> dict: # for JSON; the same wherever the files lie
         "Name and size; for the user's own data the folder's name and a checksum of what is in it, or the place of what cannot be read: who asks is told why"
@@ -74,10 +83,10 @@ class Images(Config):
         "The same as pixels, as they are"
         whole = _read(self.name, self.root, _stamp(self.name))
         train, test = mixed(whole.train), mixed(whole.test)
-        if self.examples and self.examples < len(train): train = train.take(keep_random(len(train), self.examples))
+        if self.examples and self.examples < len(train): train = train.take(keep_random(len(train), self.examples, self.draw))
         if self.pixels: train, test = (shrink(part, self.pixels) for part in (train, test))
         train, aside = split_off(train, self.hold_out, 'validation') if self.hold_out else (train, None)
-        return Splits(train, aside, test)
+        return Splits(random_labels(train, self.label_noise, self.draw) if self.label_noise else train, aside, test)
 
     def classes(self) -> int: # of the training images
         "How many; once in a process while the data does not change"

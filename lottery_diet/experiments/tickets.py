@@ -318,7 +318,7 @@ class AtStart(Masked):
     level: Annotated[int, Field(ge=1, le=200)] # as many weights live as after so many prunings
     later = ('learned',)
     method: Literal['magnitude', 'ERK', 'uniform plus', 'SNIP', 'GraSP', 'SynFlow', 'concrete'] # how it is found: one of `at_start`
-    examples: Annotated[int, Field(ge=10)] = 1000 # training images that gradients are of, as many of each class
+    examples: Annotated[int, Field(ge=10)] = 1000 # training images that gradients are of, as many of each class; all if there are no more
     learned: RecipeField|None = None # how a concrete mask is; as by default if None
 
     @model_validator(mode='after')
@@ -358,7 +358,7 @@ class AtStart(Masked):
         net, _, train, test = pretrain.prepare(run)
         start = snapshot_of(run.ask(pretrain)).rewound()
         net.load_state_dict(start.state)
-        some = train.take(keep_random(len(train), min(len(train), self.examples), pretrain.seed, train.y.cpu()))
+        some = train if self.examples >= len(train) else train.take(keep_random(len(train), self.examples, pretrain.seed, train.y.cpu()))
         kept, how = check_ladder(Mask.dense(net).kept, self.level, self.prune_rate), dict(recipe=self.learned) if self.learned else {}
         mask = at_start[self.method](net, some, kept, pretrain.seed, **how)
         end = run.train(net, train, pretrain.recipe, start=start, mask=mask, seed=noise_of(pretrain.seed, self.level), **pretrain.extras())

@@ -55,7 +55,7 @@ class Training(Task):
 
     def label(self) -> str: # such as cifar10-resnet20-seed0
         "Data, network, replicate"
-        return f'{Path(self.data.name).stem}-{self.network.model.split(":")[-1]}-seed{self.seed}'
+        return f'{Path(self.data.name).stem}{noise_label(self.data.label_noise)}-{self.network.model.split(":")[-1]}-seed{self.seed}'
 
     def trains(self) -> tuple[Task, int]: # itself
         "All steps, or its own number of them"
@@ -259,9 +259,9 @@ class Pretrain(Training):
 
     def starts_as(self,
         other:'Pretrain' # compared with it
-    ) -> bool: # True for itself, and for two of no steps that differ in how long or how fast they would be trained
+    ) -> bool: # True for itself, and for two of no steps that differ in labels, or in how long or how fast they would be trained
         "Is the other's rewind point the same weights, which see the same inputs?"
-        def initial(task): return task.data, task.recipe.normalization, task.network, task.seed
+        def initial(task): return task.data.model_copy(update=dict(label_noise=0.)), task.recipe.normalization, task.network, task.seed
         return self == other or self.steps == other.steps == 0 and initial(self) == initial(other)
 
     def diet(self,
