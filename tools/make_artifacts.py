@@ -1,4 +1,4 @@
-"""Put scores, tickets and distilled images of finished runs, each with its card, into results/artifacts.
+"""Put scores, tickets, distilled images and masks of finished runs, each with its card, into results/artifacts.
 
 `python tools/make_artifacts.py [NAME …]` computes what is not finished.
 """
@@ -12,6 +12,8 @@ from lottery_diet.core import project_root, provenance
 from lottery_diet.distill import DistilledImages, decode, encode
 from lottery_diet.distillation.whitening import unwhiten
 from lottery_diet.engine.recipe import Recipe
+from lottery_diet.experiments.connectivity import Child
+from lottery_diet.experiments.distilling import Inner
 from lottery_diet.experiments.ingredients import fresh, quick_recipe
 from lottery_diet.experiments.sweeps import sweep, varied
 from lottery_diet.experiments.tasks import Run
@@ -20,7 +22,7 @@ from lottery_diet.experiments.training import snapshot_of
 from lottery_diet.imp import Mask, Ticket, noise_of
 from lottery_diet.papers.data_diet.protocols import on_mnist, on_quick, rewind_setting
 from lottery_diet.papers.data_diet.studies import Scoring
-from lottery_diet.papers.stable_subnetworks.protocols import own_images, own_taught
+from lottery_diet.papers.stable_subnetworks.protocols import first_panels, own_images, own_taught
 from lottery_diet.plots import correlation, t_interval
 from lottery_diet.scores import Scores, checksum_of
 
@@ -100,12 +102,27 @@ def publish_images(method, run):
     made = DistilledImages.of(train, record.tensors['images'], record.tensors['labels'], factor=task.factor, pixels=pictures_of(record.tensors, task.factor),
                               rate=record.tensors['rate'].item() if method == 'trajectory' else None, method=method, space='whitened by ZCA, eps .1')
     about = f'10 images of each class of CIFAR-10 by {method} matching' + f', {task.factor**2} tiles in each'*(task.factor > 1)
-    by = dict(network=plain(task.network), plan=asdict(task.how), seed=task.seed, taught_by=unusual(own_taught[method].recipe),
+    by = dict(network=plain(task.network), plan=asdict(task.how), recipe=unusual(task.recipe), seeds=[task.seed], taught_by=unusual(own_taught[method].recipe),
               minutes=round(record.provenance['seconds']/60), command=f'python tools/make_artifacts.py cifar10-{method}', commit=record.provenance['commit'])
     return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10',
                    made=by | what_for(varied(task.data, dict(zca=False)), task.network), # pixels do not round: their checksum is the same everywhere
                    measured={'test accuracy of fresh networks': as_told(accuracy), 'of networks taught by as many real images': as_told(as_many_real)},
                    folder=folder, license='Apache-2.0; learned from CIFAR-10, which states no license')
+
+def publish_masks(method, run):
+    "Found with these images inside, at one initialization; what one training on all data reaches under each"
+    inner = Inner(arm='distilled', source=own_images[method])
+    search = varied(first_panels['syn_accuracy_vs_sparsity']['mini'], dict(inners=(inner,), random=False, controls=(), seeds=(10,), children=1))
+    dense = run.ask(Child(pretrain=search.start(10), number=0)).metrics.accuracy.item()
+    for level in search.levels:
+        found = search.masks(10, level)[search.arm(inner)]
+        record, reached = run.ask(found), run.ask(Child(pretrain=search.start(10), number=0, ticket=found)).metrics.accuracy.item()
+        mask = Mask({k: m.bool() for k, m in record.part('mask').items()})
+        made = facts(search) | what_for(varied(search.data, dict(zca=False)), search.network) # as of the images: their pixels do not round
+        made |= dict(images=f'cifar10-{method}', searched_by=unusual(search.inner_recipe), prune_rate=search.prune_rate, level=level)
+        measured = {'test accuracy of a training under it': round(reached, 4), 'of the dense network': round(dense, 4), 'initializations': 1}
+        about = f'{mask.density:.1%} of the weights of ConvNet-3 of width 32, chosen at initialization by training on the images cifar10-{method} alone'
+        publish(mask, f'cifar10-{method}-mask-{100*mask.density:.0f}', about=about, data='cifar10', made=made, measured=measured, **code)
 
 def as_told(interval): # for a card
     return dict(mean=round(interval.mean, 4), interval=round(interval.half, 4), n=interval.n)
@@ -124,3 +141,4 @@ if __name__ == '__main__':
         publish_tickets(data, network, study, run)
     for method in own_images:
         if wanted(f'cifar10-{method}'): publish_images(method, run)
+        if wanted(f'cifar10-{method}-masks'): publish_masks(method, run)
