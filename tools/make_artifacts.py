@@ -47,8 +47,8 @@ def scorings():
         yield name, 'forgetting', scoring(setting, scores=('forgetting',), recipe=long[name], steps=long[name].steps)
 
 def what_for(data, network): # what a file belongs to
-    "Checksum of the training images and labels in their order, and the network's parameters by name"
-    train, _ = data.load(Recipe(1), torch.device('cpu'))
+    "Checksum of the training images, as pixels, which do not round, and labels in their order, and the network's parameters by name"
+    train, _ = varied(data, dict(zca=False)).load(Recipe(1), torch.device('cpu'))
     return dict(data_checksum=checksum_of(train), parameters={k: '×'.join(map(str, p.shape)) for k, p in network.maker(train)().named_parameters()})
 
 def unusual(recipe): # steps, and what is not the default
@@ -105,7 +105,7 @@ def publish_images(method, run):
     by = dict(network=plain(task.network), plan=asdict(task.how), recipe=unusual(task.recipe), seeds=[task.seed], taught_by=unusual(own_taught[method].recipe),
               minutes=round(record.provenance['seconds']/60), command=f'python tools/make_artifacts.py cifar10-{method}', commit=record.provenance['commit'])
     return publish(made, f'cifar10-{method}', about=about + '; whitened by ZCA, and as pictures', data='cifar10',
-                   made=by | what_for(varied(task.data, dict(zca=False)), task.network), # pixels do not round: their checksum is the same everywhere
+                   made=by | what_for(task.data, task.network),
                    measured={'test accuracy of fresh networks': as_told(accuracy), 'of networks taught by as many real images': as_told(as_many_real)},
                    folder=folder, license='Apache-2.0; learned from CIFAR-10, which states no license')
 
@@ -118,8 +118,7 @@ def publish_masks(method, run):
         found = search.masks(10, level)[search.arm(inner)]
         record, reached = run.ask(found), run.ask(Child(pretrain=search.start(10), number=0, ticket=found)).metrics.accuracy.item()
         mask = Mask({k: m.bool() for k, m in record.part('mask').items()})
-        made = facts(search) | what_for(varied(search.data, dict(zca=False)), search.network) # as of the images: their pixels do not round
-        made |= dict(images=f'cifar10-{method}', searched_by=unusual(search.inner_recipe), prune_rate=search.prune_rate, level=level)
+        made = facts(search) | dict(images=f'cifar10-{method}', searched_by=unusual(search.inner_recipe), prune_rate=search.prune_rate, level=level)
         measured = {'test accuracy of a training under it': round(reached, 4), 'of the dense network': round(dense, 4), 'initializations': 1}
         about = f'{mask.density:.1%} of the weights of ConvNet-3 of width 32, chosen at initialization by training on the images cifar10-{method} alone'
         publish(mask, f'cifar10-{method}-mask-{100*mask.density:.0f}', about=about, data='cifar10', made=made, measured=measured, **code)
