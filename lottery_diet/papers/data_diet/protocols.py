@@ -177,7 +177,7 @@ first_panels |= {
     'dd_barrier_vs_accuracy': {
         'smoke': BarrierVsAccuracy(**smoke | dict(recipe=Recipe(250, 64, lr=.1)), children=2, rewinds=(10, 20, 40), diet_steps=(10, 20), sizes=(64, 256),
             smooth_steps=20, smooth_from=(20,), smooth_parents=2, level=3, prune_rate=.5),
-        'mini': BarrierVsAccuracy(**on_quick, **fresh, children=3, rewinds=(0, 2, 5, 10, 20, 60), diet_steps=(5,), sizes=(250, 1250),
+        'mini': BarrierVsAccuracy(**on_quick, **fresh, children=2, rewinds=(0, 5, 10, 60), diet_steps=(5,), sizes=(250, 1250),
             level=2, prune_rate=four_levels),
         'paper': BarrierVsAccuracy(**cinic_children, rewinds=(200, 400, 800), diet_steps=(200, 400), sizes=(12_800, 25_600, 51_200),
             smooth_steps=400, smooth_from=(800, 1600), level=7)},
