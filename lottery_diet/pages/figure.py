@@ -105,6 +105,11 @@ spoken = dict( # data and networks, as the papers write them
 
 _means = ', mean ± 95 % t-interval' # how most figures show three replicates and more
 
+def _said_of(replicates, shown):
+    "How so many replicates are shown: one as it is, two by their mean alone where more would have an interval"
+    if replicates < 2: return ''
+    return ', mean' if replicates == 2 and shown == _means else shown
+
 def in_float32(
     tasks:Iterable[Task], # and what they need
     run:Run # where answers lie
@@ -119,7 +124,7 @@ def title_of(
     figure:Asked, # its parameters
     scale:str, # smoke, mini or paper
     done:Sweep, # of its tasks
-    shown:str=_means, # of three replicates and more, said after their number
+    shown:str=_means, # how replicates are shown, said after their number; of two the mean alone
     run:Run|None=None # where its answers lie; nothing is said of their arithmetic if None
 ) -> str: # one line, or two for distilled images
     "A title that says scale, data, network, n and how images were distilled, what is missing, and what is in float32 that would be in bfloat16"
@@ -133,7 +138,7 @@ def title_of(
     ways = {'MTT (ready images)' if inner.arm == 'ready' else {'gradient': 'IDC', 'trajectory': 'MTT'}[inner.source.method]: None
             for inner in getattr(figure, 'inners', ()) if inner.arm in ('ready', 'distilled')}
     if hasattr(figure, 'beside'): data, network = 'several data sets', 'several networks'
-    settings = f'{data}, {network}, scale {scale}, n = {len(figure.seeds)}{shown if len(figure.seeds) > 2 else ""}{part}'
+    settings = f'{data}, {network}, scale {scale}, n = {len(figure.seeds)}{_said_of(len(figure.seeds), shown)}{part}'
     unbroken = ', '.join(words.replace(' ', '\u00a0') for words in settings.split(', ')) # a long title does not break within these
     return f'{what}: {unbroken}' + (f'\nimages distilled by {" and ".join(ways)}' if ways else '')
 
@@ -159,7 +164,7 @@ class Page:
 
     def title(self,
         what:str, # the figure shows
-        shown:str=_means # of three replicates and more, said after their number
+        shown:str=_means # how replicates are shown, said after their number; of two the mean alone
     ) -> str: # one line, or two for distilled images
         "A title that says scale, data, network and n, and what is missing"
         return title_of(what, self.figure, self.asked.scale, self.done, shown, self.run)
