@@ -247,7 +247,7 @@ def overview(
     claims, found = read_claims() if claims is None else claims, drawn_in(folder)
     about = about_figures()
     link = lambda path: Path(os.path.relpath(path, page)).as_posix()
-    rows = ['| figure | shows | | content | data instead | reached | claims |', '|-|-|-|-|-|-|-|']
+    rows = ['| figure | shows | | content | substitute | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
         mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name and not d.damaged]
         reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
