@@ -99,7 +99,7 @@ def name_bands(
     ax:Axes # on which means were drawn
 ) -> Axes: # the same
     "An entry in the legend for the bands around means, where there are some: the gray one of `mark_dense` is of another kind"
-    if ax.collections: ax.fill([], [], color=ax.collections[0].get_facecolor(), lw=0, label='colored bands: 95 % t-interval')
+    if ax.collections: ax.plot([], [], ' ', label='colored bands: 95 % t-interval') # of many colors, so that no patch stands for them
     return ax
 
 
@@ -320,7 +320,8 @@ def plot_dots(
         color = ('#0072B2', '#E69F00', '#CC79A7', '#009E73')[i % 4]
         ax.plot(100*own.accuracy, heights, 'osD^'[i % 4], color=color, alpha=.6, ms=5, label=name)
         means = own.assign(height=heights).groupby('height').accuracy.mean()
-        ax.plot(100*means, means.index, '|', color='black', ms=13)
+        half = .3/len(groups)
+        ax.vlines(100*means, means.index - half, means.index + half, color='black', lw=1.2, zorder=3)
     ax.set(xlabel='test accuracy (%)')
     ax.tick_params(labelbottom=True) # also where axes are shared: a label has its numbers
     ax.set_yticks([*places.values()], [*places])
@@ -351,11 +352,19 @@ def share_scales(
 def label_outer(
     axes:Sequence[Axes] # that share their scales, in rows
 ) -> None:
-    "Numbers and labels only where none of the others lies below, or to the left"
+    "Numbers and labels only where none of the others lies to the left, and in rows that have not one of the others below each panel"
     places = {ax: (ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for ax in axes}
+    above = {ax for ax, (row, column) in places.items() if any(r > row and c == column for r, c in places.values())}
     for ax, (row, column) in places.items():
-        if any(r > row and c == column for r, c in places.values()): ax.set_xlabel(''), ax.tick_params(axis='x', which='both', labelbottom=False)
+        if above.issuperset(_in_row(ax)): ax.set_xlabel(''), ax.tick_params(axis='x', which='both', labelbottom=False)
         if any(r == row and c < column for r, c in places.values()): ax.set_ylabel(''), ax.tick_params(axis='y', which='both', labelleft=False)
+
+def _in_row(ax):
+    "The panels that are drawn beside this one, and itself"
+    here = ax.get_subplotspec()
+    beside = [(other, other.get_subplotspec()) for other in ax.figure.axes if other.axison]
+    return {other for other, there in beside if there and there.get_gridspec() is here.get_gridspec() and there.rowspan.start == here.rowspan.start}
+
 
 # %% ../nbs/10_plots.ipynb #f383e81a
 def balanced(

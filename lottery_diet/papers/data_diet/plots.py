@@ -162,7 +162,7 @@ def label_sizes(
         ax.set_xticks(sorted(sizes), [f'{s:,.0f}' for s in sorted(sizes)])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlim(min(sizes)/1.3, max(sizes)*1.6) # at the right edge stand intervals of all data
-    if len(sizes) > 4: ax.tick_params(axis='x', labelsize=7, rotation=45)
+    if len(sizes) > 3: ax.tick_params(axis='x', labelsize=7, rotation=45)
     ax.set(xlabel='images in the subset', ylabel='test accuracy (%)')
     sns.despine(ax=ax)
     return ax

@@ -206,7 +206,7 @@ def draw_weights(
     fig, axes = panels(n + 1 + two, across=4 if n < 4 else 5, size=(3.4, 2.8), apart=n + 1 + two)
     if counts is not None: draw_histograms(counts, study, axes[:n])
     draw = plot_recipes if n > 1 else partial(plot_arms, limits=(0, np.inf))
-    draw(table, axes[n], 'threshold', 1., 'threshold: largest weight that goes').set_title('tickets (full) and re-initialized weights (dashed)', fontsize=9)
+    draw(table, axes[n], 'threshold', 1., 'threshold: largest pruned magnitude').set_title('tickets (full) and re-initialized weights (dashed)', fontsize=9)
     for ax in axes[n + 1:]: plot_recipes(table, ax).set_title('accuracy; dotted: the dense networks', fontsize=9)
     name_lines([axes[0], *axes[n:n + (n > 1)]])
     title_above(fig, title)
