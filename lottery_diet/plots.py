@@ -99,7 +99,7 @@ def name_bands(
     ax:Axes # on which means were drawn
 ) -> Axes: # the same
     "An entry in the legend for the bands around means, where there are some: the gray one of `mark_dense` is of another kind"
-    if ax.collections: ax.plot([], [], ' ', label='colored bands: 95 % t-interval') # of many colors, so that no patch stands for them
+    if ax.collections: ax.fill([], [], color='none', label='colored bands: 95 % t-interval') # of many colors, so that no patch stands for them
     return ax
 
 
