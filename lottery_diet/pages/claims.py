@@ -121,11 +121,12 @@ def claim(
     values:Sequence[float]|Interval|Correlation|Steiger, # one value per replicate (paired differences, where arms share seeds), or what was found already
     **fields # the others of `Claim`
 ) -> Claim:
-    "A claim about a mean, with Student's interval, or about a correlation, or the difference of two"
+    "A claim about a mean, with Student's interval, or about a correlation, or the difference of two; raises `ValueError` for a threshold of the last"
     return Claim(figure, says, **_found(values, fields.get('threshold', 0.)), **fields)
 
 def _found(values, threshold):
     "What stands in a claim: the estimate, its interval, on how many, and p where the interval is not Student's own"
+    if isinstance(values, Steiger) and threshold: raise ValueError('two correlations are tested for being the same: a threshold other than 0 has no p here')
     if isinstance(values, Steiger): return dict(ours=values.difference, low=values.low, high=values.high, n=values.n, p=values.p)
     if isinstance(values, Correlation): return dict(ours=values.value, low=values.low, high=values.high, n=values.n, p=_fisher(values, threshold))
     mean, half, n = values if isinstance(values, Interval) else t_interval(values)
