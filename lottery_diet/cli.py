@@ -80,7 +80,9 @@ def _leave(*_):
 
 # %% ../nbs/cli.ipynb #c79c60a4
 class _Parser(argparse.ArgumentParser):
-    "Names what was probably meant"
+    "Names what was probably meant, and takes nothing for it: `--seed 7` is not seven seeds"
+    def __init__(self, *named, **options): super().__init__(*named, allow_abbrev=False, **options)
+
     def error(self, message):
         word = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: ([^\s=]+)", message)
         known = [*self._option_string_actions, *(name for action in self._actions for name in action.choices or ())]

@@ -905,6 +905,12 @@ def test_a_page_whose_runs_all_failed_ends(tmp_path):
     some = sweep([*wild, varied(wild[0], {'recipe': recipe})], run=run_in(tmp_path), progress=False)
     assert require_some(some) is some
 
+@pytest.mark.parametrize('page', ['04_scores', '05_imp', '06_lmc', '08_distill'])
+def test_every_chapter_that_is_an_experiment_refuses_to_draw_what_failed_everywhere(page):
+    cells = json.loads((Path(__file__).parent.parent/'nbs'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
+    code = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
+    assert 'require_some(sweep(question.tasks()' in code
+
 def test_an_unwritable_folder_is_found_first(tmp_path):
     (tmp_path/'file').touch()
     with pytest.raises(ValueError, match='nothing can be written'): require_writable(tmp_path/'file'/'figures')

@@ -108,7 +108,7 @@ def sweep(
     clear_killed(run.root)
     found = {task.key: ('shipped', '') for task in tasks if not run.read(task) and run.rows(task)} if rows else {}
     rest, counts = [task for task in tasks if task.key not in found], Counter(shipped=len(found))
-    how_long = _how_long(rest, run, workers) if progress else ''
+    how_long = _how_long(rest, run, workers) if progress and run.deadline > time.time() + 60 else '' # an estimate takes seconds, which a short budget has not
     if tell: report = _reporter(tasks, run, tell, found)
     with (interruptible(), closing(answers(rest, run) if workers == 1 else _beside(rest, run, workers)) as done,
           tqdm(total=len(tasks), initial=len(found), desc=f'tasks{how_long}', disable=not progress, mininterval=1) as bar):
