@@ -8,9 +8,9 @@ __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases'
            'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector',
            'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_at_least', 'require_several',
            'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance',
-           'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout',
-           'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown',
-           'write_whole']
+           'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'notes_in', 'Damaged', 'aside', 'at_home',
+           'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root',
+           'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -581,6 +581,15 @@ def load_tensors(
         if notes.pop('digest') in (digest(tensors, notes), digest(tensors)): return tensors, notes # the second of files from before notes were among it
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError): pass
     raise Damaged(f'{path} is not as it was written')
+
+def notes_in(
+    path:Path # any file
+) -> dict[str, str]: # none of what is no safetensors file, or not there
+    "The notes beside the tensors in a file, which are not read"
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, 'pt') as f: return f.metadata() or {}
+    except (SafetensorError, OSError): return {}
 
 def _opened(path):
     "Tensors, copied: what is mapped changes with the file; and notes"
