@@ -24,6 +24,7 @@ from torch.nn.functional import normalize
 from .core import State, angle, choose, distance, twin
 from .data import ImageSet
 from .engine.evaluation import device_of, predict
+from .engine.parallel import is_channelwise
 from .imp import Mask, share_of
 from .networks.weights import check_names
 
@@ -242,7 +243,7 @@ def _through_layer(sets, name, m, came, lies):
 def _keeps_units(m):
     "Does a layer without weights leave every unit where it is?"
     kinds = {k.__name__ for k in (nn.modules.activation, nn.modules.dropout)}
-    known = isinstance(m, nn.Identity) or getattr(m, 'channelwise', False) or type(m).__module__ in kinds
+    known = type(m) is nn.Identity or is_channelwise(m) or type(m).__module__ in kinds
     return known and not isinstance(m, nn.GLU)
 
 def _weighted(sets, name, m, own, came, lies):

@@ -5,11 +5,16 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lottery_diet.core import same
+from lottery_diet.data import ImageSet
+from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.imp import Mask, Ticket, imp
-from lottery_diet.models import initialize, mlp
+from lottery_diet.models import HalvingPool, initialize, mlp
+from lottery_diet.networks.residual import BasicBlock, ResNet
+from lottery_diet.regions import unit_groups
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many
 
@@ -48,3 +53,27 @@ def test_a_snapshot_that_could_not_be_saved_is_not_made(tmp_path):
     assert Snapshot.load(made.save(tmp_path/'s.safetensors')).step == 3 and type(made.step) is int and type(made.loss) is float
     for wrong in (2.5, -1, None):
         with pytest.raises(ValueError, match='whole number of at least 0'): Snapshot(wrong, begin.state)
+
+class Named(ResNet): "The same network under another name"
+
+class Careful(Named): channelwise = False
+
+class Mixing(Named):
+    def forward(self, x): return super().forward(x - x.mean(1, keepdim=True)) # over all channels
+
+class Sorted(nn.Identity):
+    def forward(self, x): return x.sort(1).values
+
+def test_a_class_that_writes_another_forward_says_again_that_it_keeps_channels_apart():
+    colored = ImageSet(data.x.expand(-1, 3, -1, -1) - data.x[:, :, :1, :1]*torch.arange(3, dtype=torch.uint8)[:, None, None], data.y, 10)
+    made = {kind: initialize(lambda: kind((3, 8, 8), 10, BasicBlock, (1,), (4,)), 0) for kind in (Named, Careful, Mixing)}
+    assert {kind.__name__: can_run_in_parallel(net) for kind, net in made.items()} == dict(Named=True, Careful=False, Mixing=False)
+    starts = [Snapshot.of(made[Mixing])]*2
+    ends = fit_many(made[Mixing], colored, Recipe(2, 16, lr=.1), starts)
+    assert same(ends[1].state, fit(initialize(lambda: Mixing((3, 8, 8), 10, BasicBlock, (1,), (4,)), 0), colored, Recipe(2, 16, lr=.1), start=starts[1], seed=1).state)
+
+def test_units_keep_their_order_where_a_layer_of_ones_own_looks_at_it():
+    def network(middle): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), middle, nn.Linear(8, 10))
+    class Turned(HalvingPool):
+        def forward(self, x): return x.flip(1)
+    assert [len(unit_groups(network(middle))) for middle in (nn.Identity(), Sorted(), Turned())] == [1, 0, 0]
