@@ -1,6 +1,7 @@
 "Chapters of the library take what other chapters give, and refuse in a sentence what would be taken for something else."
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,3 +78,37 @@ def test_units_keep_their_order_where_a_layer_of_ones_own_looks_at_it():
     class Turned(HalvingPool):
         def forward(self, x): return x.flip(1)
     assert [len(unit_groups(network(middle))) for middle in (nn.Identity(), Sorted(), Turned())] == [1, 0, 0]
+
+def test_what_is_told_beside_an_image_set_is_heard_or_refused():
+    own = ImageSet.of(data.x, data.y)
+    assert ImageSet.of(own) is own and ImageSet.of(own, mean=(.2,)).mean == (.2,) and ImageSet.of(own, std=(.3,)).std == (.3,)
+    assert ImageSet.of(own, classes=12).classes == 12 and ImageSet.of(own, name='mine').name == ImageSet.of(own, like=own, name='mine').name == 'mine'
+    with pytest.raises(ValueError, match='has labels already'): ImageSet.of(own, data.y)
+    with pytest.raises(ValueError, match='has labels already'): ImageSet.of(own, data.y, like=own)
+    for told in (dict(mean=(.2,)), dict(std=(.3,)), dict(classes=12)):
+        for source in ((own,), (data.x, data.y), ([*zip(data.x, data.y)],)):
+            with pytest.raises(ValueError, match=f'{next(iter(told))}= and like= cannot both be given'): ImageSet.of(*source, like=own, **told)
+    with pytest.raises(TypeError): ImageSet.of(data.x, data.y, like=(data.x, data.y))
+
+def test_two_levels_are_on_the_scale_of_the_training_set():
+    bits = (np.random.default_rng(0).random((10, 1, 8, 8)) < .5).astype(np.int64)
+    kinds, y = dict(whole=bits, small=bits.astype(np.uint8), shares=bits.astype(float), pixels=bits*255, boolean=bits > 0), np.arange(10) % 2
+    for name, a in kinds.items():
+        like = ImageSet.of(a, y)
+        seen = like.inputs(like.x)
+        for b in kinds.values():
+            for source in ((b, y), (ImageSet.of(b, y),)): assert torch.equal(ImageSet.of(*source, like=like).inputs(ImageSet.of(*source, like=like).x), seen)
+        black = ImageSet.of(bits*0, y, like=like)
+        assert not black.x.any()
+    with pytest.raises(ValueError, match='are 0 and 1 alone, and these end at'): ImageSet.of(bits*7., y, like=ImageSet.of(bits, y))
+    with pytest.raises(ValueError, match='are 0 and 1 alone, and these end at'): ImageSet.of(bits*.3, y, like=ImageSet.of(bits, y))
+    gray = ImageSet.of((bits + .01)/1.01, y)
+    assert gray.x.is_floating_point() and all(ImageSet.of(b, y, like=gray).x.max() == 1 for b in kinds.values())
+    dark = ImageSet.of(bits, y, like=data)
+    assert dark.x.max() == 1 # among many levels it is one of them
+
+def test_a_data_set_is_read_by_its_path(tmp_path):
+    file = tmp_path/'mine.npz'
+    np.savez(file, **{f'{k}_{part}': getattr(own, k).squeeze().numpy() for part, own in (('train', data), ('test', test)) for k in 'xy'})
+    assert torch.equal(load_data(file).train.x, load_data(str(file)).train.x) and len(load_data(Path('digits')).test) == 500
+    with pytest.raises(FileNotFoundError, match='there is no folder'): load_data(tmp_path/'none')
