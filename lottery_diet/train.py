@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ways', 'groupings', 'batches', 'orders', 'first_flips', 'cutmix', 'Snapshot', 'train', 'go_on_from', 'fit', 'Way',
-           'way_for', 'steps_between', 'check_data', 'check_shares', 'check_last_batch', 'check_known', 'check_finite',
-           'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
+           'way_for', 'steps_between', 'check_start', 'check_data', 'check_shares', 'check_last_batch', 'check_known',
+           'check_finite', 'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
 
 # %% ../nbs/03_train.ipynb #78df3d26
 import json
@@ -304,6 +304,14 @@ def steps_between(
     raise ValueError(f'cannot go from step {start} to {stop} by way of {at[:-1]}: steps must rise, and the recipe ends at {recipe.steps}')
 
 # %% ../nbs/03_train.ipynb #bcdb3816
+def check_start(
+    start:Snapshot, # a rewind point, or the parent of children
+    recipe:Recipe # of what is trained from it to the end
+) -> None:
+    "Raise `ValueError` where nothing would be trained"
+    if start.step < recipe.steps: return
+    raise ValueError(f'the rewind point is step {start.step} of {recipe.steps}, after which nothing would be trained: rewind to an earlier one')
+
 def check_data(
     model:nn.Module, # on the device of the data
     data:ImageSet, # whose first two images the network is shown

@@ -7,15 +7,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from lottery_diet.core import same
 from lottery_diet.data import ImageSet
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe
-from lottery_diet.imp import Mask, Ticket, imp
+from lottery_diet.imp import Mask, Ticket, imp, train_ticket
+from lottery_diet.lmc import instability, spawn
 from lottery_diet.models import HalvingPool, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock, ResNet
-from lottery_diet.regions import unit_groups
+from lottery_diet.regions import (
+    cosines, disagreement, distance_matrix, living_weights, matched_units, moved_mask, repulsion, threshold, unit_groups, weight_counts)
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many
 
@@ -112,3 +115,41 @@ def test_a_data_set_is_read_by_its_path(tmp_path):
     np.savez(file, **{f'{k}_{part}': getattr(own, k).squeeze().numpy() for part, own in (('train', data), ('test', test)) for k in 'xy'})
     assert torch.equal(load_data(file).train.x, load_data(str(file)).train.x) and len(load_data(Path('digits')).test) == 500
     with pytest.raises(FileNotFoundError, match='there is no folder'): load_data(tmp_path/'none')
+
+@pytest.mark.filterwarnings('ignore:.*weight_norm.*:FutureWarning')
+@pytest.mark.parametrize('change, off', [
+    (lambda m: prune.l1_unstructured(m, 'weight', .5), 'prune.remove'), (torch.nn.utils.weight_norm, 'remove_weight_norm'),
+    (torch.nn.utils.spectral_norm, 'remove_spectral_norm')])
+def test_units_of_a_layer_that_computes_its_weight_are_not_matched(change, off):
+    hidden = initialize(make, 0)
+    change(hidden[1])
+    with pytest.raises(ValueError, match=f'take that off first, {off}'): matched_units(hidden, hidden.state_dict(), hidden.state_dict())
+    with pytest.raises(ValueError, match=f'take that off first, {off}'): unit_groups(hidden)
+
+def test_regions_are_asked_about_levels_snapshots_and_networks():
+    levels = list(imp(initialize(make, 0), data, recipe, begin, 1))
+    (a, b), masks, mask = (level.trained.state for level in levels), [level.mask for level in levels], levels[1].mask
+    forms = [(levels[0], levels[1]), (levels[0].trained, levels[1].trained), (a, b)]
+    def asked(u, v):
+        return [living_weights(u, mask), cosines(u, [v], mask), repulsion([u, v], mask, 1.).rows, distance_matrix([u, v], masks), disagreement(net, [u, v], test),
+                *(matched_units(net, u, v, look=look)['1.weight'] for look in (None, test)), *(moved_mask(net, mask, u, v, look=look)['1.weight'] for look in (None, test)),
+                threshold(u, mask, .2), weight_counts(u, mask, [-1, 0, 1])]
+    first, *others = (asked(*form) for form in forms)
+    assert all(np.array_equal(x, y) for other in others for x, y in zip(first, other))
+
+def test_what_would_train_nothing_is_refused():
+    end, mask = fit(initialize(make, 0), data, recipe), Mask.dense(net)
+    for go in (lambda: spawn(net, data, recipe, end), lambda: instability(net, data, recipe, end, test), lambda: train_ticket(net, data, recipe, end, mask)):
+        with pytest.raises(ValueError, match='step 4 of 4, after which nothing would be trained'): go()
+    for children in (0, -1, 1.5):
+        with pytest.raises(ValueError, match='must be a whole number of at least 1'): spawn(net, data, recipe, begin, children=children)
+
+def test_a_mask_of_pruned_layers_counts_the_others_too():
+    pruned = initialize(make, 0)
+    prune.l1_unstructured(pruned[3], 'weight', .5)
+    prune.l1_unstructured(pruned[3], 'bias', .5)
+    mask = Mask.from_pruned(pruned)
+    assert {k: int(m.sum()) for k, m in mask.items()} == {'1.weight': 512, '3.weight': 40, '3.bias': 5}
+    prune.remove(pruned[3], 'weight')
+    prune.remove(pruned[3], 'bias')
+    assert same({k: m for k, m in mask.items() if k != '3.bias'}, dict(Mask.from_pruned(pruned)))
