@@ -8,9 +8,9 @@ __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases'
            'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector',
            'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_at_least', 'require_several',
            'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance',
-           'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'notes_in', 'Damaged', 'aside', 'at_home',
-           'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root',
-           'shipped', 'unknown', 'write_whole']
+           'digest', 'as_plain', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'notes_in', 'Damaged', 'aside',
+           'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root',
+           'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -27,6 +27,7 @@ import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import index
@@ -532,6 +533,21 @@ def digest(
         if v.numel(): h.update(v.view(-1).view(torch.uint8).numpy())
     if notes: h.update(json.dumps(notes, sort_keys=True).encode())
     return h.hexdigest()
+
+def as_plain(
+    value, # what a file shall say: numbers, text, lists and mappings of them, devices, types, paths, dataclasses
+    name:str='origin' # of it, for the message
+): # of Python's own numbers, text, lists and dictionaries, which JSON knows
+    "The same as plain data; raises `TypeError` for what no file can hold, before the work that it would tell of"
+    if value is None or isinstance(value, str): return value
+    if isinstance(value, Mapping): return {str(k): as_plain(v, f'{name} {k}') for k, v in value.items()}
+    if isinstance(value, Tensor|np.ndarray|np.generic): return as_plain(value.tolist(), name)
+    if isinstance(value, bool|int|float): return value
+    if isinstance(value, list|tuple|range): return [as_plain(v, name) for v in value]
+    if isinstance(value, set|frozenset): return sorted((as_plain(v, name) for v in value), key=repr)
+    if isinstance(value, torch.device|torch.dtype|Path): return str(value)
+    if is_dataclass(value) and not isinstance(value, type): return {f.name: as_plain(getattr(value, f.name), f'{name}.{f.name}') for f in fields(value)}
+    raise TypeError(f'{name} is a {type(value).__name__}, which no file can hold: give numbers, text, or lists and dictionaries of them')
 
 def on_cpu(
     tensors:State # by name, on any device

@@ -11,6 +11,7 @@ from torch.nn.utils import prune
 
 from lottery_diet.core import same
 from lottery_diet.data import ImageSet
+from lottery_diet.distill import DistilledImages
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.imp import Mask, Ticket, imp, train_ticket
@@ -19,6 +20,7 @@ from lottery_diet.models import HalvingPool, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock, ResNet
 from lottery_diet.regions import (
     cosines, disagreement, distance_matrix, living_weights, matched_units, moved_mask, repulsion, threshold, unit_groups, weight_counts)
+from lottery_diet.scores import Scores
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many
 
@@ -153,3 +155,21 @@ def test_a_mask_of_pruned_layers_counts_the_others_too():
     prune.remove(pruned[3], 'weight')
     prune.remove(pruned[3], 'bias')
     assert same({k: m for k, m in mask.items() if k != '3.bias'}, dict(Mask.from_pruned(pruned)))
+
+def test_what_is_to_be_saved_can_be_saved_or_is_refused_when_it_is_made(tmp_path):
+    values = np.arange(96, dtype=np.float32)
+    told = dict(seeds=range(3), device=torch.device('cpu'), lr=np.float32(.5), steps=np.int64(3), sizes=np.arange(2), recipe=recipe, at=tmp_path, kept={1}, none=None)
+    for given in (values, values.tolist(), torch.from_numpy(values)):
+        made = Scores.of(data, given, each=np.stack([values, values]), **told)
+        again = Scores.load(made.save(tmp_path/'scores.safetensors'))
+        assert again.origin == made.origin and made.origin['seeds'] == [0, 1, 2] and made.origin['device'] == 'cpu'
+        assert torch.equal(again.values, torch.as_tensor(given)) and again.each.shape == (2, 96)
+    with pytest.raises(ValueError, match='give one for each example'): Scores.of(data, values[:, None])
+    images, labels = data.inputs(data.x[:10]), data.y[:10]
+    for x, y in ((images, labels), (images.numpy(), labels.numpy())):
+        made = DistilledImages.of(data, x, y, np.int64(1), np.float32(.25), data.x[:10].numpy(), **told)
+        again = DistilledImages.load(made.save(tmp_path/'images.safetensors'))
+        assert again.origin == made.origin and again.rate == .25 and torch.equal(again.labels, labels) and torch.equal(again.pixels, data.x[:10])
+    for make_one in (partial(Scores.of, data, values), partial(DistilledImages.of, data, images, labels)):
+        with pytest.raises(TypeError, match='origin net is a Sequential, which no file can hold'): make_one(net=nn.Sequential())
+    with pytest.raises(TypeError, match='origin recipe.loss is a function'): Scores.of(data, values, recipe=replace(recipe, loss=nn.functional.mse_loss))
