@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import (
-    Damaged, Solution, State, as_state, choose, copied, load_tensors, notes_in, part_of, require_at_least, require_finite, require_several, reseed, save_tensors,
-    seeded, stream, twin)
+    Damaged, Solution, State, as_state, choose, copied, load_tensors, notes_in, part_of, require_at_least, require_finite, require_several, reseed,
+    save_tensors, seeded, stream, twin)
 from .data import ImageSet, RandomParts, crop_flip, gathered, require_images
 from .engine.closed_form import ClosedForm, SparseFirst, sparse_pays
 from .engine.evaluation import answer, check_outputs, check_state, check_trainable, cudnn, device_of, evaluating

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from lottery_diet.core import same
+from lottery_diet.core import angle, as_vector, distance, same
 from lottery_diet.data import ImageSet
 from lottery_diet.distill import DistilledImages
+from lottery_diet.distillation.trajectory import train_experts
 from lottery_diet.engine.parallel import can_run_in_parallel
 from lottery_diet.engine.recipe import Recipe
 from lottery_diet.imp import Mask, Ticket, imp, train_ticket
@@ -19,7 +20,17 @@ from lottery_diet.lmc import instability, spawn
 from lottery_diet.models import HalvingPool, initialize, mlp
 from lottery_diet.networks.residual import BasicBlock, ResNet
 from lottery_diet.regions import (
-    cosines, disagreement, distance_matrix, living_weights, matched_units, moved_mask, repulsion, threshold, unit_groups, weight_counts)
+    cosines,
+    disagreement,
+    distance_matrix,
+    living_weights,
+    matched_units,
+    moved_mask,
+    repulsion,
+    threshold,
+    unit_groups,
+    weight_counts,
+)
 from lottery_diet.scores import Scores
 from lottery_diet.sources import load_data
 from lottery_diet.train import Snapshot, fit, fit_many
@@ -76,7 +87,7 @@ def test_a_class_that_writes_another_forward_says_again_that_it_keeps_channels_a
     assert {kind.__name__: can_run_in_parallel(net) for kind, net in made.items()} == dict(Named=True, Careful=False, Mixing=False)
     starts = [Snapshot.of(made[Mixing])]*2
     ends = fit_many(made[Mixing], colored, Recipe(2, 16, lr=.1), starts)
-    assert same(ends[1].state, fit(initialize(lambda: Mixing((3, 8, 8), 10, BasicBlock, (1,), (4,)), 0), colored, Recipe(2, 16, lr=.1), start=starts[1], seed=1).state)
+    assert same(ends[1].state, fit(made[Mixing], colored, Recipe(2, 16, lr=.1), start=starts[1], seed=1).state)
 
 def test_units_keep_their_order_where_a_layer_of_ones_own_looks_at_it():
     def network(middle): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), middle, nn.Linear(8, 10))
@@ -133,9 +144,10 @@ def test_regions_are_asked_about_levels_snapshots_and_networks():
     (a, b), masks, mask = (level.trained.state for level in levels), [level.mask for level in levels], levels[1].mask
     forms = [(levels[0], levels[1]), (levels[0].trained, levels[1].trained), (a, b)]
     def asked(u, v):
-        return [living_weights(u, mask), cosines(u, [v], mask), repulsion([u, v], mask, 1.).rows, distance_matrix([u, v], masks), disagreement(net, [u, v], test),
-                *(matched_units(net, u, v, look=look)['1.weight'] for look in (None, test)), *(moved_mask(net, mask, u, v, look=look)['1.weight'] for look in (None, test)),
-                threshold(u, mask, .2), weight_counts(u, mask, [-1, 0, 1])]
+        of_units = [f(look)['1.weight'] for look in (None, test)
+                    for f in (lambda look: matched_units(net, u, v, look=look), lambda look: moved_mask(net, mask, u, v, look=look))]
+        return [living_weights(u, mask), cosines(u, [v], mask), repulsion([u, v], mask, 1.).rows, distance_matrix([u, v], masks),
+                disagreement(net, [u, v], test), threshold(u, mask, .2), weight_counts(u, mask, [-1, 0, 1]), *of_units]
     first, *others = (asked(*form) for form in forms)
     assert all(np.array_equal(x, y) for other in others for x, y in zip(first, other))
 
@@ -158,7 +170,8 @@ def test_a_mask_of_pruned_layers_counts_the_others_too():
 
 def test_what_is_to_be_saved_can_be_saved_or_is_refused_when_it_is_made(tmp_path):
     values = np.arange(96, dtype=np.float32)
-    told = dict(seeds=range(3), device=torch.device('cpu'), lr=np.float32(.5), steps=np.int64(3), sizes=np.arange(2), recipe=recipe, at=tmp_path, kept={1}, none=None)
+    told = dict(seeds=range(3), device=torch.device('cpu'), lr=np.float32(.5), steps=np.int64(3), sizes=np.arange(2), recipe=recipe,
+                at=tmp_path, kept={1}, none=None)
     for given in (values, values.tolist(), torch.from_numpy(values)):
         made = Scores.of(data, given, each=np.stack([values, values]), **told)
         again = Scores.load(made.save(tmp_path/'scores.safetensors'))
@@ -173,3 +186,24 @@ def test_what_is_to_be_saved_can_be_saved_or_is_refused_when_it_is_made(tmp_path
     for make_one in (partial(Scores.of, data, values), partial(DistilledImages.of, data, images, labels)):
         with pytest.raises(TypeError, match='origin net is a Sequential, which no file can hold'): make_one(net=nn.Sequential())
     with pytest.raises(TypeError, match='origin recipe.loss is a function'): Scores.of(data, values, recipe=replace(recipe, loss=nn.functional.mse_loss))
+
+def test_experts_that_are_finished_are_kept(tmp_path):
+    seen = []
+    def interrupted(x, draws):
+        seen.append(len(x))
+        if len(seen) == 7: raise KeyboardInterrupt
+        return x
+    with pytest.raises(KeyboardInterrupt): train_experts(make, data, Recipe(6, 32, lr=.05), (0, 1, 2), tmp_path, augment=interrupted, grouping='in turn')
+    assert [file.name for file in tmp_path.iterdir()] == ['expert0000.safetensors']
+    experts = train_experts(make, data, Recipe(6, 32, lr=.05), (0, 1, 2), tmp_path, augment=interrupted, grouping='in turn')
+    nets = [initialize(make, seed, 'expert') for seed in range(3)]
+    ends = fit_many(nets[0], data, Recipe(6, 32, lr=.05), nets, grouping='in turn', augment=lambda x, draws: x)
+    assert all(same(expert.at(2), end.state) for expert, end in zip(experts, ends)) and sum(1 for _ in tmp_path.iterdir()) == 3
+
+def test_running_statistics_are_no_weights():
+    a = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).state_dict()
+    b = a | {'1.running_mean': a['1.running_mean'] + 3, '1.running_var': a['1.running_var'] + 3}
+    assert distance(a, b) == 0 and angle(a, b) == 0 and torch.equal(as_vector(a), as_vector(b)) and len(as_vector(a)) == 18 + 2 + 2 + 2
+    assert distance(a, b, ['1.running_mean']) == pytest.approx(18**.5) and len(as_vector(a, ['1.running_var'])) == 2
+    alone = {'running_mean': torch.ones(2)}
+    assert distance(alone, alone) == 0 and np.isnan(angle(alone, alone))
