@@ -407,7 +407,7 @@ class ImageSet:
         if isinstance(labels, Iterator): labels = list(labels) # which are asked twice
         told = {k: v for k, v in dict(classes=classes, mean=mean, std=std).items() if v is not None}
         if like is not None:
-            require_images(like)
+            if not isinstance(like, cls): raise TypeError(f'like= is a {type(like).__name__}: give the training set, an ImageSet')
             if told: raise ValueError(f'{next(iter(told))}= and like= cannot both be given: a test set takes the classes and constants of its training set')
         if isinstance(source, cls):
             if labels is not None: raise ValueError(f'{source} has labels already: give images alone beside others, ImageSet.of(images.x, labels)')

@@ -104,7 +104,7 @@ def test_what_is_told_beside_an_image_set_is_heard_or_refused():
     for told in (dict(mean=(.2,)), dict(std=(.3,)), dict(classes=12)):
         for source in ((own,), (data.x, data.y), ([*zip(data.x, data.y)],)):
             with pytest.raises(ValueError, match=f'{next(iter(told))}= and like= cannot both be given'): ImageSet.of(*source, like=own, **told)
-    with pytest.raises(TypeError): ImageSet.of(data.x, data.y, like=(data.x, data.y))
+    with pytest.raises(TypeError, match='like= is a tuple'): ImageSet.of(data.x, data.y, like=(data.x, data.y))
 
 def test_two_levels_are_on_the_scale_of_the_training_set():
     bits = (np.random.default_rng(0).random((10, 1, 8, 8)) < .5).astype(np.int64)
