@@ -6,11 +6,11 @@
 __all__ = ['State', 'Solution', 'state_of', 'copied', 'require_drawn', 'aliases', 'mapped', 'as_state', 'read_state', 'mask_in',
            'under_all_names', 'placed', 'spectral', 'implied', 'renewed', 'is_continuous', 'lerp',
            'require_same_shapes', 'same', 'Diverged', 'require_finite', 'twin', 'closures', 'is_hooked', 'as_vector',
-           'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_at_least', 'require_several',
-           'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of', 'provenance',
-           'digest', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'Damaged', 'aside', 'at_home', 'checkout',
-           'choose', 'clear_leftovers', 'code_digest', 'make_folder', 'project_root', 'runs_root', 'shipped', 'unknown',
-           'write_whole']
+           'running', 'flat_parts', 'as_names', 'as_vectors', 'distance', 'angle', 'derive', 'require_at_least',
+           'require_several', 'stream', 'seeded', 'reseed', 'pick_device', 'cores', 'patch_torchvision', 'commit_of',
+           'provenance', 'digest', 'as_plain', 'on_cpu', 'part_of', 'save_tensors', 'load_tensors', 'notes_in',
+           'Damaged', 'aside', 'at_home', 'checkout', 'choose', 'clear_leftovers', 'code_digest', 'make_folder',
+           'project_root', 'runs_root', 'shipped', 'unknown', 'write_whole']
 
 # %% ../nbs/00_core.ipynb #fd7fa18d
 import copy
@@ -27,6 +27,7 @@ import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import index
@@ -339,12 +340,18 @@ def is_hooked(
 # %% ../nbs/00_core.ipynb #77e43beb
 def as_vector(
     state:State, # on any device
-    names:Iterable[str]|None=None # which entries; all continuous ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones but running statistics if None, fixed filters among them
 ) -> Tensor: # float64 vector, on the CPU; of complex numbers both parts
     "The chosen entries of `state` one after the other, in the order of their names: a state read back from a file may have another"
-    left_out = () if names else aliases(state).keys() | implied(state)
+    left_out = () if names else aliases(state).keys() | implied(state) | running(state)
     chosen = sorted(as_names(names) if names else (k for k, v in state.items() if is_continuous(v) and k not in left_out))
-    return torch.cat([flat_parts(state[k]).cpu() for k in chosen])
+    return torch.cat([torch.zeros(0, dtype=torch.float64), *(flat_parts(state[k]).cpu() for k in chosen)])
+
+def running(
+    state:State # parameters and buffers by name
+) -> set[str]: # names of entries
+    "What normalization keeps of the images that it saw: running statistics, and how many there were, which are no weights"
+    return {k for k in state if k.rpartition('.')[2] in ('running_mean', 'running_var', 'num_batches_tracked')}
 
 def flat_parts(
     v:Tensor # numbers of any kind
@@ -361,23 +368,24 @@ def as_names(
 def as_vectors(
     a:Solution, # one state
     b:Solution, # another, whose chosen entries have the same shapes
-    names:Iterable[str]|None=None # which entries; all continuous ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones but running statistics if None, fixed filters among them
 ) -> tuple[Tensor, Tensor]: # float64 vectors of one length
     "Two states as vectors; raises `ValueError` where names or shapes differ"
     a, b = as_state(a), as_state(b)
     if names is not None: a, b = ({k: choose('entry', k, state) for k in sorted(set(as_names(names)))} for state in (a, b))
     require_same_shapes(a, b)
     left_out = aliases(a).keys() | aliases(b).keys() # a tied weight counts once
-    if names is None: left_out |= implied(a)
+    if names is None: left_out |= implied(a) | running(a)
     chosen = [k for k, v in a.items() if is_continuous(v) and k not in left_out]
+    if not chosen: return (torch.zeros(0, dtype=torch.float64),)*2
     return as_vector(a, chosen), as_vector(b, chosen)
 
 def distance(
     a:Solution, # one state
     b:Solution, # another, whose chosen entries have the same shapes
-    names:Iterable[str]|None=None # which entries; all continuous ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones but running statistics if None, fixed filters among them
 ) -> float: # in units of the weights
-    "Euclidean distance between two states; raises `ValueError` where names or shapes differ"
+    "Euclidean distance between two states, without running statistics unless they are named; raises `ValueError` where names or shapes differ"
     u, v = as_vectors(a, b, names)
     return (u - v).norm().item()
 
@@ -385,9 +393,9 @@ def distance(
 def angle(
     a:Solution, # one state
     b:Solution, # another with the same names
-    names:Iterable[str]|None=None # which entries; all continuous ones if None
+    names:Iterable[str]|None=None # which entries; all continuous ones but running statistics if None, fixed filters among them
 ) -> float: # radians, 0 to pi
-    "Angle between two states, exact to the last digits also where it is tiny; a zero vector has none and gives `nan` (WIN §2.5)"
+    "Angle between two states, without running statistics unless they are named, exact also where it is tiny; a zero vector has none and gives `nan` (WIN §2.5)"
     u, v = as_vectors(a, b, names)
     if not (u.any() and v.any()): return math.nan
     u, v = u/u.norm(), v/v.norm()
@@ -533,6 +541,21 @@ def digest(
     if notes: h.update(json.dumps(notes, sort_keys=True).encode())
     return h.hexdigest()
 
+def as_plain(
+    value, # what a file shall say: numbers, text, lists and mappings of them, devices, types, paths, dataclasses
+    name:str='origin' # of it, for the message
+): # of Python's own numbers, text, lists and dictionaries, which JSON knows
+    "The same as plain data; raises `TypeError` for what no file can hold, before the work that it would tell of"
+    if value is None or isinstance(value, str): return value
+    if isinstance(value, Mapping): return {str(k): as_plain(v, f'{name} {k}') for k, v in value.items()}
+    if isinstance(value, Tensor|np.ndarray|np.generic): return as_plain(value.tolist(), name)
+    if isinstance(value, bool|int|float): return value
+    if isinstance(value, list|tuple|range): return [as_plain(v, name) for v in value]
+    if isinstance(value, set|frozenset): return sorted((as_plain(v, name) for v in value), key=repr)
+    if isinstance(value, torch.device|torch.dtype|Path): return str(value)
+    if is_dataclass(value) and not isinstance(value, type): return {f.name: as_plain(getattr(value, f.name), f'{name}.{f.name}') for f in fields(value)}
+    raise TypeError(f'{name} is a {type(value).__name__}, which no file can hold: give numbers, text, or lists and dictionaries of them')
+
 def on_cpu(
     tensors:State # by name, on any device
 ) -> dict[str, Tensor]: # copies, contiguous
@@ -581,6 +604,15 @@ def load_tensors(
         if notes.pop('digest') in (digest(tensors, notes), digest(tensors)): return tensors, notes # the second of files from before notes were among it
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError): pass
     raise Damaged(f'{path} is not as it was written')
+
+def notes_in(
+    path:Path # any file
+) -> dict[str, str]: # none of what is no safetensors file, or not there
+    "The notes beside the tensors in a file, which are not read"
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, 'pt') as f: return f.metadata() or {}
+    except (SafetensorError, OSError): return {}
 
 def _opened(path):
     "Tensors, copied: what is mapped changes with the file; and notes"

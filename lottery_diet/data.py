@@ -394,23 +394,30 @@ class ImageSet:
     @classmethod
     def of(cls,
         source, # images: tensor, array or list; or both: a data set of torch's, torchvision's or Hugging Face's, a list of pairs, the path of a .parquet
-        labels=None, # of images: whole numbers from 0, or names
+        labels=None, # of images: whole numbers from 0, or names; none beside what has its own
         /, *,
         classes:int|None=None, # how many there are; what the data set says, or as many as occur, if None
         mean:tuple[float, ...]|None=None, # per channel, of pixels scaled to 0…1; measured if None
         std:tuple[float, ...]|None=None, # likewise
         name:str|None=None, # for titles and messages
-        like:'ImageSet|None'=None, # the training set, whose classes and constants a test set takes
+        like:'ImageSet|None'=None, # the training set, whose classes, constants and scale of pixels a test set takes: give none of them beside it
         progress:bool=True # show how far reading is
     ) -> 'ImageSet': # on the CPU, read once
         "Images and labels from whatever holds them; raises `TypeError` or `ValueError` in one sentence for what does not"
         if isinstance(labels, Iterator): labels = list(labels) # which are asked twice
-        if isinstance(source, cls): return like._beside(source.x, source._labels, name) if like else source
+        told = {k: v for k, v in dict(classes=classes, mean=mean, std=std).items() if v is not None}
+        if like is not None:
+            if not isinstance(like, cls): raise TypeError(f'like= is a {type(like).__name__}: give the training set, an ImageSet')
+            if told: raise ValueError(f'{next(iter(told))}= and like= cannot both be given: a test set takes the classes and constants of its training set')
+        if isinstance(source, cls):
+            if labels is not None: raise ValueError(f'{source} has labels already: give images alone beside others, ImageSet.of(images.x, labels)')
+            told |= {} if name is None else dict(name=name)
+            return like._beside(source.x, source._labels, name) if like else replace(source, **told) if told else source
         own = name or ('images' if labels is not None else type(source).__name__)
         if isinstance(source, str|Path) and str(source).endswith('.parquet'): own, source = name or Path(source).stem, rows_of(Path(source).expanduser())
         refuse(source)
         if labels is None:
-            classes = like.classes if like else classes or classes_of(source)
+            classes = like.classes if like else classes_of(source) if classes is None else classes
             source, labels = read_items(source, progress)
         x = pixels_of(source)
         return like._beside(x, labels, name) if like else cls(x, labels_of(labels, len(x), classes), classes, mean, std, own, names_of(labels))
@@ -530,15 +537,28 @@ def _places_in(indices, data):
 
 # %% ../nbs/01_data.ipynb #466c015a
 def _of_one_kind(x, data):
-    "Pixels where a set has them, floating point where it does not; floating point in 0…1 is pixels over 255"
+    "Pixels where a set has them, floating point where it does not; floating point in 0…1 is pixels over 255, and of two levels alone the set decides"
     own = data.x
-    if x.is_floating_point() == own.is_floating_point(): return x
+    if x.is_floating_point() == own.is_floating_point(): return x if x.is_floating_point() else _at_levels_of(x, data)
     floats = x if x.is_floating_point() else own
     if not floats.isfinite().all(): return x # which is said of any set
     if not (floats.min() >= 0 and floats.max() <= 1):
         kind, known = (str(v.dtype).removeprefix('torch.') for v in (x, own))
         raise ValueError(f'these images are {kind}, those of {data.name} {known}: give both as pixels, or both normalized')
-    return (x*255).round().to(torch.uint8) if x.is_floating_point() else x.to(own.dtype)/255
+    if x.is_floating_point(): return _at_levels_of((x*255).round().to(torch.uint8), data)
+    return x.to(own.dtype)/(255 if x.max() > 1 else 1)
+
+def _at_levels_of(x, data):
+    "Pixels on the scale of a set's: 0 and 1 are as black and white as 0 and 255, and which of them is meant the set says"
+    own = data.x
+    if isinstance(x, LazyImages) or isinstance(own, LazyImages): return x
+    top, known = int(x.max()), int(own.max())
+    if top == 1 and known == 255 and _is_black_and_white(own): return x*255
+    if top == 1 or known != 1 or not top: return x
+    if _is_black_and_white(x): return x//255
+    raise ValueError(f'pixels of {data.name} are 0 and 1 alone, and these end at {top}: give both on one scale')
+
+def _is_black_and_white(x): return bool(((x == 0) | (x == 255)).all())
 
 # %% ../nbs/01_data.ipynb #81f77d8b
 def _picture_of_each_class(data):

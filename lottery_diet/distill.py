@@ -12,14 +12,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import index
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Damaged, choose, load_tensors, make_folder, require_at_least, require_finite, require_several, save_tensors, stream
-from .data import ImageSet, by_class, require_count, require_images
+from .core import Damaged, as_plain, choose, load_tensors, make_folder, require_at_least, require_finite, require_several, save_tensors, stream
+from .data import ImageSet, as_tensor, by_class, require_count, require_images
 from .engine.augment import DSA, dsa
 from .engine.evaluation import evaluate
 from .engine.recipe import Recipe
@@ -200,8 +201,14 @@ class DistilledImages:
     pixels:Tensor|None=None # n × c × h × w, uint8: what they look like, whitening and normalization undone; None where that was not kept
 
     def __post_init__(self):
+        fill = lambda k, v: object.__setattr__(self, k, v)
+        for k in ('images', 'labels', 'like', 'pixels'):
+            if getattr(self, k) is not None: fill(k, as_tensor(getattr(self, k)))
         n, shape = len(self.labels), tuple(self.like.shape)
         require_at_least('factor', self.factor)
+        fill('factor', index(self.factor))
+        if self.rate is not None: fill('rate', float(self.rate))
+        fill('origin', as_plain(self.origin))
         for what, x in dict(images=self.images, pixels=self.pixels).items():
             if x is not None and (tuple(x.shape) != (n, *shape) or not n):
                 raise ValueError(f'{what} {tuple(x.shape)} do not go with {n} labels: give {(n, *shape)}')
@@ -220,6 +227,7 @@ class DistilledImages:
     ) -> 'DistilledImages': # on the CPU
         "Learned images of `data`; raises `ValueError` where they do not fit it"
         require_images(data)
+        images, labels = as_tensor(images), as_tensor(labels)
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < data.classes:
             raise ValueError(f'labels must be those of {data}: from 0 to {data.classes - 1}')
         return cls(images.detach().cpu(), labels.cpu(), looks_like(data), dict(data=data.name) | origin, factor, rate, pixels)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['Mask', 'pruned_parts', 'share_of', 'prune_global_magnitude', 'flat', 'unflat', 'Level', 'noise_of', 'train_ticket',
-           'imp', 'check_rewind', 'check_ladder', 'imp_many', 'reinitialize', 'shuffle_layerwise', 'prune_random',
-           'controls', 'Ticket']
+           'imp', 'check_ladder', 'imp_many', 'reinitialize', 'shuffle_layerwise', 'prune_random', 'controls', 'Ticket']
 
 # %% ../nbs/05_imp.ipynb #5c2b83b5
 import dataclasses
@@ -26,8 +25,8 @@ from .core import Damaged, Solution, as_state, derive, load_tensors, mask_in, pa
 from .data import ImageSet, require_images, warn_of_ties
 from .engine.recipe import Recipe
 from .models import initialize, prunable
-from .networks.weights import Which, check_boolean, check_mask, masked, ties
-from .train import Snapshot, fit, fit_many
+from .networks.weights import Which, check_boolean, check_mask, masked, matrices, ties
+from .train import Snapshot, check_start, fit, fit_many
 
 # %% ../nbs/05_imp.ipynb #a29eef60
 class Mask(Mapping[str, Tensor]):
@@ -61,8 +60,11 @@ class Mask(Mapping[str, Tensor]):
     def from_pruned(cls,
         model:nn.Module # pruned by torch.nn.utils.prune, prepared by torch.ao.pruning, or with zeros for dead weights
     ) -> 'Mask': # by the names that weights have where pruning is made permanent: 'conv1.weight'
-        "What another library's pruning left alive; raises `ValueError` where nothing was pruned"
-        if found := pruned_parts(model): return cls({k: m.detach() != 0 for k, m in found.items()})
+        "What another library's pruning left alive, and the prunable weights that it left alone; raises `ValueError` where nothing was pruned"
+        if found := pruned_parts(model):
+            names = {_as_permanent(k): k for k in matrices(model)}
+            whole = {_as_permanent(k): model.get_parameter(k) for k in prunable(model, [names[k] for k in found if k in names])}
+            return cls({k: torch.ones(p.shape, dtype=torch.bool, device=p.device) for k, p in whole.items()} | {k: m.detach() != 0 for k, m in found.items()})
         parameters = dict(model.named_parameters())
         found = {k: parameters[k].detach() != 0 for k in prunable(model)}
         if all(m.all() for m in found.values()): raise ValueError(f'nothing of this {type(model).__name__} is pruned: take Mask.dense(model)')
@@ -152,6 +154,8 @@ def pruned_parts(
               for attribute, parts in m.parametrizations.items() for part in parts if type(part).__name__ == 'FakeSparsity'}
     return hooks | sparse
 
+def _as_permanent(name): return name.replace('parametrizations.', '').removesuffix('.original').removesuffix('_orig')
+
 # %% ../nbs/05_imp.ipynb #6b6b8112
 def share_of(
     share:float, # 0 to 1, read as the decimal fraction that it prints as
@@ -223,8 +227,10 @@ def train_ticket(
     mask:Mask, # who lives
     **kwargs # of `train`: seed, extra_loss, …
 ) -> Snapshot: # the end of training
-    "Train the subnetwork `mask` from the rewind point to the recipe's end, with a fresh optimizer"
-    return fit(model, data, recipe, start=Snapshot.of(rewind).rewound(), mask=mask, **kwargs)
+    "Train the subnetwork `mask` from the rewind point to the recipe's end, with a fresh optimizer; raises `ValueError` for a rewind point at that end"
+    start = Snapshot.of(rewind).rewound()
+    check_start(start, recipe)
+    return fit(model, data, recipe, start=start, mask=mask, **kwargs)
 
 # %% ../nbs/05_imp.ipynb #f37aba9e
 def imp(
@@ -248,7 +254,7 @@ def imp(
     if dense and mask: raise ValueError('a finished dense run is level 0 of the dense mask: give dense or mask, not both')
     mask, rewind = Mask.dense(model) if mask is None else mask if isinstance(mask, Mask) else Mask(mask), Snapshot.of(rewind)
     require_images(data)
-    check_rewind(rewind, recipe)
+    check_start(rewind, recipe)
     check_ladder(mask.kept, levels - first, prune_rate)
     return _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, seed, kwargs)
 
@@ -260,14 +266,6 @@ def _imp(model, data, recipe, rewind, levels, prune_rate, mask, first, dense, se
         if level < levels: mask = prune_global_magnitude(trained.state, mask, prune_rate)
 
 # %% ../nbs/05_imp.ipynb #ce97edb5
-def check_rewind(
-    rewind:Snapshot, # where every level starts
-    recipe:Recipe # of every level
-) -> None:
-    "Raise `ValueError` where a level would be pruned and not trained"
-    if rewind.step < recipe.steps: return
-    raise ValueError(f'the rewind point is step {rewind.step} of {recipe.steps}, after which no level would be trained: rewind to an earlier one')
-
 def check_ladder(
     kept:int, # weights that live at its top
     levels:int, # how often they are pruned
@@ -294,7 +292,7 @@ def imp_many(
     seeds, masks = range(len(rewinds)) if seeds is None else seeds, [Mask.dense(model)]*len(rewinds)
     check_ladder(masks[0].kept, levels, prune_rate)
     rewinds = [Snapshot.of(rewind).rewound() for rewind in rewinds]
-    for rewind in rewinds: check_rewind(rewind, recipe)
+    for rewind in rewinds: check_start(rewind, recipe)
     for level in range(levels + 1):
         noises = [noise_of(seed, level) for seed in seeds]
         ends = fit_many(model, data, recipe, rewinds, masks=masks, seeds=noises, **kwargs)

@@ -57,7 +57,7 @@ def plane_of_two(
     a:Solution, # one solution, at (1, 0)
     b:Solution, # another, at (-1, 0)
     towards:Solution|None=None, # a third state that the plane shall lean to; a random direction if None
-    filter_normalized:bool=False, # the second direction's filters get the lengths of the solutions' own (Li et al. 2018)
+    filter_normalized:bool=False, # lengths of its filters are to one another as those of the solutions' own (Li et al. 2018); all of it is scaled
     mask:Mapping[str, Tensor]|None=None, # True where a weight lives: the others are zero in the whole plane
     seed:int=0 # of a random direction
 ) -> Plane: # its origin lies in the middle

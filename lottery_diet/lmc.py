@@ -23,7 +23,7 @@ from .data import ImageSet
 from .engine.evaluation import batches_alike, device_of, draws, logits_of
 from .engine.recipe import Recipe
 from .networks.weights import masked, ties
-from .train import Snapshot, fit
+from .train import Snapshot, check_start, fit
 
 # %% ../nbs/06_lmc.ipynb #629eba04
 @dataclass(frozen=True, eq=False)
@@ -210,8 +210,10 @@ def spawn(
     seed:int=0, # the replicate
     **kwargs # of `train`: mask, way, …
 ) -> list[Snapshot]: # their ends
-    "Train children of one state to the end (linear mode connectivity analysis; Data Diet, Fig. 1); raises what `train` and `require_augmented` raise"
+    "Train children of one state to the end (linear mode connectivity; Data Diet, Fig. 1); raises what `train`, `check_start` and `require_augmented` raise"
+    require_at_least('children', children)
     start, seeds = Snapshot.of(parent).rewound(), child_seeds(seed, children, noise)
+    check_start(start, recipe)
     if noise == 'augmentation':
         few = data.take(torch.arange(min(2, len(data)))).to(device_of(model))
         require_augmented(recipe, bool(kwargs.get('augment')) or draws(twin(model).train(), few.inputs(few.x)))

@@ -20,10 +20,12 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.nn.utils.parametrize import is_parametrized
 
-from .core import State, angle, choose, distance, twin
+from .core import Solution, State, angle, as_state, choose, distance, twin
 from .data import ImageSet
 from .engine.evaluation import device_of, predict
+from .engine.parallel import is_channelwise
 from .imp import Mask, share_of
 from .networks.weights import check_names
 
@@ -36,16 +38,17 @@ def require_one_network(
     if any(other != first for other in others): raise ValueError('the masks are of different networks: compare masks of one')
 
 def living_weights(
-    state:State, # a solution
+    state:Solution, # a solution: a state, or whatever holds one
     mask:Mapping[str, Tensor] # True where a weight lives, by name
 ) -> Tensor: # vector on the CPU, layers in the order of their names
     "The weights that live, one after the other; raises `ValueError` for a mask of another network"
+    state = as_state(state)
     check_names(state, mask)
     return torch.cat([state[k].cpu()[mask[k].cpu()] for k in sorted(mask)])
 
 def cosines(
-    state:State, # a solution
-    others:Sequence[State], # to compare it with
+    state:Solution, # a solution: a state, or whatever holds one
+    others:Sequence[Solution], # to compare it with
     mask:Mapping[str, Tensor] # which weights to compare: True where one lives
 ) -> Tensor: # float64, one for each of the others; 0 where nothing lives
     "Cosines between one solution and others, on the weights of a mask"
@@ -87,7 +90,7 @@ def _add(grad, places, part):
 
 # %% ../nbs/09_regions.ipynb #ea41cda2
 def repulsion(
-    optima:Sequence[State], # solutions of the rounds before, of any sparsity
+    optima:Sequence[Solution], # solutions of the rounds before, of any sparsity
     mask:Mapping[str, Tensor], # of the network that is trained: True where a weight lives
     strength:float, # λ: +2 repels and -1 attracts in the paper
     device:torch.device|str='cpu' # that it trains on
@@ -108,12 +111,13 @@ measures: dict[str, Callable[[State, State], float]] = { # by name; 0 where two 
     'angular': _angular, 'cosine': _cosine, 'euclidean': distance}
 
 def distance_matrix(
-    states:Sequence[State], # solutions, such as a ladder's
+    states:Sequence[Solution], # solutions, such as a ladder's
     masks:Sequence[Mapping[str, Tensor]], # who lives in each; compared on what lives in both
     measure:str='angular' # one of `measures`: 0 identical and 1 orthogonal, as for 'cosine'; 'euclidean' in units of the weights
 ) -> np.ndarray: # states × states, symmetric; not a number where two share nothing
     "Distances between all pairs of solutions on their shared weights (WIN, Figs. 4, 9–11); raises `ValueError` for an unknown measure, and masks that misfit"
-    of, n = choose('measure', measure, measures), len(states)
+    of, states = choose('measure', measure, measures), [as_state(state) for state in states]
+    n = len(states)
     if len(masks) != n: raise ValueError(f'{n} solutions need as many masks, not {len(masks)}: give each its own, or the same one for all')
     for state, mask in zip(states, masks): check_names(state, mask)
     require_one_network(*masks)
@@ -129,7 +133,7 @@ def distance_matrix(
 # %% ../nbs/09_regions.ipynb #8cb01d62
 def disagreement(
     model:nn.Module, # gives the architecture
-    states:Sequence[State], # solutions
+    states:Sequence[Solution], # solutions
     data:ImageSet # images to ask them about, usually test images
 ) -> np.ndarray: # states × states, shares of the images
     "On which share of images two solutions name different classes, for all pairs"
@@ -242,11 +246,15 @@ def _through_layer(sets, name, m, came, lies):
 def _keeps_units(m):
     "Does a layer without weights leave every unit where it is?"
     kinds = {k.__name__ for k in (nn.modules.activation, nn.modules.dropout)}
-    known = isinstance(m, nn.Identity) or getattr(m, 'channelwise', False) or type(m).__module__ in kinds
+    known = type(m) is nn.Identity or is_channelwise(m) or type(m).__module__ in kinds
     return known and not isinstance(m, nn.GLU)
 
 def _weighted(sets, name, m, own, came, lies):
     "A layer that new units come out of"
+    if (held := next((end for end in ('_orig', '_v') if f'weight{end}' in m._parameters), None)) or is_parametrized(m, 'weight'):
+        off = {'_orig': 'prune.remove', '_v': 'remove_weight_norm'}.get(held, 'parametrize.remove_parametrizations')
+        if held == '_orig' and 'weight_mask' not in m._buffers: off = 'remove_spectral_norm'
+        sets.refuse(f'computes the weight of {name} from others: take that off first, {off}')
     sets.use(name, m)
     width, takes = m.weight.shape[1], ('maps',) if isinstance(m, nn.Conv2d) else ('rows', 'last')
     if came != sets.fixed:
@@ -319,11 +327,12 @@ class _Leaves(torch.fx.Tracer):
 # %% ../nbs/09_regions.ipynb #c034cd73
 def orders_by_weights(
     model:nn.Module, # gives the architecture
-    a:State, # one solution
-    b:State, # another
+    a:Solution, # one solution: a state, or whatever holds one
+    b:Solution, # another
     sweeps:int=50 # over the groups, at most
 ) -> list[Tensor]: # for each of `unit_groups`, the unit of `b` that stands at each place
     "Orders in which weights of `b` are most like those of `a`: a linear assignment for each group, again and again (weight matching, Ainsworth et al. 2023)"
+    a, b = as_state(a), as_state(b)
     groups, learned = unit_groups(model), [k for k, _ in model.named_parameters()]
     as_they_are = [torch.arange(units.count) for units in groups]
     from_inputs = _swept(groups, a, b, as_they_are, _sides_of_known(groups, learned))
@@ -366,14 +375,14 @@ def _assigned(alike):
 @torch.no_grad()
 def orders_by_activations(
     model:nn.Module, # gives the architecture, on the device to compute on; unchanged
-    a:State, # one solution
-    b:State, # another
+    a:Solution, # one solution: a state, or whatever holds one
+    b:Solution, # another
     data:ImageSet, # images to look at, un-augmented
     batch_size:int=256 # images at a time
 ) -> list[Tensor]: # for each of `unit_groups`, the unit of `b` that stands at each place
     "Orders in which units of `b` answer the images most like those of `a`: one assignment by correlations for each group (activation matching, Li et al. 2016)"
     groups, heard = unit_groups(model), ({}, {})
-    nets = [_listened(model, state, {name for units in groups for name in units.seen}, said) for state, said in zip((a, b), heard)]
+    nets = [_listened(model, as_state(state), {name for units in groups for name in units.seen}, said) for state, said in zip((a, b), heard)]
     sums = [torch.zeros(5, units.count, units.count, dtype=torch.float64) for units in groups]
     data, seen = data.to(device_of(model)), [0]*len(groups)
     for x in data.x.split(batch_size):
@@ -402,20 +411,21 @@ def _correlation(products, u, v, uu, vv, n):
 # %% ../nbs/09_regions.ipynb #c55ec338
 def matched_units(
     model:nn.Module, # gives the architecture
-    a:State, # one solution
-    b:State, # another
+    a:Solution, # one solution: a state, or whatever holds one
+    b:Solution, # another
     sweeps:int=50, # over the groups of units, at most
     look:ImageSet|None=None # images by whose activations units are matched; by weights if None
 ) -> dict[str, Tensor]: # `b` with its hidden units in another order, computing the same
     "`b` with its units in the order in which they are most like `a`'s; raises what `unit_groups` raises"
+    a, b = as_state(a), as_state(b)
     orders = orders_by_weights(model, a, b, sweeps) if look is None else orders_by_activations(model, a, b, look)
     return reordered(b, unit_groups(model), orders)
 
 def moved_mask(
     model:nn.Module, # gives the architecture
     mask:Mask, # found on one solution's network
-    source:State, # that solution
-    target:State, # another, on whose network the mask shall lie
+    source:Solution, # that solution: a state, or whatever holds one
+    target:Solution, # another, on whose network the mask shall lie
     look:ImageSet|None=None # images by whose activations units are matched; by weights if None
 ) -> Mask: # as many alive in each layer
     "A mask carried from one solution's units to those of another that are most like them (Adnan et al. 2025); raises what `unit_groups` raises"
@@ -424,7 +434,7 @@ def moved_mask(
 
 # %% ../nbs/09_regions.ipynb #1daedb1d
 def threshold(
-    state:State, # trained weights
+    state:Solution, # trained weights: a state, or whatever holds one
     mask:Mask, # which of them live
     share:float # of the living weights that pruning removes, 0 to 1
 ) -> float: # magnitude; 0 where nothing is removed
@@ -434,7 +444,7 @@ def threshold(
     return magnitudes.kthvalue(k).values.item() if k else 0.
 
 def weight_counts(
-    state:State, # trained weights
+    state:Solution, # trained weights: a state, or whatever holds one
     mask:Mask, # which of them live
     edges:Sequence[float] # rising; what lies beyond is counted in the outermost bins
 ) -> np.ndarray: # whole numbers, one fewer than edges; their sum is the number of living weights

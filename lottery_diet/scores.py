@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .core import Damaged, choose, digest, load_tensors, require_finite, require_several, save_tensors, stream, twin
+from .core import Damaged, as_plain, choose, digest, load_tensors, require_finite, require_several, save_tensors, stream, twin
 from .data import ImageSet, LazyImages, as_tensor, front, require_images, warn_of_ties
 from .engine.evaluation import answer, channels_last, check_outputs, device_of, evaluating, logits_of, predict
 from .engine.example_gradients import gradient_lengths
@@ -217,17 +217,25 @@ class Scores:
     origin:dict # score, network, steps, seeds, …: whatever a reader needs to make them again
     each:Tensor|None=None # networks × n: those that the values are the mean of, where they are kept
 
+    def __post_init__(self):
+        fill = lambda k, v: object.__setattr__(self, k, v)
+        fill('values', as_tensor(self.values))
+        if self.each is not None: fill('each', as_tensor(self.each))
+        fill('origin', as_plain(self.origin))
+
     @classmethod
     def of(cls,
         data:ImageSet, # the n images and labels that were scored
-        values:Tensor, # one for each image, low is easy
+        values:Tensor, # one for each image, also as an array or a list; low is easy
         /,
         each:Tensor|None=None, # networks × n, to be kept beside them
         **origin # score, network, steps, seeds, …: what a reader needs to make them again
     ) -> 'Scores': # with the checksum of the data
         "Scores of `data`; raises `ValueError` where there is not one for each example"
         require_images(data)
+        values, each = as_tensor(values), None if each is None else as_tensor(each)
         if len(values) != len(data): raise ValueError(f'{len(values)} scores are not of {len(data)} examples')
+        if values.ndim != 1: raise ValueError(f'scores are {tuple(values.shape)}: give one for each example, such as their mean over networks')
         if each is not None and each.shape[1:] != values.shape:
             raise ValueError(f'{tuple(each.shape)} single scores are not of {len(data)} examples: give networks × examples')
         return cls(values, checksum_of(data), origin, each)

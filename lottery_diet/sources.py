@@ -431,12 +431,13 @@ def source_named(
     raise ValueError(f'{unknown("dataset", name, sources)}, or give the path of a folder of images or of an .npz')
 
 def load_data(
-    name:str, # digits, mnist5k, mnist, cifar10, cifar100, cinic10, imagenet, imagenet10, or the path of a folder of class folders, or of an .npz
+    name:str|Path, # digits, mnist5k, mnist, cifar10, cifar100, cinic10, imagenet, imagenet10, or the path of a folder of class folders, or of an .npz
     data_root:Path|str|None=None, # where the files lie; see `default_data_root` if None
     hold_out:int=0, # how many training images become validation data, class-balanced, always the same ones
     download:bool=True # fetch mnist and cifar where nothing of them is there
 ) -> Splits: # train, valid (None if nothing is held out), test
     "A data set by name; raises `ValueError` or `FileNotFoundError` in one sentence"
+    name = os.fspath(name)
     if name.endswith('.npz'): train, test = read_npz(at_home(name))
     elif is_own_data(name):
         if not os.path.isdir(at_home(name)):

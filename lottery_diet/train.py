@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ways', 'groupings', 'batches', 'orders', 'first_flips', 'cutmix', 'Snapshot', 'train', 'go_on_from', 'fit', 'Way',
-           'way_for', 'steps_between', 'check_data', 'check_shares', 'check_last_batch', 'check_known', 'check_finite',
-           'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
+           'way_for', 'steps_between', 'check_start', 'check_data', 'check_shares', 'check_last_batch', 'check_known',
+           'check_finite', 'diverged', 'grouping_for', 'train_many', 'apart', 'fit_many', 'parallel_batches']
 
 # %% ../nbs/03_train.ipynb #78df3d26
 import json
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import tee
+from operator import index
 from pathlib import Path
 
 import torch
@@ -22,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import (
-    Damaged, Solution, State, as_state, choose, copied, load_tensors, part_of, require_finite, require_several, reseed, save_tensors, seeded, stream, twin)
+    Damaged, Solution, State, as_state, choose, copied, load_tensors, notes_in, part_of, require_at_least, require_finite, require_several, reseed,
+    save_tensors, seeded, stream, twin)
 from .data import ImageSet, RandomParts, crop_flip, gathered, require_images
 from .engine.closed_form import ClosedForm, SparseFirst, sparse_pays
 from .engine.evaluation import answer, check_outputs, check_state, check_trainable, cudnn, device_of, evaluating
@@ -113,15 +115,27 @@ class Snapshot:
     known:Mapping[str, Tensor]|None=None # True where it holds a weight, by name, where it does not hold all: the others are zero
 
     def __post_init__(self):
-        for part in ('state', 'optimizer'): object.__setattr__(self, part, copied(getattr(self, part)))
+        fill = lambda k, v: object.__setattr__(self, k, v)
+        require_at_least('step', self.step, 0)
+        fill('step', index(self.step))
+        if not isinstance(self.loss, list): fill('loss', float(self.loss)) # of runs in parallel there is one of each
+        for part in ('state', 'optimizer'): fill(part, copied(getattr(self, part)))
 
     @classmethod
     def of(cls,
-        source:'Solution|Snapshot', # a snapshot, or whatever `as_state` takes
-        step:int=0 # at which a state is entered
+        source:'Solution|Snapshot', # a snapshot, a level of a ladder, a file that `save` wrote, or a state as `as_state` takes it
+        step:int=0 # at which a state is entered; a snapshot, a level and a file that `save` wrote have their own
     ) -> 'Snapshot': # itself, if it is one
-        "A state as the beginning of a run"
-        return source if isinstance(source, cls) else cls(step, as_state(source))
+        "A state as the beginning of a run; raises `TypeError` for a ticket, which holds two states"
+        if isinstance(source, cls): return source
+        if isinstance(source, str|Path):
+            notes = notes_in(Path(source).expanduser())
+            if 'snapshot' in notes: return cls.load(Path(source).expanduser())
+            if 'rewind' in notes: raise TypeError(f'{source} is a ticket, which holds two states: give Ticket.load of it, and of that .rewind or .trained')
+        elif not isinstance(source, Mapping|nn.Module):
+            if hasattr(source, 'rewind'): raise TypeError('a ticket holds two states: give ticket.rewind or ticket.trained')
+            if isinstance(held := getattr(source, 'trained', None), cls): return held # a level of a ladder
+        return cls(step, as_state(source))
 
     def save(self,
         path:Path|str # .safetensors, to make or replace
@@ -290,6 +304,14 @@ def steps_between(
     raise ValueError(f'cannot go from step {start} to {stop} by way of {at[:-1]}: steps must rise, and the recipe ends at {recipe.steps}')
 
 # %% ../nbs/03_train.ipynb #bcdb3816
+def check_start(
+    start:Snapshot, # a rewind point, or the parent of children
+    recipe:Recipe # of what is trained from it to the end
+) -> None:
+    "Raise `ValueError` where nothing would be trained"
+    if start.step < recipe.steps: return
+    raise ValueError(f'the rewind point is step {start.step} of {recipe.steps}, after which nothing would be trained: rewind to an earlier one')
+
 def check_data(
     model:nn.Module, # on the device of the data
     data:ImageSet, # whose first two images the network is shown
@@ -386,7 +408,7 @@ def train_many(
     model:nn.Module, # any run's network, trained in place
     data:ImageSet, # what to train on
     recipe:Recipe, # of all runs
-    starts:Sequence[Snapshot], # where each of R runs enters, all at the same step
+    starts:Sequence[Snapshot|Solution], # where each of R runs enters, all at the same step: snapshots, or states, at step 0
     masks:Sequence[Mapping[str, Tensor]]|None=None, # of each run: True where a weight lives
     seeds:Sequence[int]|None=None, # of each run's SGD noise; 0, 1, … if None
     stop:int|None=None, # step at which to leave; the recipe's end if None
@@ -398,6 +420,7 @@ def train_many(
     "R runs as `train` would do them one by one; raises what `train` raises, and `ValueError` where the runs do not go together"
     require_images(data)
     require_several(() if seeds is None else seeds)
+    starts = [Snapshot.of(start) for start in starts]
     runs = len(starts)
     masks, seeds = masks or [{}]*runs, range(runs) if seeds is None else seeds
     if not runs or len(masks) != runs or len(seeds) != runs:
@@ -447,7 +470,7 @@ def fit_many(
     model:nn.Module, # any run's network, trained in place
     data:ImageSet, # what to train on
     recipe:Recipe, # of all runs
-    starts:Sequence[Snapshot], # where each run enters, all at the same step
+    starts:Sequence[Snapshot|Solution], # where each run enters, all at the same step: snapshots, or states, at step 0
     **kwargs # of `train_many`
 ) -> tuple[Snapshot, ...]: # one of each run, at the last step
     "Train all to the end; raises what `train_many` raises"

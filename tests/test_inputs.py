@@ -1229,7 +1229,7 @@ def test_a_ladder_that_would_not_train_is_refused_before_it_begins():
         imp(net, data, recipe, early, 1, dense=middle)
     end = fit(net, data, recipe)
     for use in (lambda: imp(net, data, recipe, end, 1), lambda: next(imp_many(net, data, recipe, [end], 1))):
-        with pytest.raises(ValueError, match='the rewind point is step 4 of 4, after which no level would be trained'): use()
+        with pytest.raises(ValueError, match='the rewind point is step 4 of 4, after which nothing would be trained'): use()
     assert [level.trained.step for level in imp(net, data, recipe, early, 1, dense=end)] == [4, 4]
 
 def test_forgetting_needs_two_looks():

@@ -28,7 +28,7 @@ from ..engine.recipe import Recipe
 from ..models import initialize
 from ..networks.weights import ties
 from ..scores import checksum_of
-from ..train import Snapshot, train_many
+from ..train import Snapshot, grouping_for, train_many
 
 # %% ../../nbs/distillation/trajectory.ipynb #48e722c6
 class Expert:
@@ -68,7 +68,7 @@ def train_experts(
     augment:Callable[[Tensor, torch.Generator], Tensor]|None=None, # of the images
     **kwargs # of `train_many`: grouping
 ) -> list[Expert]: # in the order of the seeds
-    "Train what is missing, together, and open all; raises `ValueError` for networks with running statistics, and where the folder's experts are others"
+    "Train what is missing, each expert (or group) written when done, and open all; raises `ValueError` for running statistics, and where experts are others"
     require_several(seeds)
     require_images(data)
     paths = {seed: Path(folder)/f'expert{seed:04}.safetensors' for seed in seeds}
@@ -80,14 +80,17 @@ def train_experts(
                  data=f'{data.name}, {len(data):,} images, {checksum_of(data)}, normalized by {data.mean} and {data.std}',
                  network=f'{type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters', every=str(every), dtype=str(dtype), layers=repr(net))
     if missing:
-        nets = [initialize(make, seed, 'expert').to(data.x.device) for seed in missing]
-        looks = range(0, recipe.steps + 1, every)
-        walked = list(train_many(nets[0], data, recipe, [Snapshot(0, net.state_dict()) for net in nets], seeds=missing, at=looks, augment=augment, **kwargs))
-        kept = [together for together in walked if together[0].step in looks]
-        for i, seed in enumerate(missing):
-            stacked = {k: torch.stack([together[i].state[k] for together in kept]).to(dtype) for k in kept[0][i].state if k not in ties(net)}
-            paths[seed].parent.mkdir(parents=True, exist_ok=True)
-            save_tensors(paths[seed], stacked, notes | dict(seed=str(seed)))
+        grouping, looks = kwargs.pop('grouping', None), range(0, recipe.steps + 1, every)
+        grouping = grouping or ('in turn' if kwargs else grouping_for(net.to(data.x.device), data, recipe, len(missing)))
+        for seeds in [missing] if grouping == 'in parallel' else [[seed] for seed in missing]: # what is finished is kept, whatever becomes of the others
+            nets = [initialize(make, seed, 'expert').to(data.x.device) for seed in seeds]
+            starts = [Snapshot(0, net.state_dict()) for net in nets]
+            walked = train_many(nets[0], data, recipe, starts, seeds=seeds, at=looks, augment=augment, grouping=grouping, **kwargs)
+            kept = [together for together in walked if together[0].step in looks]
+            for i, seed in enumerate(seeds):
+                stacked = {k: torch.stack([together[i].state[k] for together in kept]).to(dtype) for k in kept[0][i].state if k not in ties(net)}
+                paths[seed].parent.mkdir(parents=True, exist_ok=True)
+                save_tensors(paths[seed], stacked, notes | dict(seed=str(seed)))
     experts = [Expert(path) for path in paths.values()]
     for expert in experts:
         if differs := [k for k, v in notes.items() if expert.notes.get(k, v if k == 'layers' else None) != v]: # which files of before do not say

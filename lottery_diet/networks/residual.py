@@ -188,7 +188,7 @@ def resnet50(
 # %% ../../nbs/networks/residual.ipynb #78a76269
 class PooledBlock(BasicBlock):
     "A basic block that halves the image by average pooling"
-    folds = (('conv1', 'bn1'), ('conv2', 'bn2'))
+    channelwise, folds = True, (('conv1', 'bn1'), ('conv2', 'bn2'))
     def __init__(self,
         inputs:int, # channels coming in
         width:int, # channels inside and going out
