@@ -61,7 +61,7 @@ class Card:
     def in_words(self) -> str: # Markdown
         "What a reader needs to use it"
         facts = ['', '| | |', '|-|-|', *(f'| {key} | {_plainly(value)} |' for part in (self.measured, self.made) for key, value in part.items())]
-        first = f'**{self.name}** ({self.kind}, {self.size/1e6:.2f} MB): {self.about}. Data: {self.data}. License: {self.license}.'
+        first = f'**{self.name}** ({self.kind}, {self.size/1e3:,.0f} kB): {self.about}. Data: {self.data}. License: {self.license}.'
         return '\n'.join([first, *facts, '', uses[self.kind].format(self, score=self.name.removeprefix(f'{self.data}-'))])
 
     def _repr_markdown_(self): return self.in_words()

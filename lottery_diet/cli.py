@@ -272,8 +272,8 @@ def _logbook(asked):
 def _artifacts(asked):
     from lottery_diet.artifacts import cards
     found = cards(asked.where)
-    rows = [dict(name=card.name, kind=card.kind, MB=f'{card.size/1e6:.2f}', about=card.about) for card in found.values()]
-    print(choose('artifact', asked.name, found).in_words() if asked.name else _table(rows, lambda column: column == 'MB'))
+    rows = [dict(name=card.name, kind=card.kind, kB=f'{card.size/1e3:,.0f}', about=card.about) for card in found.values()]
+    print(choose('artifact', asked.name, found).in_words() if asked.name else _table(rows, lambda column: column == 'kB'))
 
 # %% ../nbs/cli.ipynb #dc1a3e6a
 def _pack(asked):
