@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,7 +25,7 @@ from PIL import Image
 
 from lottery_diet import core
 from lottery_diet.cli import main
-from lottery_diet.core import Damaged, Diverged, aside, clear_leftovers, pick_device, provenance, same, write_whole
+from lottery_diet.core import Damaged, Diverged, aside, clear_leftovers, pick_device, project_root, provenance, same, write_whole
 from lottery_diet.experiments import records
 from lottery_diet.experiments.answers import answers_in
 from lottery_diet.experiments.ingredients import Images, Network
@@ -37,6 +39,7 @@ from lottery_diet.pages.chapters import DistillParameters, ImpParameters, ScoreP
 from lottery_diet.pages.figure import read_parameters, require_some, require_writable, save_results
 from lottery_diet.pages.gallery import gallery
 from lottery_diet.papers.parameters import FigureParameters
+from lottery_diet.plots import t_interval
 from lottery_diet.scores import Scores
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot
@@ -52,6 +55,10 @@ class Square(Task):
     n: int = 0
     def label(self): return f'n{self.n}'
     def compute(self, run): return Outcome([dict(square=self.n**2)], {'state/w': torch.full((20,), float(self.n))})
+
+class TimeLeft(Square):
+    "Answers with the seconds that it has"
+    def compute(self, run): return Outcome([dict(left=run.deadline - time.time())])
 
 def some_records(root, n=6): sweep(grid(Square(), dict(n=range(n))), run=run_in(root), progress=False)
 
@@ -904,6 +911,66 @@ def test_a_page_whose_runs_all_failed_ends(tmp_path):
     with pytest.raises(ValueError, match='all 2 runs failed: training diverged'): require_some(failed)
     some = sweep([*wild, varied(wild[0], {'recipe': recipe})], run=run_in(tmp_path), progress=False)
     assert require_some(some) is some
+
+def test_every_page_that_asks_for_runs_ends_where_all_failed():
+    "Pages with parameters, also those to come: `open_page` does it for figures"
+    pages = {p.stem: json.loads(p.read_text(encoding='utf-8'))['cells'] for p in (project_root()/'nbs').glob('*.ipynb')}
+    code = {name: [''.join(c['source']) for c in cells if c['cell_type'] == 'code'] for name, cells in pages.items()
+            if any('parameters' in c['metadata'].get('tags', ()) for c in cells)}
+    asking = {name: [cell for cell in cells if 'done = ' in cell and 'sweep(question' in cell] for name, cells in code.items()}
+    assert {name for name, cells in asking.items() if cells} == {'04_scores', '05_imp', '06_lmc', '08_distill'}
+    for name, cells in asking.items(): assert all('done = require_some(sweep(question' in cell for cell in cells), name
+
+def test_the_first_reason_of_failed_runs_is_told(tmp_path, monkeypatch, capsys):
+    wild = Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=50)
+    some = sweep([wild, varied(wild, {'recipe': recipe})], run=run_in(tmp_path), progress=False)
+    assert some.told == some.counts | dict(reason=some.table.reason[some.table.status == 'failed'].iloc[0]) and 'diverged' in some.told['reason']
+    assert sweep([varied(wild, {'recipe': recipe})], run=run_in(tmp_path), progress=False).told == dict(cached=1, run=0, failed=0, left=0)
+    (tmp_path/'x.json').write_text(json.dumps(dict(parameters=dict(sweep=some.told))))
+    monkeypatch.setattr('lottery_diet.pages.figure.run_figure', lambda *args, **given: tmp_path/'x.ipynb')
+    monkeypatch.setattr('lottery_diet.pages.figure.results_of', lambda page: {'.json': tmp_path/'x.json'})
+    assert main(['figure', 'win_regions']) == 0
+    assert capsys.readouterr().err.splitlines() == [f'lottery-diet: 1 runs failed: {some.told["reason"]}']
+
+def cell_of(page, text):
+    "The source of a page's code cell that holds these words"
+    cells = json.loads((project_root()/'nbs'/page).read_text(encoding='utf-8'))['cells']
+    [source] = [source for c in cells if c['cell_type'] == 'code' and text in (source := ''.join(c['source'])) and not source.startswith('#| export')]
+    return source
+
+@pytest.mark.parametrize('answered, shown', [
+    ({}, ''), (dict(distilled=[0, 1, 2]), ''), (dict(distilled=[0], real=[1]), ''), (dict(distilled=[0, 1, 2], real=[0, 2]), 'points'),
+    (dict(distilled=[0, 1, 2], real=[0, 1, 2]), 'points')], ids=range(5))
+def test_a_page_of_distilled_images_shows_what_is_answered(answered, shown, capsys):
+    "No result is asserted in what users run: parameters, a budget or one missing replicate decide what there is; here distilled images are worse"
+    source = cell_of('08_distill.ipynb', 'looks = question.looks')
+    means = pd.Series({(taught, seed): 50. - 9*(taught == 'distilled') + seed for taught, seeds in answered.items() for seed in seeds}, dtype=float)
+    if len(means): means.index.names = ['taught', 'seed']
+    question = types.SimpleNamespace(looks=lambda run: pd.DataFrame(), seeds=(0, 1, 2))
+    exec(source, dict(question=question, run=None, means=means, asked=types.SimpleNamespace(scale='smoke'), t_interval=t_interval, pd=pd))
+    said = capsys.readouterr().out
+    assert shown in said and bool(said) == bool(shown)
+
+def test_no_page_asserts_a_result_below_its_parameters():
+    "`gain` and means are what it finds; what must hold of any answer may be asserted"
+    for name in ('04_scores', '05_imp', '06_lmc', '08_distill'):
+        cells = json.loads((project_root()/'nbs'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
+        asks = next(i for i, c in enumerate(cells) if 'done = require_some' in ''.join(c['source']))
+        assert not [c['id'] for c in cells[asks:] if re.search(r'assert [^\n]*(gain|mean|half)', ''.join(c['source']))], name
+
+def test_timing_takes_a_twentieth_of_a_budget_and_nothing_of_a_short_one(tmp_path, monkeypatch):
+    "A fake clock that timing moves on: what is timed comes before the budget begins"
+    clock, given = [1e9], []
+    def expected(left, run, most):
+        given.append(most)
+        clock[0] += 100
+        return {}
+    monkeypatch.setattr('time.time', lambda: clock[0])
+    monkeypatch.setattr('lottery_diet.experiments.sweeps.expected', expected)
+    for n, (budget, seconds) in enumerate({'3s': 3, '59s': 59, '80s': 80, '1h': 3600}.items()):
+        [left] = sweep([TimeLeft(n=n)], budget=budget, run=run_in(tmp_path)).table.left
+        assert left == seconds, budget
+    assert given == [4., 6.] and sweep([TimeLeft(n=9)], run=run_in(tmp_path)).counts['run'] == 1 and given == [4., 6., 6.]
 
 def test_an_unwritable_folder_is_found_first(tmp_path):
     (tmp_path/'file').touch()

@@ -15,7 +15,7 @@ def papermill(tmp_path, *parameters, notebook='nbs/05_imp.ipynb'):
     "Run a notebook from the command line; its results go to tmp_path/results, its runs beside them"
     given = [word for name, value in {'out_dir': tmp_path/'results', **dict(parameters)}.items() for word in ('-p', name, str(value))]
     return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given],
-                          capture_output=True, text=True, cwd=tmp_path, env={'LOTTERY_DIET_RUNS': str(tmp_path/'runs'), **os.environ})
+                          capture_output=True, text=True, cwd=tmp_path, env=os.environ | {'LOTTERY_DIET_RUNS': str(tmp_path/'runs')})
 
 def tutorial(tmp_path, name, **parameters):
     "As `papermill`, of a page that writes no results"

@@ -182,7 +182,7 @@ class Page:
     ) -> list[str]: # their paths, relative to the project where they lie in it
         "Write table, parameters, PNG and PDF; the files"
         name, parameters = (file_name(self.name, self.asked.scale, self.panel, self.asked.variant),
-                            dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts))
+                            dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.told))
         tasks = with_needs(self.figure.tasks())
         if not self.done.counts['left'] and self.figure == preset(self.name, self.asked.scale, self.asked.seeds, self.panel):
             keep_names(asked_file(self.run.root, self.name, self.asked.scale, self.asked.seeds, self.panel), [task.name for task in tasks])
