@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from lottery_diet.engine.augment import DSA
 from lottery_diet.experiments import distilling
 from lottery_diet.experiments import tasks as experiments
 from lottery_diet.experiments.answers import Answer, ship_answers
-from lottery_diet.experiments.connectivity import Memorized
+from lottery_diet.experiments.connectivity import LayerPaths, Line, Memorized, Nudged
 from lottery_diet.experiments.distilling import Taught
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import key_of, record_files, verified, write_record
@@ -145,11 +144,10 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path):
     with pytest.warns(UserWarning, match='starts anew'): again = run_in(tmp_path).ask(task)
     assert same(again.tensors, run_in(tmp_path/'other').ask(task).tensors)
 
-def test_a_deleted_file_and_a_half_written_folder_do_no_harm(tmp_path):
+def test_a_deleted_file_does_no_harm(tmp_path):
     run, task = run_in(tmp_path), varied(begin, dict(steps=5))
     folder = run.ask(task).folder
     (folder/'metrics.csv').unlink()
-    shutil.copytree(folder, folder.parent/f'.part-{folder.name}')
     with pytest.warns(UserWarning, match='metrics.csv is missing'): run.ask(task)
     assert [f.name for f in folder.parent.iterdir()] == [folder.name]
 
@@ -422,6 +420,7 @@ def test_submitit_jobs_answer_as_this_process_does(tmp_path, monkeypatch, capsys
     pd.testing.assert_frame_equal(by_jobs.table.drop(columns='seconds'), here.table.drop(columns='seconds'))
     assert submit(tasks, 'local', run=run_in(tmp_path/'jobs'), progress=False).counts['cached'] == 4
 
+unlike = Pretrain(recipe=replace(recipe, normalization=((.5,), (.5,))), steps=50, seed=1) # sees other inputs
 wrong = {
     Pretrain: dict(
         steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
@@ -434,13 +433,16 @@ wrong = {
     Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100'], learned=[recipe, 3]),
     Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]), SignFlips: dict(ticket=[begin, None]),
     Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]),
-    Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin]), Memorized: dict(trained=[begin, None, 3])}
+    Moved: dict(match=['units', None], onto=[None, 3, unlike], examples=[0], ticket=[begin]), Memorized: dict(trained=[begin, None, 3]),
+    Nudged: dict(pretrain=[Pretrain(recipe=recipe, steps=50, fraction=.5), Pretrain(recipe=recipe, steps=50, label_noise=.1)]),
+    Line: dict(second=[at_level(unlike, 0)]), LayerPaths: dict(second=[at_level(unlike, 0)])}
 a_ticket = TicketLevel(pretrain=begin, level=1)
 good = {
     Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=a_ticket, arm='random'),
     AtStart: dict(pretrain=begin, level=1, method='SNIP'), Retrained: dict(pretrain=begin, level=1, way='fine-tuning'), SignFlips: dict(ticket=a_ticket),
     Signed: dict(ticket=a_ticket, signs='final', magnitudes='fresh'), Moved: dict(ticket=a_ticket, onto=Pretrain(recipe=recipe, steps=50, seed=1)),
-    Memorized: dict(trained=a_ticket)}
+    Memorized: dict(trained=a_ticket), Nudged: dict(pretrain=begin, size=.1), Line: dict(first=a_ticket, second=at_level(begin, 0)),
+    LayerPaths: dict(first=a_ticket, second=at_level(begin, 0), layers=dict(first=('0',)))}
 
 def test_where_all_images_are_asked_classes_need_not_be_alike(tmp_path):
     "Random labels are not equally many of each class; as many as there are, or more, are all of them"

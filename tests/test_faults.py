@@ -33,11 +33,13 @@ from lottery_diet.experiments.records import all_records, checksum, key_of, pack
 from lottery_diet.experiments.sweeps import grid, status, sweep, varied, work_through
 from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, load_checkpoint, save_checkpoint
 from lottery_diet.experiments.tickets import Dense, TicketLevel
-from lottery_diet.experiments.training import Pretrain, SavedScores
+from lottery_diet.experiments.training import InputNorm, Pretrain, SavedScores, ScoreBins
 from lottery_diet.experiments.workers import Schedule, answer, needed
 from lottery_diet.pages.chapters import DistillParameters, ImpParameters, ScoreParameters, SpawnParameters
-from lottery_diet.pages.figure import read_parameters, require_some, require_writable, save_results
-from lottery_diet.pages.gallery import gallery
+from lottery_diet.pages.figure import file_name, read_parameters, require_some, require_writable, save_results, tidied
+from lottery_diet.pages.gallery import Drawn, gallery
+from lottery_diet.papers.catalogue import preset
+from lottery_diet.papers.data_diet.protocols import score_settings
 from lottery_diet.papers.parameters import FigureParameters
 from lottery_diet.plots import t_interval
 from lottery_diet.scores import Scores
@@ -931,6 +933,98 @@ def test_the_first_reason_of_failed_runs_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('lottery_diet.pages.figure.results_of', lambda page: {'.json': tmp_path/'x.json'})
     assert main(['figure', 'win_regions']) == 0
     assert capsys.readouterr().err.splitlines() == [f'lottery-diet: 1 runs failed: {some.told["reason"]}']
+
+def test_other_questions_have_other_names_and_the_default_has_the_shortest(tmp_path, monkeypatch):
+    assert {file_name(name, scale, seeds=given) for name in ('dd_accuracy_vs_sparsity', 'dd_schematic') for scale in ('smoke', 'mini')
+            for given in (None, len(getattr(preset(name, scale), 'seeds', ())) or None)} == {
+        f'{name}_{scale}' for name in ('dd_accuracy_vs_sparsity', 'dd_schematic') for scale in ('smoke', 'mini')}
+    assert file_name('dd_accuracy_vs_subset_size', 'mini', 'C', 'as_released', 9) == 'dd_accuracy_vs_subset_size_C_as_released_9seeds_mini'
+    given = [{}, dict(score='grand'), dict(score='forgetting'), dict(beside=''), dict(beside='grand'), dict(score='grand', beside='el2n'), dict(seeds=1)]
+    names = [ScoreParameters(scale='mini', **k).name for k in given]
+    assert len({*names}) == len(names) and names[0] == 'scores_mini' and ScoreParameters(scale='mini', beside=' grand_last_layer  forgetting').name == names[0]
+    train = load_data('digits').train
+    for folder, values in dict(a=torch.rand(len(train)), b=torch.rand(len(train))).items():
+        (tmp_path/folder).mkdir()
+        Scores.of(train, values).save(tmp_path/folder/'mine.safetensors')
+    shutil.copytree(tmp_path/'a', tmp_path/'c')
+    a, b, c, none = (ImpParameters(scores=str(tmp_path/folder/'mine.safetensors'), select='easiest').name for folder in 'abcd')
+    assert a == c and a != b and a.startswith(f'{none}-')
+
+@pytest.mark.parametrize('stem, parts, variant', [
+    ('dd_accuracy_vs_sparsity_mini', ('dd_accuracy_vs_sparsity', '', 'mini'), ''),
+    ('dd_accuracy_vs_sparsity_as_released_mini', ('dd_accuracy_vs_sparsity', '', 'mini'), 'as_released'),
+    ('win_regions_cosine_mini', ('win_regions', '', 'mini'), 'cosine'),
+    ('dd_accuracy_vs_subset_size_C_1seeds_paper', ('dd_accuracy_vs_subset_size', 'C', 'paper'), '1seeds'),
+    ('of_mine_B_mini', ('of_mine', 'B', 'mini'), ''), ('lmc_smoke', ('lmc', '', 'smoke'), ''), ('mini', ('', '', 'mini'), '')], ids=range(7))
+def test_a_drawn_figure_is_known_by_the_longest_name(stem, parts, variant):
+    assert (Drawn(Path(f'{stem}.png')).parts, Drawn(Path(f'{stem}.png')).variant) == (parts, variant)
+
+def test_a_gallery_shows_every_figure_that_it_counts(tmp_path):
+    save_again(tmp_path)
+    for stem in ('win_regions_mini', 'win_regions_cosine_mini', 'win_regions_1seeds_mini'):
+        for file in list((tmp_path/'figures').glob('dd_schematic*')): shutil.copy(file, file.with_name(stem + file.suffix))
+    page = gallery(tmp_path/'g.html', [tmp_path/'figures']).read_text()
+    assert '4 figures drawn' in page and page.count('data:image/png') == 4
+    for variant in ('cosine', '1seeds'): assert f'<span class="badge">{variant}</span>' in page
+
+def test_what_was_never_learned_has_a_rank_but_no_number(tmp_path):
+    "By hand: infinite scores change neither means nor Pearson, and stand last in ranks"
+    kind = dict(data=Images(), recipe=recipe)
+    first, second = (InputNorm(**kind | dict(recipe=r)) for r in (recipe, Recipe(301, 64, lr=.05)))
+    a, b = torch.arange(40.), torch.arange(40.).flip(0).clone()**2
+    b[3], a[39] = torch.inf, torch.inf
+    class Told(Run):
+        def ask(self, task): return types.SimpleNamespace(tensors=dict(scores=a if task.key == first.key else b))
+    rows = pd.DataFrame(ScoreBins(first=(first,), second=(second,), bins=4).compute(Told(root=tmp_path)).metrics)
+    known = a.isfinite() & b.isfinite()
+    assert rows.pearson[0] == pytest.approx(np.corrcoef(a[known], b[known])[0, 1])
+    assert rows.spearman[0] == pytest.approx(pd.Series(a.numpy()).rank().corr(pd.Series(b.numpy()).rank()))
+    assert rows['first'].tolist() == pytest.approx([4.5, 14.5, 24.5, 34.])
+    assert rows.second[0] == pytest.approx(b[:10][b[:10].isfinite()].mean().item()) and set(rows.images) == {10}
+    assert rows[['low', 'median', 'high']].to_numpy().max() < 2000
+
+@pytest.mark.parametrize('damaged, whole', [((2,), 5), ((0, 3), 4), (range(6), 0)], ids=range(3))
+def test_a_damaged_record_does_not_keep_the_whole_ones_from_being_packed(damaged, whole, tmp_path, monkeypatch, capsys):
+    some_records(tmp_path/'from')
+    every = all_records(tmp_path/'from')
+    for i in damaged: (every[i]/'metrics.csv').write_text('square\n7\n')
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'from'))
+    assert main(['pack', str(tmp_path/'a.zip')]) == 1
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert all(every[i].name in sentence for i in damaged) and (tmp_path/'a.zip').exists() == bool(whole)
+    if whole: assert f'the {whole} whole runs are in' in sentence and unpack(tmp_path/'a.zip', tmp_path/'to') == (whole, 0)
+
+def test_scores_say_which_networks_made_them_and_are_not_written_in_part(tmp_path):
+    study = varied(score_settings['smoke'], dict(scores=('el2n', 'grand'), seeds=(3, 4, 5)))
+    class Told(Run):
+        def read(self, task): return types.SimpleNamespace(tensors=dict(scores=torch.ones(9))) if (task.score, task.seed) != ('el2n', 4) else None
+    run = Told(root=tmp_path)
+    assert study.answered(run) == dict(el2n=[3, 5], grand=[3, 4, 5]) and {k: len(v) for k, v in study.found(run).items()} == dict(el2n=2, grand=3)
+    assert study.origin('el2n', [3, 5]).items() >= dict(score='el2n', networks=2, seeds=[3, 5]).items()
+    source, saved = cell_of('04_scores.ipynb', 'question.answered'), []
+    def of(images, values, **origin): return types.SimpleNamespace(save=lambda file: saved.append((file.name, origin['seeds'])) or file)
+    question = types.SimpleNamespace(images=lambda run: range(9), table=lambda run: (), found=study.found, answered=study.answered, origin=study.origin)
+    for left in (1, 0):
+        assert not saved
+        exec(source, dict(question=question, run=run, Scores=types.SimpleNamespace(of=of), asked=types.SimpleNamespace(folder=tmp_path, name='s'), test_eq=None,
+                          done=types.SimpleNamespace(counts=dict(left=left))))
+    assert saved == [('s_el2n.safetensors', [3, 5]), ('s_grand.safetensors', [3, 4, 5])]
+
+def test_a_page_is_tidied_in_a_checkout_only_and_in_outputs_only(tmp_path, monkeypatch):
+    folder = project_root()
+    def page():
+        shown = [dict(output_type='stream', name='stdout', text=[f'{folder}/results/a.csv and 1/2'])]
+        cells = [dict(cell_type='markdown', id='a', metadata={}, source=[f'see {folder}/data, 1/2']),
+                 dict(cell_type='code', id='b', metadata={}, source=[f"x = '{folder}/data'"], outputs=shown, execution_count=1),
+                 dict(cell_type='code', id='c', metadata=dict(tags=['injected-parameters']),
+                      source=[f"out_dir = '{folder}/out'"], outputs=[], execution_count=1)]
+        (tmp_path/'page.ipynb').write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
+        return json.loads(tidied(tmp_path/'page.ipynb').read_text())['cells']
+    text, code, given = page()
+    assert code['outputs'][0]['text'] == ['results/a.csv and 1/2'] and given['source'] == ["out_dir = 'out'"]
+    assert text['source'] == [f'see {folder}/data, 1/2'] and code['source'] == [f"x = '{folder}/data'"]
+    monkeypatch.setattr('lottery_diet.pages.figure.project_root', lambda *_: Path('/')) # of an installed package at work there
+    assert page()[1]['outputs'][0]['text'] == [f'{folder}/results/a.csv and 1/2']
 
 def cell_of(page, text):
     "The source of a page's code cell that holds these words"

@@ -303,7 +303,7 @@ def test_gradients_are_compared_between_sixteen_batches():
 def test_a_panel_is_drawn_from_the_command_line(runs):
     drawn = lottery_diet('figure', 'dd_accuracy_vs_subset_size', '--panel', 'E', '--seeds', '1', runs=runs)
     assert drawn.returncode == 0, drawn.stderr[-2000:]
-    table = pd.read_csv(runs/'figures'/'dd_accuracy_vs_subset_size_E_smoke.csv')
+    table = pd.read_csv(runs/'figures'/'dd_accuracy_vs_subset_size_E_1seeds_smoke.csv')
     assert sorted(table[table.arm == 'all'].pretrain_steps.unique()) == [0, 20, 40] and set(table[table.arm != 'all'].pretrain_steps) == {20}
     refused = lottery_diet('figure', 'dd_noisy_labels', '--panel', 'E', runs=runs)
     assert refused.returncode == 2 and '--panel E; it takes --help, --scale' in refused.stderr.splitlines()[-1]
