@@ -8,6 +8,7 @@ __all__ = ['interrupted', 'chapters', 'main', 'parse', 'make_parser']
 # %% ../nbs/cli.ipynb #4f98372b
 import argparse
 import difflib
+import json
 import os
 import re
 import signal
@@ -80,8 +81,8 @@ def _leave(*_):
 
 # %% ../nbs/cli.ipynb #c79c60a4
 class _Parser(argparse.ArgumentParser):
-    "Names what was probably meant, and takes nothing for it: `--seed 7` is not seven seeds"
-    def __init__(self, *named, **options): super().__init__(*named, allow_abbrev=False, **options)
+    "Takes words as they are, and names what was probably meant"
+    def __init__(self, *args, **kwargs): super().__init__(*args, **dict(allow_abbrev=False) | kwargs) # --seed would be --seeds; sub-parsers are of this class
 
     def error(self, message):
         word = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: ([^\s=]+)", message)
@@ -193,6 +194,14 @@ def _chapter(asked):
     from lottery_diet.pages.figure import summary_of
     with _signals(_stop): page = run_chapter(asked.name, **_given(asked))
     print(summary_of(page))
+    _tell_failures(page)
+
+def _tell_failures(page):
+    "What a picture lacks, and the first reason, for those who look at the terminal only"
+    from lottery_diet.pages.figure import results_of
+    file = results_of(page).get('.json')
+    told = json.loads(file.read_text(encoding='utf-8'))['parameters'].get('sweep', {}) if file else {}
+    if told.get('failed'): print(f'lottery-diet: {told["failed"]} runs failed: {told["reason"]}', file=sys.stderr, flush=True)
 
 def _figure(asked):
     from lottery_diet.pages.figure import results_of, run_figure
@@ -201,6 +210,7 @@ def _figure(asked):
     def draw(name):
         with _signals(_stop): page = run_figure(name, Path(given['out_dir']) if 'out_dir' in given else None, **given | left())
         print(page.resolve(), *results_of(page).values(), sep='\n', flush=True)
+        _tell_failures(page)
     _each(asked, draw)
 
 def _what_is_left(given):

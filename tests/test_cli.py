@@ -104,6 +104,13 @@ def test_all_figures_share_a_budget_and_one_that_fails_ends_none_of_the_others(t
     assert said.err.splitlines() == ['lottery-diet: dd_schematic: no ink', 'lottery-diet: syn_masks: masks.csv: No such file',
                                      f'lottery-diet: 2 of {len(presets)} figures failed: dd_schematic, syn_masks']
 
+@pytest.mark.parametrize('words, meant', [
+    (['figure', 'dd_schematic', '--seed', '7'], '--seeds'), (['scores', '--seed', '3'], '--seeds'), (['status', 'dd_schematic', '--seed', '3'], '--seeds'),
+    (['gallery', '--fig', 'x'], '--figures')], ids=joined)
+def test_an_option_is_not_taken_for_another_that_begins_with_it(words, meant, capsys):
+    with pytest.raises(SystemExit) as end: main(words)
+    assert end.value.code == 2 and f'did you mean {meant!r}?' in capsys.readouterr().err
+
 @pytest.mark.parametrize('wrong, says', [(['--workers', '0'], 'workers=0 must be'), (['--out', '/proc/none'], 'nothing can be written to /proc/none')])
 def test_what_no_figure_can_be_asked_is_said_once(wrong, says, capsys):
     assert main(['figure', 'all', *wrong]) == 1

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from lottery_diet.engine.augment import DSA
 from lottery_diet.experiments import distilling
 from lottery_diet.experiments import tasks as experiments
 from lottery_diet.experiments.answers import Answer, ship_answers
-from lottery_diet.experiments.connectivity import Memorized
+from lottery_diet.experiments.connectivity import LayerPaths, Line, Memorized, Nudged
 from lottery_diet.experiments.distilling import Taught
 from lottery_diet.experiments.ingredients import Images, Network
 from lottery_diet.experiments.records import key_of, record_files, verified, write_record
@@ -145,11 +144,10 @@ def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(tmp_path):
     with pytest.warns(UserWarning, match='starts anew'): again = run_in(tmp_path).ask(task)
     assert same(again.tensors, run_in(tmp_path/'other').ask(task).tensors)
 
-def test_a_deleted_file_and_a_half_written_folder_do_no_harm(tmp_path):
+def test_a_deleted_file_does_no_harm(tmp_path):
     run, task = run_in(tmp_path), varied(begin, dict(steps=5))
     folder = run.ask(task).folder
     (folder/'metrics.csv').unlink()
-    shutil.copytree(folder, folder.parent/f'.part-{folder.name}')
     with pytest.warns(UserWarning, match='metrics.csv is missing'): run.ask(task)
     assert [f.name for f in folder.parent.iterdir()] == [folder.name]
 
@@ -173,7 +171,7 @@ def test_two_processes_that_ask_at_once_compute_once(tmp_path):
     for p in processes: p.join()
     assert [p.exitcode for p in processes] == [0]*4 and len(list(marks.iterdir())) == 1
 
-def test_a_hundred_answers_are_read_in_two_seconds_and_drawn_from_without_training(tmp_path):
+def test_a_hundred_answers_are_read_and_drawn_from_without_training(tmp_path):
     (marks := tmp_path/'marks').mkdir()
     class Big(Counted):
         def compute(self, run):
@@ -183,10 +181,8 @@ def test_a_hundred_answers_are_read_in_two_seconds_and_drawn_from_without_traini
     sweep(big, run=run, progress=False)
     assert len(list(marks.iterdir())) == 100
     for mark in marks.iterdir(): mark.unlink()
-    started = time.perf_counter()
     again = sweep(big, run=run, progress=False)
     assert again.counts == dict(cached=100, run=0, failed=0, left=0) and len(again.table) == 100
-    assert time.perf_counter() - started < 2*2  # each is read twice, asked for and tabulated: twice the allowance, measured 0.9 s
     assert not list(marks.iterdir())
 
 def test_nothing_old_is_returned_when_version_default_or_field_changes(monkeypatch):
@@ -415,7 +411,7 @@ def test_two_sweeps_of_the_same_share_the_work(tmp_path):
 def test_submitit_jobs_answer_as_this_process_does(tmp_path, monkeypatch, capsys):
     tasks = [*ladder(begin, 1, .5), *ladder(varied(begin, dict(seed=1)), 1, .5)]
     monkeypatch.setattr('lottery_diet.experiments.sweeps.cores', lambda: 2)
-    an_hour_each = lambda left, run: {task.key: 3600 for task in left} # 4 hours and what they need, by 2 jobs at once
+    an_hour_each = lambda left, run, most: {task.key: 3600 for task in left} # 4 hours and what they need, by 2 jobs at once
     monkeypatch.setattr('lottery_diet.experiments.sweeps.expected', an_hour_each)
     by_jobs = submit(tasks, 'local', chunk=2, minutes=5, run=run_in(tmp_path/'jobs'))
     assert 'tasks on local, about 3.0 h in all at the pace of this machine, 2 jobs at once, once they start' in capsys.readouterr().err
@@ -424,6 +420,7 @@ def test_submitit_jobs_answer_as_this_process_does(tmp_path, monkeypatch, capsys
     pd.testing.assert_frame_equal(by_jobs.table.drop(columns='seconds'), here.table.drop(columns='seconds'))
     assert submit(tasks, 'local', run=run_in(tmp_path/'jobs'), progress=False).counts['cached'] == 4
 
+unlike = Pretrain(recipe=replace(recipe, normalization=((.5,), (.5,))), steps=50, seed=1) # sees other inputs
 wrong = {
     Pretrain: dict(
         steps=[-1, 301, '20', 2.5, True], fraction=[0., 1.5, '1', None], select=['easy', 3], seed=[-1, .5, '0'], balanced=['yes', 1], judges=[3, 'all'],
@@ -436,13 +433,16 @@ wrong = {
     Control: dict(arm=['shuffle', None], ticket=[begin, None]), AtStart: dict(level=[0, 201], method=['snip', None], examples=[9, '100'], learned=[recipe, 3]),
     Retrained: dict(level=[0], way=['rewind', None], at_once=[1], times=[0, 1.5]), SignFlips: dict(ticket=[begin, None]),
     Signed: dict(signs=['trained', None], magnitudes=['random'], ticket=[begin]),
-    Moved: dict(match=['units', None], onto=[None, 3], examples=[0], ticket=[begin]), Memorized: dict(trained=[begin, None, 3])}
+    Moved: dict(match=['units', None], onto=[None, 3, unlike], examples=[0], ticket=[begin]), Memorized: dict(trained=[begin, None, 3]),
+    Nudged: dict(pretrain=[Pretrain(recipe=recipe, steps=50, fraction=.5), Pretrain(recipe=recipe, steps=50, label_noise=.1)]),
+    Line: dict(second=[at_level(unlike, 0)]), LayerPaths: dict(second=[at_level(unlike, 0)])}
 a_ticket = TicketLevel(pretrain=begin, level=1)
 good = {
     Pretrain: dict(recipe=recipe, steps=50), TicketLevel: dict(pretrain=begin, level=1), Control: dict(ticket=a_ticket, arm='random'),
     AtStart: dict(pretrain=begin, level=1, method='SNIP'), Retrained: dict(pretrain=begin, level=1, way='fine-tuning'), SignFlips: dict(ticket=a_ticket),
     Signed: dict(ticket=a_ticket, signs='final', magnitudes='fresh'), Moved: dict(ticket=a_ticket, onto=Pretrain(recipe=recipe, steps=50, seed=1)),
-    Memorized: dict(trained=a_ticket)}
+    Memorized: dict(trained=a_ticket), Nudged: dict(pretrain=begin, size=.1), Line: dict(first=a_ticket, second=at_level(begin, 0)),
+    LayerPaths: dict(first=a_ticket, second=at_level(begin, 0), layers=dict(first=('0',)))}
 
 def test_where_all_images_are_asked_classes_need_not_be_alike(tmp_path):
     "Random labels are not equally many of each class; as many as there are, or more, are all of them"

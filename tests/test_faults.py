@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 import warnings
 import zipfile
 from pathlib import Path
@@ -23,7 +25,7 @@ from PIL import Image
 
 from lottery_diet import core
 from lottery_diet.cli import main
-from lottery_diet.core import Damaged, Diverged, aside, clear_leftovers, pick_device, provenance, same, write_whole
+from lottery_diet.core import Damaged, Diverged, aside, clear_leftovers, pick_device, project_root, provenance, same, write_whole
 from lottery_diet.experiments import records
 from lottery_diet.experiments.answers import answers_in
 from lottery_diet.experiments.ingredients import Images, Network
@@ -31,12 +33,15 @@ from lottery_diet.experiments.records import all_records, checksum, key_of, pack
 from lottery_diet.experiments.sweeps import grid, status, sweep, varied, work_through
 from lottery_diet.experiments.tasks import Outcome, OutOfTime, Run, Task, load_checkpoint, save_checkpoint
 from lottery_diet.experiments.tickets import Dense, TicketLevel
-from lottery_diet.experiments.training import Pretrain, SavedScores
+from lottery_diet.experiments.training import InputNorm, Pretrain, SavedScores, ScoreBins
 from lottery_diet.experiments.workers import Schedule, answer, needed
 from lottery_diet.pages.chapters import DistillParameters, ImpParameters, ScoreParameters, SpawnParameters
-from lottery_diet.pages.figure import read_parameters, require_some, require_writable, save_results
-from lottery_diet.pages.gallery import gallery
+from lottery_diet.pages.figure import file_name, read_parameters, require_some, require_writable, save_results, tidied
+from lottery_diet.pages.gallery import Drawn, gallery
+from lottery_diet.papers.catalogue import preset
+from lottery_diet.papers.data_diet.protocols import score_settings
 from lottery_diet.papers.parameters import FigureParameters
+from lottery_diet.plots import t_interval
 from lottery_diet.scores import Scores
 from lottery_diet.sources import load_data
 from lottery_diet.train import Recipe, Snapshot
@@ -52,6 +57,10 @@ class Square(Task):
     n: int = 0
     def label(self): return f'n{self.n}'
     def compute(self, run): return Outcome([dict(square=self.n**2)], {'state/w': torch.full((20,), float(self.n))})
+
+class TimeLeft(Square):
+    "Answers with the seconds that it has"
+    def compute(self, run): return Outcome([dict(left=run.deadline - time.time())])
 
 def some_records(root, n=6): sweep(grid(Square(), dict(n=range(n))), run=run_in(root), progress=False)
 
@@ -905,11 +914,157 @@ def test_a_page_whose_runs_all_failed_ends(tmp_path):
     some = sweep([*wild, varied(wild[0], {'recipe': recipe})], run=run_in(tmp_path), progress=False)
     assert require_some(some) is some
 
-@pytest.mark.parametrize('page', ['04_scores', '05_imp', '06_lmc', '08_distill'])
-def test_every_chapter_that_is_an_experiment_refuses_to_draw_what_failed_everywhere(page):
-    cells = json.loads((Path(__file__).parent.parent/'nbs'/f'{page}.ipynb').read_text(encoding='utf-8'))['cells']
-    code = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
-    assert 'require_some(sweep(question.tasks()' in code
+def test_every_page_that_asks_for_runs_ends_where_all_failed():
+    "Pages with parameters, also those to come: `open_page` does it for figures"
+    pages = {p.stem: json.loads(p.read_text(encoding='utf-8'))['cells'] for p in (project_root()/'nbs').glob('*.ipynb')}
+    code = {name: [''.join(c['source']) for c in cells if c['cell_type'] == 'code'] for name, cells in pages.items()
+            if any('parameters' in c['metadata'].get('tags', ()) for c in cells)}
+    asking = {name: [cell for cell in cells if 'done = ' in cell and 'sweep(question' in cell] for name, cells in code.items()}
+    assert {name for name, cells in asking.items() if cells} == {'04_scores', '05_imp', '06_lmc', '08_distill'}
+    for name, cells in asking.items(): assert all('done = require_some(sweep(question' in cell for cell in cells), name
+
+def test_the_first_reason_of_failed_runs_is_told(tmp_path, monkeypatch, capsys):
+    wild = Pretrain(recipe=Recipe(300, 64, lr=1e30), steps=50)
+    some = sweep([wild, varied(wild, {'recipe': recipe})], run=run_in(tmp_path), progress=False)
+    assert some.told == some.counts | dict(reason=some.table.reason[some.table.status == 'failed'].iloc[0]) and 'diverged' in some.told['reason']
+    assert sweep([varied(wild, {'recipe': recipe})], run=run_in(tmp_path), progress=False).told == dict(cached=1, run=0, failed=0, left=0)
+    (tmp_path/'x.json').write_text(json.dumps(dict(parameters=dict(sweep=some.told))))
+    monkeypatch.setattr('lottery_diet.pages.figure.run_figure', lambda *args, **given: tmp_path/'x.ipynb')
+    monkeypatch.setattr('lottery_diet.pages.figure.results_of', lambda page: {'.json': tmp_path/'x.json'})
+    assert main(['figure', 'win_regions']) == 0
+    assert capsys.readouterr().err.splitlines() == [f'lottery-diet: 1 runs failed: {some.told["reason"]}']
+
+def test_other_questions_have_other_names_and_the_default_has_the_shortest(tmp_path, monkeypatch):
+    assert {file_name(name, scale, seeds=given) for name in ('dd_accuracy_vs_sparsity', 'dd_schematic') for scale in ('smoke', 'mini')
+            for given in (None, len(getattr(preset(name, scale), 'seeds', ())) or None)} == {
+        f'{name}_{scale}' for name in ('dd_accuracy_vs_sparsity', 'dd_schematic') for scale in ('smoke', 'mini')}
+    assert file_name('dd_accuracy_vs_subset_size', 'mini', 'C', 'as_released', 9) == 'dd_accuracy_vs_subset_size_C_as_released_9seeds_mini'
+    given = [{}, dict(score='grand'), dict(score='forgetting'), dict(beside=''), dict(beside='grand'), dict(score='grand', beside='el2n'), dict(seeds=1)]
+    names = [ScoreParameters(scale='mini', **k).name for k in given]
+    assert len({*names}) == len(names) and names[0] == 'scores_mini' and ScoreParameters(scale='mini', beside=' grand_last_layer  forgetting').name == names[0]
+    train = load_data('digits').train
+    for folder, values in dict(a=torch.rand(len(train)), b=torch.rand(len(train))).items():
+        (tmp_path/folder).mkdir()
+        Scores.of(train, values).save(tmp_path/folder/'mine.safetensors')
+    shutil.copytree(tmp_path/'a', tmp_path/'c')
+    a, b, c, none = (ImpParameters(scores=str(tmp_path/folder/'mine.safetensors'), select='easiest').name for folder in 'abcd')
+    assert a == c and a != b and a.startswith(f'{none}-')
+
+@pytest.mark.parametrize('stem, parts, variant', [
+    ('dd_accuracy_vs_sparsity_mini', ('dd_accuracy_vs_sparsity', '', 'mini'), ''),
+    ('dd_accuracy_vs_sparsity_as_released_mini', ('dd_accuracy_vs_sparsity', '', 'mini'), 'as_released'),
+    ('win_regions_cosine_mini', ('win_regions', '', 'mini'), 'cosine'),
+    ('dd_accuracy_vs_subset_size_C_1seeds_paper', ('dd_accuracy_vs_subset_size', 'C', 'paper'), '1seeds'),
+    ('of_mine_B_mini', ('of_mine', 'B', 'mini'), ''), ('lmc_smoke', ('lmc', '', 'smoke'), ''), ('mini', ('', '', 'mini'), '')], ids=range(7))
+def test_a_drawn_figure_is_known_by_the_longest_name(stem, parts, variant):
+    assert (Drawn(Path(f'{stem}.png')).parts, Drawn(Path(f'{stem}.png')).variant) == (parts, variant)
+
+def test_a_gallery_shows_every_figure_that_it_counts(tmp_path):
+    save_again(tmp_path)
+    for stem in ('win_regions_mini', 'win_regions_cosine_mini', 'win_regions_1seeds_mini'):
+        for file in list((tmp_path/'figures').glob('dd_schematic*')): shutil.copy(file, file.with_name(stem + file.suffix))
+    page = gallery(tmp_path/'g.html', [tmp_path/'figures']).read_text()
+    assert '4 figures drawn' in page and page.count('data:image/png') == 4
+    for variant in ('cosine', '1seeds'): assert f'<span class="badge">{variant}</span>' in page
+
+def test_what_was_never_learned_has_a_rank_but_no_number(tmp_path):
+    "By hand: infinite scores change neither means nor Pearson, and stand last in ranks"
+    kind = dict(data=Images(), recipe=recipe)
+    first, second = (InputNorm(**kind | dict(recipe=r)) for r in (recipe, Recipe(301, 64, lr=.05)))
+    a, b = torch.arange(40.), torch.arange(40.).flip(0).clone()**2
+    b[3], a[39] = torch.inf, torch.inf
+    class Told(Run):
+        def ask(self, task): return types.SimpleNamespace(tensors=dict(scores=a if task.key == first.key else b))
+    rows = pd.DataFrame(ScoreBins(first=(first,), second=(second,), bins=4).compute(Told(root=tmp_path)).metrics)
+    known = a.isfinite() & b.isfinite()
+    assert rows.pearson[0] == pytest.approx(np.corrcoef(a[known], b[known])[0, 1])
+    assert rows.spearman[0] == pytest.approx(pd.Series(a.numpy()).rank().corr(pd.Series(b.numpy()).rank()))
+    assert rows['first'].tolist() == pytest.approx([4.5, 14.5, 24.5, 34.])
+    assert rows.second[0] == pytest.approx(b[:10][b[:10].isfinite()].mean().item()) and set(rows.images) == {10}
+    assert rows[['low', 'median', 'high']].to_numpy().max() < 2000
+
+@pytest.mark.parametrize('damaged, whole', [((2,), 5), ((0, 3), 4), (range(6), 0)], ids=range(3))
+def test_a_damaged_record_does_not_keep_the_whole_ones_from_being_packed(damaged, whole, tmp_path, monkeypatch, capsys):
+    some_records(tmp_path/'from')
+    every = all_records(tmp_path/'from')
+    for i in damaged: (every[i]/'metrics.csv').write_text('square\n7\n')
+    monkeypatch.setenv('LOTTERY_DIET_RUNS', str(tmp_path/'from'))
+    assert main(['pack', str(tmp_path/'a.zip')]) == 1
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert all(every[i].name in sentence for i in damaged) and (tmp_path/'a.zip').exists() == bool(whole)
+    if whole: assert f'the {whole} whole runs are in' in sentence and unpack(tmp_path/'a.zip', tmp_path/'to') == (whole, 0)
+
+def test_scores_say_which_networks_made_them_and_are_not_written_in_part(tmp_path):
+    study = varied(score_settings['smoke'], dict(scores=('el2n', 'grand'), seeds=(3, 4, 5)))
+    class Told(Run):
+        def read(self, task): return types.SimpleNamespace(tensors=dict(scores=torch.ones(9))) if (task.score, task.seed) != ('el2n', 4) else None
+    run = Told(root=tmp_path)
+    assert study.answered(run) == dict(el2n=[3, 5], grand=[3, 4, 5]) and {k: len(v) for k, v in study.found(run).items()} == dict(el2n=2, grand=3)
+    assert study.origin('el2n', [3, 5]).items() >= dict(score='el2n', networks=2, seeds=[3, 5]).items()
+    source, saved = cell_of('04_scores.ipynb', 'question.answered'), []
+    def of(images, values, **origin): return types.SimpleNamespace(save=lambda file: saved.append((file.name, origin['seeds'])) or file)
+    question = types.SimpleNamespace(images=lambda run: range(9), table=lambda run: (), found=study.found, answered=study.answered, origin=study.origin)
+    for left in (1, 0):
+        assert not saved
+        exec(source, dict(question=question, run=run, Scores=types.SimpleNamespace(of=of), asked=types.SimpleNamespace(folder=tmp_path, name='s'), test_eq=None,
+                          done=types.SimpleNamespace(counts=dict(left=left))))
+    assert saved == [('s_el2n.safetensors', [3, 5]), ('s_grand.safetensors', [3, 4, 5])]
+
+def test_a_page_is_tidied_in_a_checkout_only_and_in_outputs_only(tmp_path, monkeypatch):
+    folder = project_root()
+    def page():
+        shown = [dict(output_type='stream', name='stdout', text=[f'{folder}/results/a.csv and 1/2'])]
+        cells = [dict(cell_type='markdown', id='a', metadata={}, source=[f'see {folder}/data, 1/2']),
+                 dict(cell_type='code', id='b', metadata={}, source=[f"x = '{folder}/data'"], outputs=shown, execution_count=1),
+                 dict(cell_type='code', id='c', metadata=dict(tags=['injected-parameters']),
+                      source=[f"out_dir = '{folder}/out'"], outputs=[], execution_count=1)]
+        (tmp_path/'page.ipynb').write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
+        return json.loads(tidied(tmp_path/'page.ipynb').read_text())['cells']
+    text, code, given = page()
+    assert code['outputs'][0]['text'] == ['results/a.csv and 1/2'] and given['source'] == ["out_dir = 'out'"]
+    assert text['source'] == [f'see {folder}/data, 1/2'] and code['source'] == [f"x = '{folder}/data'"]
+    monkeypatch.setattr('lottery_diet.pages.figure.project_root', lambda *_: Path('/')) # of an installed package at work there
+    assert page()[1]['outputs'][0]['text'] == [f'{folder}/results/a.csv and 1/2']
+
+def cell_of(page, text):
+    "The source of a page's code cell that holds these words"
+    cells = json.loads((project_root()/'nbs'/page).read_text(encoding='utf-8'))['cells']
+    [source] = [source for c in cells if c['cell_type'] == 'code' and text in (source := ''.join(c['source'])) and not source.startswith('#| export')]
+    return source
+
+@pytest.mark.parametrize('answered, shown', [
+    ({}, ''), (dict(distilled=[0, 1, 2]), ''), (dict(distilled=[0], real=[1]), ''), (dict(distilled=[0, 1, 2], real=[0, 2]), 'points'),
+    (dict(distilled=[0, 1, 2], real=[0, 1, 2]), 'points')], ids=range(5))
+def test_a_page_of_distilled_images_shows_what_is_answered(answered, shown, capsys):
+    "No result is asserted in what users run: parameters, a budget or one missing replicate decide what there is; here distilled images are worse"
+    source = cell_of('08_distill.ipynb', 'looks = question.looks')
+    means = pd.Series({(taught, seed): 50. - 9*(taught == 'distilled') + seed for taught, seeds in answered.items() for seed in seeds}, dtype=float)
+    if len(means): means.index.names = ['taught', 'seed']
+    question = types.SimpleNamespace(looks=lambda run: pd.DataFrame(), seeds=(0, 1, 2))
+    exec(source, dict(question=question, run=None, means=means, asked=types.SimpleNamespace(scale='smoke'), t_interval=t_interval, pd=pd))
+    said = capsys.readouterr().out
+    assert shown in said and bool(said) == bool(shown)
+
+def test_no_page_asserts_a_result_below_its_parameters():
+    "`gain` and means are what it finds; what must hold of any answer may be asserted"
+    for name in ('04_scores', '05_imp', '06_lmc', '08_distill'):
+        cells = json.loads((project_root()/'nbs'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
+        asks = next(i for i, c in enumerate(cells) if 'done = require_some' in ''.join(c['source']))
+        assert not [c['id'] for c in cells[asks:] if re.search(r'assert [^\n]*(gain|mean|half)', ''.join(c['source']))], name
+
+def test_timing_takes_a_twentieth_of_a_budget_and_nothing_of_a_short_one(tmp_path, monkeypatch):
+    "A fake clock that timing moves on: what is timed comes before the budget begins"
+    clock, given = [1e9], []
+    def expected(left, run, most):
+        given.append(most)
+        clock[0] += 100
+        return {}
+    monkeypatch.setattr('time.time', lambda: clock[0])
+    monkeypatch.setattr('lottery_diet.experiments.sweeps.expected', expected)
+    for n, (budget, seconds) in enumerate({'3s': 3, '59s': 59, '80s': 80, '1h': 3600}.items()):
+        [left] = sweep([TimeLeft(n=n)], budget=budget, run=run_in(tmp_path)).table.left
+        assert left == seconds, budget
+    assert given == [4., 6.] and sweep([TimeLeft(n=9)], run=run_in(tmp_path)).counts['run'] == 1 and given == [4., 6., 6.]
 
 def test_an_unwritable_folder_is_found_first(tmp_path):
     (tmp_path/'file').touch()

@@ -15,7 +15,7 @@ def papermill(tmp_path, *parameters, notebook='nbs/05_imp.ipynb'):
     "Run a notebook from the command line; its results go to tmp_path/results, its runs beside them"
     given = [word for name, value in {'out_dir': tmp_path/'results', **dict(parameters)}.items() for word in ('-p', name, str(value))]
     return subprocess.run([sys.executable, '-m', 'papermill', root/notebook, tmp_path/'out.ipynb', '--no-progress-bar', *given],
-                          capture_output=True, text=True, cwd=tmp_path, env={'LOTTERY_DIET_RUNS': str(tmp_path/'runs'), **os.environ})
+                          capture_output=True, text=True, cwd=tmp_path, env=os.environ | {'LOTTERY_DIET_RUNS': str(tmp_path/'runs')})
 
 def tutorial(tmp_path, name, **parameters):
     "As `papermill`, of a page that writes no results"
@@ -73,15 +73,17 @@ def test_scores_are_saved_and_choose_a_diet_for_their_own_data_only(tmp_path, mo
     digits = ('dataset', 'digits')
     run = papermill(tmp_path, digits, ('score', 'grand_last_layer'), ('beside', 'barrier'), ('seeds', 2), ('steps', 30), notebook='nbs/04_scores.ipynb')
     assert run.returncode == 0, run.stderr
+    name = 'scores_digits_grand_last_layer_beside-barrier_30steps_2seeds_smoke'
     made = {p.name for p in (tmp_path/'results').iterdir()}
     endings = ('.csv', '.json', '.pdf', '.png', '_grand_last_layer.safetensors', '_barrier.safetensors')
-    assert made == {f'scores_digits_30steps_2seeds_smoke{ending}' for ending in endings}
-    table = pd.read_csv(tmp_path/'results'/'scores_digits_30steps_2seeds_smoke.csv')
+    assert made == {name + ending for ending in endings}
+    table = pd.read_csv(tmp_path/'results'/f'{name}.csv')
     assert list(table.columns) == ['image', 'label', 'grand_last_layer', 'barrier'] and len(table) == 1297 and (table.grand_last_layer >= 0).all()
-    scores = ('scores', tmp_path/'results'/'scores_digits_30steps_2seeds_smoke_grand_last_layer.safetensors')
+    scores = ('scores', tmp_path/'results'/f'{name}_grand_last_layer.safetensors')
     noisy = papermill(tmp_path, digits, ('label_noise', .2), ('beside', ''), ('seeds', 1), ('steps', 30), notebook='nbs/04_scores.ipynb')
     assert noisy.returncode == 0, noisy.stderr
-    refused = papermill(tmp_path, digits, ('scores', tmp_path/'results'/'scores_digits_30steps_noise0.2_1seeds_smoke_el2n.safetensors'), ('select', 'easiest'))
+    of_noise = tmp_path/'results'/'scores_digits_beside-nothing_30steps_noise0.2_1seeds_smoke_el2n.safetensors'
+    refused = papermill(tmp_path, digits, ('scores', of_noise), ('select', 'easiest'))
     assert refused.returncode != 0 and 'score it anew' in last_line(refused)
     chosen = papermill(tmp_path, digits, scores, ('select', 'easiest'), ('levels', 1))
     assert chosen.returncode == 0, chosen.stderr

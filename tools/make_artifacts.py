@@ -68,7 +68,7 @@ def publish_scores(data, score, study, run):
     each, images = study.found(run)[score], study.images(run)
     finite = each.nan_to_num(posinf=1e9)
     pairs = [correlation(finite[i], finite[j], 'spearman').value for i in range(len(each)) for j in range(i)]
-    scores = Scores.of(images, each.mean(0), each=each.bfloat16(), **study.origin(score, len(each)))
+    scores = Scores.of(images, each.mean(0), each=each.bfloat16(), **study.origin(score, study.answered(run)[score]))
     measured = dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3))
     return publish(scores, f'{data}-{score}', about=f'{says[score]}; mean of {len(each)} networks, and each in bfloat16', data=data,
                    made=facts(study) | dict(scored_at_step=study.steps), measured=measured, **code)

@@ -82,10 +82,13 @@ def answers_in(
     "All answers of one file; a line that is none is named in a warning, and what it answered is open"
     found = {}
     try: lines = path.read_bytes().splitlines()
-    except OSError as e: lines = warnings.warn(f'{path} cannot be read ({e.strerror}): allow it') or ()
+    except OSError as e:
+        warnings.warn(f'{path} cannot be read ({e.strerror}): allow it')
+        return found
     for number, line in enumerate(lines, 1):
-        try: key, found[key] = Answer.read(line)
+        try: key, answer = Answer.read(line)
         except (ValueError, KeyError, TypeError, RecursionError): warnings.warn(f'line {number} of {path} is no answer: restore the file')
+        else: found[key] = answer
     return found
 
 def ship_answers(

@@ -263,8 +263,10 @@ class Between(Task):
 
     @model_validator(mode='after')
     def one_network(self):
-        "Refuse solutions of different networks or data"
+        "Refuse solutions of different networks or data, or whose images are normalized otherwise"
         a, b = training_of(self.first), training_of(self.second)
+        if a.recipe.normalization != b.recipe.normalization:
+            raise ValueError('a line joins two solutions that see the same inputs: give first and second the same normalization')
         if (a.data, a.network) != (b.data, b.network):
             raise ValueError('a line joins two solutions of one network on one data set: give tasks with the same data and network')
         return self
@@ -360,6 +362,13 @@ class Nudged(Task):
     weights: Annotated[int, Field(ge=1)]|None = 1 # how many are moved; all that can be pruned if None
     examples: Annotated[int, Field(ge=2)] = 10_000 # training images, un-augmented, the first so many
     batchnorm: Literal['interpolated', 're-estimated'] = 'interpolated' # running statistics on the line
+
+    @model_validator(mode='after')
+    def possible(self):
+        "Refuse a step that the run as it was does not pass through"
+        if self.pretrain.fraction < 1 or self.pretrain.label_noise:
+            raise ValueError('the run as it was goes on from the step itself, all else alike: give a pretrain of all images with their own labels')
+        return self
 
     def trains(self) -> tuple[Task, int]: # where it goes on
         "What is left of the recipe"

@@ -142,7 +142,6 @@ def write_record(
 
     from lottery_diet.core import on_cpu
     _clear_once(make_folder(folder.parent))
-    shutil.rmtree(folder.parent/f'.part-{folder.name}', ignore_errors=True) # as versions before 0.9 left it
     show = lambda data: json.dumps(data, indent=1, default=str) + '\n'
     with aside(folder) as part:
         part.mkdir()
@@ -251,13 +250,18 @@ def pack(
     root:Path, # that they lie below; their names are relative to it
     archive:Path # zip file to make or replace
 ) -> int: # how many were packed
-    "Records in one file; a damaged one raises `Damaged`, and none at all `ValueError`"
-    folders = sorted({verified(f).folder for f in records})
+    "Records in one file; raises `Damaged` for damaged ones, after packing all that are whole, and `ValueError` for none at all"
+    folders, damaged = [], []
+    for folder in sorted(set(records)):
+        try: folders.append(verified(folder).folder)
+        except (Damaged, PermissionError) as e: damaged.append(str(e))
     def write(p): # where it can be written, which is looked at first
+        if not folders and damaged: raise Damaged(f'{"; ".join(damaged)}; no whole run is left, and {archive} is not written')
         if not folders: raise ValueError(f'there are no finished runs in {root}, and {archive} is not written: set LOTTERY_DIET_RUNS to where they are')
         with ZipFile(p, 'w', compression=8, strict_timestamps=False) as z: # files from before 1980, too
             for file in (f/name for f in folders for name in (*record_files, 'checksums.json')): z.write(file, file.relative_to(root).as_posix())
     write_whole(archive, write)
+    if damaged: raise Damaged(f'{"; ".join(damaged)}; the {len(folders)} whole runs are in {archive}')
     return len(folders)
 
 def unpack(

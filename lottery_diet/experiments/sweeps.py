@@ -88,6 +88,12 @@ class Sweep:
     table:pd.DataFrame # what was asked, where tasks differ; what was found; status, reason, seconds, key
     counts:dict # how many tasks were cached, run, failed, left; and shipped with the package, where some were
 
+    @property
+    def told(self) -> dict: # plain data, for JSON
+        "The counts, and why the first failed, where one did"
+        failed = self.table.reason[self.table.status == 'failed'] if self.counts.get('failed') else ()
+        return self.counts | (dict(reason=str(failed.iloc[0])) if len(failed) else {})
+
     def __repr__(self): return ', '.join(f'{n} {status}' for status, n in self.counts.items())
 
     def _repr_html_(self): return f'<p>{self!r}</p>' + self.table.to_html(index=False, max_rows=20)
@@ -104,11 +110,12 @@ def sweep(
     "Answer all tasks; raises `ValueError` for no worker or an impossible budget; SIGINT and SIGTERM checkpoint, and end it as Ctrl-C does"
     tasks = list({task.key: task for task in tasks}.values())
     run, workers = run or Run(), _as_many_as_cores(workers)
-    run = replace(run, deadline=min(run.deadline, until(budget)))
+    end = min(run.deadline, until(budget))
     clear_killed(run.root)
     found = {task.key: ('shipped', '') for task in tasks if not run.read(task) and run.rows(task)} if rows else {}
     rest, counts = [task for task in tasks if task.key not in found], Counter(shipped=len(found))
-    how_long = _how_long(rest, run, workers) if progress and run.deadline > time.time() + 60 else '' # an estimate takes seconds, which a short budget has not
+    how_long = _how_long(rest, replace(run, deadline=end), workers) if progress else ''
+    run = replace(run, deadline=min(run.deadline, until(budget))) # counted from here: what is timed and looked up is not taken from the budget
     if tell: report = _reporter(tasks, run, tell, found)
     with (interruptible(), closing(answers(rest, run) if workers == 1 else _beside(rest, run, workers)) as done,
           tqdm(total=len(tasks), initial=len(found), desc=f'tasks{how_long}', disable=not progress, mininterval=1) as bar):
@@ -251,7 +258,7 @@ def expected(
     def look(training): return repr((training.data, training.network, training.recipe.batch_size, training.augment))
     for training, steps in trainings.values():
         if not steps or look(training) in paces or paces and time.perf_counter() - began > most: continue
-        paces[look(training)] = seconds_of_step(training, run)
+        paces[look(training)] = seconds_of_step(training, run, min(1., most))
     known = [pace for pace in paces.values() if not math.isnan(pace)]
     paces = {like: pace for like, pace in paces.items() if not math.isnan(pace)}
     return {key: steps*paces.get(look(training), median(known)) for key, (training, steps) in trainings.items()} if known else {}
@@ -266,11 +273,13 @@ def spoken_length(
     return f'{seconds:.0f} s'
 
 def _how_long(tasks, run, workers, least=20):
-    "What the bar says besides; nothing of what is short, is finished, or has no time"
-    left = [task for task in tasks if not run.read(task)] if time.time() < run.deadline else []
+    "What the bar says besides; nothing of what is short, is finished, or has less than a minute; timing takes a twentieth of the time at most"
+    time_left = run.deadline - time.time()
+    if time_left < 60: return ''
+    left = [task for task in tasks if not run.read(task)]
     left, threads = [task for task, _ in needed(left).values() if not run.read(task)], torch.get_num_threads()
     if workers > 1: torch.set_num_threads(1) # as the workers
-    try: total = sum(expected(left, run).values())/workers
+    try: total = sum(expected(left, run, min(6., .05*time_left)).values())/workers
     finally: torch.set_num_threads(threads)
     return f', about {spoken_length(total)} in all' if total > least else ''
 

@@ -499,6 +499,8 @@ class Moved(Task):
         "Refuse another network or other data, and the ticket's own start"
         here, there = self.ticket.pretrain, self.onto
         if (here.network, here.data) != (there.network, there.data): raise ValueError('onto must have data and network of the ticket: a mask fits no other')
+        if here.recipe.normalization != there.recipe.normalization:
+            raise ValueError('onto must see the same inputs as the ticket: give it the same normalization')
         if here.seed == there.seed: raise ValueError('onto must be of another seed than the ticket: there it lies already')
         return self
 

@@ -39,8 +39,9 @@ def interruptible():
     "SIGINT and SIGTERM raise `Interrupted` in this block, where Python's or the system's own answer to them was in force"
     def stop(number, frame): raise Interrupted(signal.Signals(number).name)
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    before = {} if current_thread() is not main_thread() else {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    before = {s: signal.signal(s, stop) and handler for s, handler in before.items() if handler in usual}
+    answered = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    before = {s: handler for s in answered if (handler := signal.getsignal(s)) in usual}
+    for s in before: signal.signal(s, stop)
     try: yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)

@@ -181,8 +181,8 @@ class Page:
         fig:Figure # drawn
     ) -> list[str]: # their paths, relative to the project where they lie in it
         "Write table, parameters, PNG and PDF; the files"
-        name, parameters = (file_name(self.name, self.asked.scale, self.panel, self.asked.variant),
-                            dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.counts))
+        name, parameters = (file_name(self.name, self.asked.scale, self.panel, self.asked.variant, self.asked.seeds),
+                            dict(asked=self.asked.model_dump(), figure=self.figure.identity(), sweep=self.done.told))
         tasks = with_needs(self.figure.tasks())
         if not self.done.counts['left'] and self.figure == preset(self.name, self.asked.scale, self.asked.seeds, self.panel):
             keep_names(asked_file(self.run.root, self.name, self.asked.scale, self.asked.seeds, self.panel), [task.name for task in tasks])
@@ -193,10 +193,12 @@ def file_name(
     figure:str, # a name in `presets`
     scale:str, # smoke, mini or paper
     panel:str|None=None, # A is not written
-    variant:str='' # such as a measure
+    variant:str='', # such as a measure
+    seeds:int|None=None # replicates; not written where they are as many as the scale's
 ) -> str: # without ending
-    "Of a figure's files"
-    return '_'.join(filter(None, [figure, panel if panel != 'A' else '', variant, scale]))
+    "Of a figure's files: other questions have other names"
+    own = len(getattr(preset(figure, scale, None, panel), 'seeds', ())) if seeds else None
+    return '_'.join(filter(None, [figure, panel if panel != 'A' else '', variant, f'{seeds}seeds' if seeds != own else '', scale]))
 def parameters_of(
     figure:str # a name in `presets`
 ) -> type[FigureParameters]: # a class: nothing is read yet
@@ -260,12 +262,15 @@ def tidied(
     page:Path|str, # an executed notebook; replaced
     source:Path|None=None # the notebook that was executed
 ) -> Path: # the page
-    "Drop papermill's notes on time and place, write paths inside the project relative to it, and let links lead where those of the source do"
+    "Drop papermill's notes on time and place, write paths inside a checkout relative to it in outputs, and let links lead where those of the source do"
     page, content = Path(page).resolve(), json.loads(Path(page).read_text(encoding='utf-8'))
     if source and page.is_relative_to(project_root()): with_links(content, source, page)
     for part in (content, *content['cells']):
         for notes in ('papermill', 'execution'): part['metadata'].pop(notes, None)
-    text = json.dumps(content, indent=1, ensure_ascii=False).replace(f'{project_root()}/', '')
+    for cell in content['cells'] if (project_root()/'settings.ini').is_file() else (): # without a checkout it is the folder at hand, even /
+        for part in ('outputs', 'source') if 'injected-parameters' in cell['metadata'].get('tags', ()) else ('outputs',):
+            if part in cell: cell[part] = json.loads(json.dumps(cell[part]).replace(json.dumps(f'{project_root()}/')[1:-1], ''))
+    text = json.dumps(content, indent=1, ensure_ascii=False)
     return write_whole(page, lambda p: p.write_text(text + '\n', encoding='utf-8'))
 
 # %% ../../nbs/pages/figure.ipynb #a2e2a81a
@@ -306,7 +311,7 @@ def run_figure(
     choose('figure', figure, presets)
     asked = read_parameters(parameters_of(figure), parameters | {'In': [f'# Parameters\n{k} = 0\n' for k in parameters]})
     preset(figure, asked.scale, asked.seeds, getattr(asked, 'panel', None))
-    name = file_name(figure, asked.scale, getattr(asked, 'panel', None), asked.variant)
+    name = file_name(figure, asked.scale, getattr(asked, 'panel', None), asked.variant, asked.seeds)
     return run_page(notebook_of(figure), Path(folder or runs_root()/'figures')/f'{name}.ipynb', parameters)
 
 # %% ../../nbs/pages/figure.ipynb #0adbcd87

@@ -34,6 +34,8 @@ papers = { # the initials that figures begin with, and titles; lessons have none
     'DD': 'Lottery Tickets on a Data Diet', 'WIN': 'Why Lottery Tickets Win',
     'SYN': 'Finding Stable Subnetworks at Initialization with Dataset Distillation', '': 'Lessons'}
 
+def _is_panel(word): return len(word) == 1 and word.isupper()
+
 @dataclass(frozen=True)
 class Drawn:
     "A figure that was saved"
@@ -42,10 +44,23 @@ class Drawn:
     @cached_property
     def parts(self) -> tuple[str, str, str]:
         "Figure, panel and scale, as its name says them; of a lesson its folder, no panel, and mini"
-        *name, scale = self.picture.stem.split('_')
-        if scale not in scales: return self.picture.parent.name, '', 'mini'
-        panel = name.pop() if name and len(name[-1]) == 1 and name[-1].isupper() else ''
-        return '_'.join(name), panel, scale
+        return self._told[:3]
+
+    @property
+    def variant(self) -> str: # empty where all else is the scale's
+        "What else its name says: a measure, or a number of replicates"
+        return self._told[3]
+
+    @cached_property
+    def _told(self):
+        "The longest figure that its name begins with, then a panel, a variant and a scale"
+        *words, scale = self.picture.stem.split('_')
+        if scale not in scales: return self.picture.parent.name, '', 'mini', ''
+        known = (k for k in range(len(words), 0, -1) if '_'.join(words[:k]) in paper_of)
+        figure, rest = words[:(k := next(known, len(words)))], words[k:]
+        if not rest and figure and _is_panel(figure[-1]): figure, rest = figure[:-1], figure[-1:] # of a figure that is not ours
+        panel = rest.pop(0) if rest and _is_panel(rest[0]) else ''
+        return '_'.join(figure), panel, scale, '_'.join(rest)
 
     def beside(self,
         ending:str # '.csv', '.json' or '.ipynb'
@@ -95,10 +110,10 @@ class Drawn:
 # %% ../../nbs/pages/gallery.ipynb #a2fe5f41
 def drawn_in(
     folder:Path|str # searched with all folders below
-) -> list[Drawn]: # by figure, panel and scale
+) -> list[Drawn]: # by figure, panel, scale and variant
     "The figures that were saved there"
     found = [Drawn(p) for p in Path(folder).rglob('*.png') if p.with_suffix('.csv').is_file() and p.with_suffix('.json').is_file()]
-    return sorted(found, key=lambda d: (*d.parts[:2], scales.index(d.parts[2])))
+    return sorted(found, key=lambda d: (*d.parts[:2], scales.index(d.parts[2]), d.variant))
 
 def about_figures() -> pd.DataFrame: # columns paper, number, shows, certain, at_mini; by figure
     "What each figure shows, in the papers' order"
@@ -205,7 +220,7 @@ def gallery(
     claims:pd.DataFrame|None=None # as `read_claims` gives them; those of the project if None
 ) -> Path: # the file
     "One page of all figures; raises `ValueError` where nothing was drawn yet; a damaged one is named"
-    found = {d.parts: d for folder in folders for d in drawn_in(folder)}
+    found = {(*d.parts, d.variant): d for folder in folders for d in drawn_in(folder)}
     if not found: raise ValueError(f'there are no figures in {" or ".join(map(str, folders))}: draw one with lottery-diet figure NAME')
     shown = [d for key, d in found.items() if key[2] != 'smoke' or not any(other[:2] == key[:2] and other != key for other in found)]
     for d in shown:
@@ -249,7 +264,7 @@ def overview(
     link = lambda path: Path(os.path.relpath(path, page)).as_posix()
     rows = ['| figure | shows | | content | substitute | reached | claims |', '|-|-|-|-|-|-|-|']
     for name, facts in about[about.paper == paper].iterrows():
-        mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name and not d.damaged]
+        mine, drawn = claims[(claims.figure == name) & (claims.by == 'paper')], [d for d in found if d.parts[0] == name and not d.variant and not d.damaged]
         reached = 'drawn' if facts.at_mini == 'none' else max((d.parts[2] for d in drawn), key=scales.index, default='smoke')
         best = [d for d in drawn if d.parts[2] == reached]
         seeds = next((seeds for d in reversed(best) if (seeds := d.origin['parameters'].get('figure', {}).get('seeds'))), ())

@@ -9,7 +9,7 @@ __all__ = ['training_columns', 'barrier_columns', 'Diets', 'DietLadders', 'DietA
 
 # %% ../../../nbs/papers/data_diet/studies.ipynb #741ecb75
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
@@ -24,7 +24,7 @@ from ...experiments.dynamics import EarlyAccuracy, GradientAgreement
 from ...experiments.ingredients import Images, Network
 from ...experiments.tasks import Config, Count, Rate, RecipeField, Run, Step, Study, Task, no_rows, rows_of
 from ...experiments.tickets import Control, Masked, at_level
-from ...experiments.training import DietClasses, Judge, Pretrain, ScoreAgreement, ScoreBins, Scorer, Share
+from ...experiments.training import DietClasses, Judge, Pretrain, Score, ScoreAgreement, ScoreBins, Scorer, Share
 from ...lmc import Barrier
 
 # %% ../../../nbs/papers/data_diet/studies.ipynb #171560cf
@@ -200,7 +200,7 @@ class Scoring(Study):
     network: Network # that scores
     recipe: RecipeField # how it is trained
     steps: Count # of training before a network scores; children are spawned there too
-    scores: tuple[Literal['el2n', 'grand', 'grand_last_layer', 'forgetting', 'barrier'], ...] # which
+    scores: tuple[Literal[Score, 'barrier'], ...] # which
     label_noise: Share = 0. # of the labels are drawn at random first
 
     @property
@@ -242,12 +242,21 @@ class Scoring(Study):
             if record := run.read(task): parts.setdefault(columns['score'], []).append(record.tensors['scores'])
         return {score: torch.stack(each) for score, each in parts.items()}
 
+    def answered(self,
+        run:Run # where answers lie
+    ) -> dict[str, list[int]]: # in the order of `found`
+        "By score, the replicates that answered"
+        seeds = {}
+        for columns, task in self.asked():
+            if run.read(task): seeds.setdefault(columns['score'], []).append(columns['seed'])
+        return seeds
+
     def origin(self,
         score:str, # one of `scores`
-        networks:int # how many were averaged over
+        seeds:Sequence[int] # the replicates that were averaged over
     ) -> dict: # plain data, to go into `Scores`
         "How a mean over networks was made"
-        return dict(score=score, networks=networks, seeds=list(self.seeds)) | {k: v for k, v in self.identity().items() if k not in ('scores', 'seeds')}
+        return dict(score=score, networks=len(seeds), seeds=list(seeds)) | {k: v for k, v in self.identity().items() if k not in ('scores', 'seeds')}
 
     def table(self,
         run:Run # where answers lie, and on whose device images are read
