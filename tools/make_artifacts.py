@@ -118,7 +118,8 @@ def publish_masks(method, run):
         found = search.masks(10, level)[search.arm(inner)]
         record, reached = run.ask(found), run.ask(Child(pretrain=search.start(10), number=0, ticket=found)).metrics.accuracy.item()
         mask = Mask({k: m.bool() for k, m in record.part('mask').items()})
-        made = facts(search) | dict(command=f'python tools/make_artifacts.py cifar10-{method}-masks', images=f'cifar10-{method}', searched_by=unusual(search.inner_recipe), prune_rate=search.prune_rate, level=level)
+        made = facts(search) | dict(command=f'python tools/make_artifacts.py cifar10-{method}-masks', images=f'cifar10-{method}',
+                                    searched_by=unusual(search.inner_recipe), prune_rate=search.prune_rate, level=level)
         measured = {'test accuracy of a training under it': round(reached, 4), 'of the dense network': round(dense, 4), 'initializations': 1}
         about = f'{mask.density:.1%} of the weights of ConvNet-3 of width 32, chosen at initialization by training on the images cifar10-{method} alone'
         publish(mask, f'cifar10-{method}-mask-{100*mask.density:.0f}', about=about, data='cifar10', made=made, measured=measured, **code)
