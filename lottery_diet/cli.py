@@ -200,7 +200,7 @@ def _tell_failures(page):
     "What a picture lacks, and the first reason, for those who look at the terminal only"
     from lottery_diet.pages.figure import results_of
     file = results_of(page).get('.json')
-    told = json.loads(file.read_text(encoding='utf-8'))['parameters'].get('sweep', {}) if file else {}
+    told = json.loads(file.read_text(encoding='utf-8'))['parameters'].get('sweep', {}) if file and file.is_file() else {}
     if told.get('failed'): print(f'lottery-diet: {told["failed"]} runs failed: {told["reason"]}', file=sys.stderr, flush=True)
 
 def _figure(asked):

@@ -195,6 +195,7 @@ def test_options_of_a_page_reach_it_with_their_types(monkeypatch, tmp_path):
     given = {}
     monkeypatch.setattr(pages, 'run_chapter', lambda name, **parameters: given.update({name: parameters}) or tmp_path)
     monkeypatch.setattr('lottery_diet.pages.figure.summary_of', lambda page: '')
+    monkeypatch.setattr('lottery_diet.pages.figure.results_of', lambda page: {})
     assert main(['imp', '--fraction', '0.1', '--levels', '3', '--select', 'easiest', '--no-shipped', '--prune-rate', '.5', '--out', str(tmp_path/'a')]) == 0
     assert main(['distill', '--method', 'gradient', '--per-class', '2']) == 0
     assert given.pop('imp') == dict(fraction=.1, levels=3, select='easiest', shipped=False, prune_rate=.5, out_dir=str(tmp_path/'a'))
