@@ -146,8 +146,7 @@ def test_the_list_of_figures_is_made_as_it_is():
 @pytest.mark.parametrize('words, meant', [
     (['figure', 'dd_acuracy_vs_sparsity'], "did you mean 'dd_accuracy_vs_sparsity'"), (['status', 'syn_mask'], "did you mean 'syn_masks'"),
     (['figrue'], "did you mean 'figure'"), (['imp', '--fration', '.1'], "did you mean '--fraction'"),
-    (['figure', 'dd_schematic', '--scale', 'mni'], "did you mean 'mini'"), (['figure', 'dd_schematic', '--seed', '7'], "did you mean '--seeds'"),
-    (['scores', '--seed', '3'], "did you mean '--seeds'"), (['figure', 'dd_schematic', '--panel', 'A'], '--panel')])
+    (['figure', 'dd_schematic', '--scale', 'mni'], "did you mean 'mini'"), (['figure', 'dd_schematic', '--panel', 'A'], '--panel')])
 def test_a_misspelled_word_is_named_with_what_was_meant(words, meant, capsys):
     with pytest.raises(SystemExit) as end: main(words)
     assert end.value.code == 2 and meant in capsys.readouterr().err.splitlines()[-1]

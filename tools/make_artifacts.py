@@ -18,7 +18,7 @@ from lottery_diet.experiments.ingredients import fresh, quick_recipe
 from lottery_diet.experiments.sweeps import sweep, varied
 from lottery_diet.experiments.tasks import Run
 from lottery_diet.experiments.tickets import at_level
-from lottery_diet.experiments.training import snapshot_of
+from lottery_diet.experiments.training import never_learned, snapshot_of
 from lottery_diet.imp import Mask, Ticket, noise_of
 from lottery_diet.papers.data_diet.protocols import on_mnist, on_quick, rewind_setting
 from lottery_diet.papers.data_diet.studies import Scoring
@@ -66,7 +66,7 @@ def facts(study): # plain data
 
 def publish_scores(data, score, study, run):
     each, images = study.found(run)[score], study.images(run)
-    finite = each.nan_to_num(posinf=1e9)
+    finite = each.nan_to_num(posinf=never_learned)
     pairs = [correlation(finite[i], finite[j], 'spearman').value for i in range(len(each)) for j in range(i)]
     scores = Scores.of(images, each.mean(0), each=each.bfloat16(), **study.origin(score, study.answered(run)[score]))
     measured = dict(networks=len(each), spearman_between_networks=round(sum(pairs)/len(pairs), 3))
